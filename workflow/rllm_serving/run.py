@@ -1,0 +1,320 @@
+"""One run: start the server, measure its points one after the other, write what was seen.
+
+Finished points are journaled at once, so that a failure costs one point; see `journal`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from . import client, hardware, prompts, records, stream, telemetry
+from .engines import ENGINES, Launch
+from .journal import Journal, parquet_bytes, write_atomically
+from .loads import LOADS
+from .server import Server
+from .study import Point, Run, request_seed
+
+MEASUREMENT = 1
+"""Raised when the way of measuring changes, so that points measured in different ways never share a run."""
+WARM_UP_TOKENS = 32
+
+log = logging.getLogger(__name__)
+Measured = tuple[pa.Table, pa.Table, dict[str, Any]]
+
+
+class RunError(RuntimeError):
+    """A run that cannot give honest numbers; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Files and folders of a run: what it reads, and the three files that it writes."""
+
+    python: Path
+    environment: Path
+    model: Path
+    datasets: Mapping[str, Path]
+    templates: Mapping[str, Path]
+    requests: Path
+    server: Path
+    record: Path
+    server_log: Path
+
+    @property
+    def partial(self) -> Path:
+        """The journal's folder, beside the run's own."""
+        folder = self.requests.parent
+        return folder.with_name(folder.name + ".partial")
+
+
+def check_allotment(run: Run, device: str, gpus: int) -> None:
+    """Raise RunError when a job was granted fewer GPUs than its server needs (Snakemake caps requests silently)."""
+    need = run.options.tensor_parallel
+    if device == "cuda" and gpus < need:
+        raise RunError(
+            f"{run.folder} needs {need} GPUs (serving.tensor_parallel) but was granted {gpus}: "
+            f"call snakemake with --resources gpu={need} or more"
+        )
+
+
+class Measurement:
+    """Measures one run; `execute` does it all."""
+
+    def __init__(self, run: Run, places: Places, device: str) -> None:
+        self.run, self.places, self.device = run, places, device
+        self.engine = ENGINES[run.engine]
+        self.model: dict[str, Any] = json.loads(places.model.read_text())
+        self.environment: dict[str, Any] = json.loads(places.environment.read_text())
+
+    @cached_property
+    def launch(self) -> Launch:
+        """What the server is started with."""
+        return Launch(
+            python=self.places.python,
+            model=Path(self.model["path"]),
+            served_name=self.run.model,
+            device=self.device,
+            options=self.run.options,
+            reasoning_parser=self.run.reasoning_parser,
+            trust_remote_code=self.run.trust_remote_code,
+            seed=self.run.seed,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all that a point's numbers depend on, besides the point itself."""
+        run = {key: value for key, value in self.run.to_dict().items() if key != "points"}
+        files = {**self.places.datasets, **{f"template {k}": v for k, v in self.places.templates.items()}}
+        content = {
+            "measurement": MEASUREMENT,
+            "run": run,
+            "device": self.device,
+            "packages": self.environment["packages"],
+            "model": self.model,
+            "files": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def think_close(self) -> int | None:
+        """Token id of `</think>` in the model's tokenizer; None when it is no single token."""
+        file = Path(self.model["path"]) / "tokenizer.json"
+        added = json.loads(file.read_text()).get("added_tokens", []) if file.is_file() else []
+        return next((token["id"] for token in added if token["content"] == "</think>"), None)
+
+    @cached_property
+    def questions(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of each dataset."""
+        return {name: pq.read_table(path).to_pylist() for name, path in self.places.datasets.items()}
+
+    def earlier(self) -> dict[str, Measured]:
+        """Points of an earlier complete run that this one also wants.
+
+        A run that grew (a budget more) measures only what is new. When nothing is missing, the user has asked for
+        the run again (--forcerun): then nothing is taken over, and everything is measured anew.
+        """
+        try:
+            record = json.loads(self.places.record.read_text())
+            if record["fingerprint"] != self.fingerprint:
+                return {}
+            requests, server = pq.read_table(self.places.requests), pq.read_table(self.places.server)
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            return {}
+        sessions = {session["id"]: session for session in record["sessions"]}
+        known = {e["name"]: {**e, "session": sessions[e["session"]]} for e in record["points"]}
+        found: dict[str, Measured] = {}
+        for point in self.run.points:
+            entry = known.get(point.name)
+            if entry is not None and entry["point"] == asdict(point):
+                found[point.name] = (_rows(requests, point), _rows(server, point), entry)
+        return {} if len(found) == len(self.run.points) else found
+
+    def execute(self) -> None:
+        """Measure what is missing and write requests.parquet, server.parquet and run.json.
+
+        Raises ServerError when the server fails, RunError when more requests fail than the config allows.
+        """
+        journal = Journal(self.places.partial, self.fingerprint)
+        done = self.earlier()
+        for point in self.run.points:
+            kept = journal.get(point.name)
+            if kept is not None and kept[2]["point"] == asdict(point):
+                done[point.name] = kept
+        missing = [point for point in self.run.points if point.name not in done]
+        log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
+        if missing:
+            with Server(
+                self.engine, self.launch, self.places.server_log, self.run.measurement["startup_timeout_s"]
+            ) as server:
+                session = self._session(server)
+                log.info("server ready after %.1f s at %s", server.startup_s, server.url)
+                self._warm_up(server, missing)
+                progress = _Progress(len(missing))
+                for point in missing:
+                    done[point.name] = self._measure(server, point, session)
+                    journal.add(point.name, *done[point.name])
+                    progress.step(point)
+        self._assemble([done[point.name] for point in self.run.points])
+        journal.discard()
+
+    def _session(self, server: Server) -> dict[str, Any]:
+        """One server start, as recorded: what ran, on what, since when."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        return {
+            "id": f"{started}/{server.port}",
+            "started_at": started,
+            "command": server.command,
+            "environment": self.engine.environment(self.launch),
+            "startup_seconds": server.startup_s,
+            "server_log": str(server.log),
+            "hardware": hardware.describe(),
+            "git_commit": hardware.git_commit(Path(__file__).parent),
+        }
+
+    def _bodies(self, point: Point, server: Server) -> list[bytes]:
+        template = self.places.templates[point.dataset]
+        bodies = []
+        for question in self.questions[point.dataset][: point.questions]:
+            text = prompts.render(template, question["question"], question["choices"])
+            body = {
+                "model": self.run.model,
+                "messages": [{"role": "user", "content": text}],
+                "stream": True,
+                "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+                "return_token_ids": True,
+                "max_tokens": point.budget,
+                "seed": request_seed(self.run.seed, point.dataset, question["question_id"], point.repeat),
+                **self.run.sampling,
+            }
+            bodies.append(client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body))
+        return bodies
+
+    def _warm_up(self, server: Server, points: list[Point]) -> None:
+        """Send the widest load once with a small budget, unrecorded: no point pays for a first time."""
+        widest = max(points, key=lambda point: point.load.size)
+        brief = Point(widest.dataset, widest.load, min(WARM_UP_TOKENS, widest.budget), 0, widest.load.size)
+        self._drive(server, brief)
+
+    def _drive(self, server: Server, point: Point) -> tuple[float, list[tuple[client.Exchange, int | None]]]:
+        return client.run(
+            "127.0.0.1",
+            server.port,
+            self._bodies(point, server),
+            LOADS[point.load.kind],
+            point.load.size,
+            self.run.measurement["request_timeout_s"],
+        )
+
+    def _measure(self, server: Server, point: Point, session: Mapping[str, Any]) -> Measured:
+        server.flush()
+        assert server.pid is not None
+        sampler = telemetry.Sampler(
+            server.port,
+            server.pid,
+            self.engine.metrics,
+            self.run.measurement["sample_hz"],
+            telemetry.Devices(self.device == "cuda"),
+        )
+        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with sampler:
+            start, exchanges = self._drive(server, point)
+        server.check()
+        requests = self._requests(point, start, exchanges)
+        self._judge(point, requests)
+        keys = {**self.run.keys, **point.keys}
+        samples = records.table([{**keys, **row} for row in sampler.rows(start)], records.SERVER)
+        record = {
+            "name": point.name,
+            "point": asdict(point),
+            "session": session,
+            "started_at": started_at,
+            "duration_s": max(exchange.ended or start for exchange, _ in exchanges) - start,
+            "telemetry": {"samples": samples.num_rows, "late": sampler.late, "cpu_s": sampler.cost_s},
+        }
+        return requests, samples, record
+
+    def _requests(
+        self, point: Point, start: float, exchanges: list[tuple[client.Exchange, int | None]]
+    ) -> pa.Table:
+        keys = {**self.run.keys, **point.keys}
+        rows = []
+        for index, (exchange, batch) in enumerate(exchanges):
+            question = self.questions[point.dataset][index]
+            outcome = stream.decode(exchange, self.think_close, self.engine.counts_think_close)
+            if self.run.reasoning_parser is None and outcome.output_tokens is not None:
+                # Without a reasoning parser nothing is hidden: every token belongs to the answer.
+                outcome.reasoning_tokens, outcome.answer_tokens = 0, outcome.output_tokens
+                outcome.reasoning_source = "no reasoning parser"
+            seed = request_seed(self.run.seed, point.dataset, question["question_id"], point.repeat)
+            rows.append(records.request_row(keys, question, index, batch, seed, start, exchange, outcome))
+        return records.table(rows, records.REQUESTS)
+
+    def _judge(self, point: Point, requests: pa.Table) -> None:
+        """Raise RunError when too many of a point's requests failed: no number is made out of errors."""
+        failed = requests.filter(pc.not_equal(requests["status"], "ok"))
+        limit = self.run.measurement["max_failed_share"]
+        if failed.num_rows <= limit * requests.num_rows:
+            return
+        kept = Journal(self.places.partial, self.fingerprint).reject(point.name, requests)
+        reasons = sorted({f"{row['status']}: {row['error']}" for row in failed.select(["status", "error"]).to_pylist()})
+        raise RunError(
+            f"{self.run.folder}, point {point.name}: {failed.num_rows} of {requests.num_rows} requests failed, more "
+            f"than measurement.max_failed_share {limit:g} allows. Reasons: {'; '.join(reasons[:5])}. "
+            f"The requests are in {kept}, the server's log is {self.places.server_log}. "
+            "Finished points are kept; call snakemake again to go on."
+        )
+
+    def _assemble(self, measured: list[Measured]) -> None:
+        """Write the run's three files; run.json last."""
+        sessions = {record["session"]["id"]: record["session"] for _, _, record in measured}
+        record = {
+            "server": self.run.keys,
+            "fingerprint": self.fingerprint,
+            "config": {key: value for key, value in self.run.to_dict().items() if key != "points"},
+            "device": self.device,
+            "model": self.model,
+            "environment": self.environment,
+            "sessions": list(sessions.values()),
+            "points": [{**record, "session": record["session"]["id"]} for _, _, record in measured],
+        }
+        for path, tables in (
+            (self.places.requests, [requests for requests, _, _ in measured]),
+            (self.places.server, [samples for _, samples, _ in measured]),
+        ):
+            write_atomically(path, parquet_bytes(pa.concat_tables(tables)))
+        write_atomically(self.places.record, json.dumps(record, indent=1).encode())
+
+
+def _rows(table: pa.Table, point: Point) -> pa.Table:
+    keep = None
+    for key, value in point.keys.items():
+        same = pc.equal(table[key], value)
+        keep = same if keep is None else pc.and_(keep, same)
+    return table.filter(keep)
+
+
+class _Progress:
+    """A log line a point, with the time that the rest will take at the pace so far."""
+
+    def __init__(self, total: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.done, self.now, self.started = total, 0, now, now()
+
+    def step(self, point: Point) -> None:
+        self.done += 1
+        pace = (self.now() - self.started) / self.done
+        left = pace * (self.total - self.done)
+        log.info("point %d/%d %s done, %.0f s left", self.done, self.total, point.name, left)

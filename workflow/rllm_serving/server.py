@@ -1,0 +1,199 @@
+"""A server as a context manager: started, awaited until it really answers, watched, stopped with all it started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from . import guard
+from .engines import Engine, Launch
+
+LOG_TAIL_LINES = 40
+NEVER_PASSED_ON = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "VIRTUAL_ENV")
+"""The engines serve local folders: they need no token, and no library of the workflow's own environment."""
+
+
+class ServerError(RuntimeError):
+    """A server that did not start, or died; the message carries the end of its log and what to do."""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def check_port(port: int) -> None:
+    """Raise ServerError when somebody listens on `port`: an engine would load its model first and then hang."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ServerError(f"port {port} is taken ({error.strerror}): end the process that listens on it") from None
+
+
+def workflow_ancestors() -> list[int]:
+    """This process and its ancestors up to the workflow's main process: whose death must end the server.
+
+    Ancestors beyond the outermost one that runs Snakemake (a shell, a terminal) may go away without harm.
+    """
+    chain = [psutil.Process()]
+    workflow = 0
+    for process in psutil.Process().parents():
+        chain.append(process)
+        try:
+            arguments = process.cmdline()
+        except psutil.Error:
+            break
+        if any(Path(argument).name.startswith("snakemake") for argument in arguments[:4]):
+            workflow = len(chain) - 1
+    return [process.pid for process in chain[: workflow + 1]]
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
+    """The last lines of a log file (of at most its last 64 KiB)."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 65536))
+        return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+    return []
+
+
+class Server:
+    """One engine process tree: ``with Server(engine, launch, log) as server`` yields it ready to answer.
+
+    Attributes: url, port, command, startup_s (seconds from start to the first real completion), pid of the
+    server's first process. Raises ServerError when it dies or does not get ready in time.
+    """
+
+    def __init__(
+        self, engine: Engine, launch: Launch, log: Path, startup_timeout_s: float = 1800.0, port: int | None = None
+    ) -> None:
+        self.engine, self.launch, self.log = engine, launch, log
+        self.startup_timeout_s = startup_timeout_s
+        self.port = free_port() if port is None else port
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = engine.command(launch, self.port)
+        self.startup_s: float | None = None
+        self.pid: int | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        check_port(self.port)
+        started = time.monotonic()
+        self._start()
+        try:
+            self._await_ready(started + self.startup_timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+        self.startup_s = time.monotonic() - started
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        variables = {k: v for k, v in os.environ.items() if k not in NEVER_PASSED_ON}
+        variables |= self.engine.environment(self.launch)
+        watch = ",".join(map(str, workflow_ancestors()))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, guard.__file__, "--watch", watch, "--", *self.command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=variables,
+            )
+        assert self._guard.stdout is not None
+        first = self._guard.stdout.readline()
+        if not first:
+            raise self._dead("its guard did not start it")
+        self.pid = int(first)
+
+    def _await_ready(self, deadline: float) -> None:
+        for question in (self._healthy, self._completes):
+            while not question():
+                self.check()
+                if time.monotonic() > deadline:
+                    raise self._dead(f"it was not ready after {self.startup_timeout_s:.0f} s")
+                time.sleep(0.2)
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.url + self.engine.health_path, timeout=5) as response:
+                return response.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _completes(self) -> bool:
+        body = {
+            "model": self.launch.served_name,
+            "messages": [{"role": "user", "content": "1"}],
+            "max_tokens": 2,
+            "temperature": 0,
+        }
+        try:
+            answer = self.post("/v1/chat/completions", body, timeout_s=120)
+        except urllib.error.HTTPError as error:
+            raise self._dead(f"its first completion failed: HTTP {error.code} {error.read(500)!r}") from None
+        except OSError:
+            return False
+        return bool(json.loads(answer)["choices"])
+
+    def post(self, path: str, body: Any = None, timeout_s: float = 30.0) -> bytes:
+        """POST a JSON body to the server and return the answer's bytes; raises urllib's errors."""
+        data = b"" if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data=data, headers={"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            return response.read()
+
+    def flush(self) -> None:
+        """Empty the prefix cache. Raises ServerError when the server refuses."""
+        try:
+            self.post(self.engine.flush_path)
+        except OSError as error:
+            self.check()
+            raise ServerError(f"{self.engine.name} did not empty its prefix cache: {error}") from None
+
+    def check(self) -> None:
+        """Raise ServerError when the server's process is gone."""
+        if self._guard is not None and self._guard.poll() is not None:
+            raise self._dead(f"it ended with exit code {self._guard.returncode}")
+
+    def _dead(self, why: str) -> ServerError:
+        lines: Sequence[str] = tail(self.log)
+        advice = self.engine.advise(lines) or "Read the log above; --until and the server's log tell more."
+        shown = "\n".join("  | " + line for line in lines) or "  | (empty)"
+        return ServerError(
+            f"the {self.engine.name} server for '{self.launch.served_name}' failed: {why}.\n"
+            f"Command: {' '.join(self.command)}\nEnd of its log {self.log}:\n{shown}\n{advice}"
+        )
+
+    def stop(self) -> int | None:
+        """Stop the server and everything it started; returns its exit code. Safe to call twice."""
+        if self._guard is None:
+            return None
+        assert self._guard.stdin is not None and self._guard.stdout is not None
+        with contextlib.suppress(OSError):
+            self._guard.stdin.close()
+        code = self._guard.wait()
+        self._guard.stdout.close()
+        return code

@@ -1,0 +1,195 @@
+"""From the bytes of a streamed chat completion to times, texts and token counts.
+
+Decoding happens after the stream has ended. Server-sent events are cut at line ends on bytes, so a chunk that splits
+a UTF-8 character or a line is no special case; an event's time is that of the piece that completed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from .client import Exchange
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+
+
+class _Details(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    completion_tokens_details: _Details | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+_DONE = b"[DONE]"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one request came to. Times are seconds on the exchange's clock; None is "never happened" or "not told".
+
+    status: ok, http, timeout, connection, protocol or truncated; everything but ok is a failure with its reason in
+    `error`. chunk_times/chunk_tokens: one entry a chunk that carried tokens or text. first_visible: first chunk of
+    the answer (not of the thinking) with a visible character. reasoning_tokens does not count `</think>`;
+    reasoning_source says where it is from: "token_ids" (counted up to `</think>`) or "usage" (the engine's count).
+    """
+
+    status: str = "ok"
+    error: str | None = None
+    http_status: int | None = None
+    finish_reason: str | None = None
+    first_token: float | None = None
+    first_visible: float | None = None
+    finished: float | None = None
+    chunk_times: list[float] = field(default_factory=list)
+    chunk_tokens: list[int | None] = field(default_factory=list)
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    answer_tokens: int | None = None
+    tokens_source: str | None = None
+    reasoning_source: str | None = None
+    reasoning_text: str = ""
+    answer_text: str = ""
+
+
+def events(stamps: Sequence[float], pieces: Sequence[bytes]) -> Iterator[tuple[float, bytes]]:
+    """The `data:` payloads of a server-sent event stream, each with the time of the piece that completed it.
+
+    Lines may end in LF or CRLF; several data lines of one event are joined with LF, comments and other fields are
+    ignored. An event that was never completed by an empty line is not yielded.
+    """
+    rest = b""
+    data: list[bytes] = []
+    for stamp, piece in zip(stamps, pieces, strict=True):
+        lines = (rest + piece).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield stamp, b"\n".join(data)
+                data = []
+
+
+def decode(exchange: Exchange, think_close: int | None = None, counts_think_close: bool = False) -> Outcome:
+    """Interpret an ended exchange; never raises for what a server sent, but says so in status and error.
+
+    think_close: token id of `</think>`, to count thinking where the engine streams token ids; counts_think_close:
+    whether the engine's own reasoning token count, used otherwise, includes `</think>` (it is then taken off).
+    """
+    outcome = Outcome(http_status=exchange.http_status)
+    if exchange.failure is None and exchange.http_status != 200:
+        text = b"".join(exchange.pieces)[:500].decode("utf-8", "replace")
+        outcome.status, outcome.error = "http", f"HTTP {exchange.http_status}: {text}"
+        return outcome
+    if exchange.failure is None and not exchange.content_type.startswith("text/event-stream"):
+        outcome.status = "protocol"
+        outcome.error = f"content type {exchange.content_type!r} is not text/event-stream"
+        return outcome
+    ids: list[int] = []
+    done = _read(exchange, outcome, ids)
+    if exchange.failure is not None:
+        outcome.status, outcome.error = exchange.failure, exchange.error
+    elif outcome.status == "ok" and not (done and outcome.finish_reason):
+        missing = "[DONE]" if outcome.finish_reason else "a finish reason"
+        outcome.status, outcome.error = "truncated", f"the stream ended without {missing}"
+    elif outcome.status == "ok" and outcome.output_tokens is None:
+        outcome.status, outcome.error = "protocol", "the stream carried no usage: tokens cannot be counted"
+    if think_close is not None and ids and len(ids) == outcome.output_tokens:
+        # vLLM's own count misses thinking whose opening tag stands in the prompt, as chat templates put it.
+        outcome.reasoning_tokens = ids.index(think_close) if think_close in ids else len(ids)
+        outcome.reasoning_source = "token_ids"
+    elif outcome.reasoning_tokens is not None:
+        outcome.reasoning_tokens -= counts_think_close and outcome.answer_text != ""
+        outcome.reasoning_source = "usage"
+    if outcome.output_tokens is not None and outcome.reasoning_tokens is not None:
+        outcome.answer_tokens = outcome.output_tokens - outcome.reasoning_tokens
+    return outcome
+
+
+def _read(exchange: Exchange, outcome: Outcome, ids: list[int]) -> bool:
+    """Fill `outcome` and `ids` (output token ids) from the events; returns whether the stream said it was done."""
+    reasoning: list[str] = []
+    answer: list[str] = []
+    counted = 0
+    done = False
+    for stamp, data in events(exchange.stamps, exchange.pieces):
+        if data == _DONE:
+            done = True
+            break
+        try:
+            chunk = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            outcome.status, outcome.error = "protocol", f"not a completion chunk: {error}: {data[:200]!r}"
+            break
+        if chunk.error is not None:
+            outcome.status, outcome.error = "http", f"error within the stream: {str(chunk.error)[:500]}"
+            break
+        thought, said, finish = _texts(chunk)
+        ids += (token for choice in chunk.choices for token in choice.token_ids or ())
+        tokens = _count(chunk.usage, counted, outcome)
+        counted += tokens or 0
+        reasoning.append(thought)
+        answer.append(said)
+        if thought or said or tokens:
+            outcome.chunk_times.append(stamp)
+            outcome.chunk_tokens.append(tokens)
+            outcome.first_token = stamp if outcome.first_token is None else outcome.first_token
+        if outcome.first_visible is None and said.strip():
+            outcome.first_visible = stamp
+        if finish is not None:
+            outcome.finish_reason = finish
+        if thought or said or tokens or finish is not None:
+            outcome.finished = stamp
+    outcome.reasoning_text, outcome.answer_text = "".join(reasoning), "".join(answer)
+    return done
+
+
+def _texts(chunk: _Chunk) -> tuple[str, str, str | None]:
+    thought = said = ""
+    finish = None
+    for choice in chunk.choices:
+        if choice.delta is not None:
+            thought += choice.delta.reasoning or choice.delta.reasoning_content or ""
+            said += choice.delta.content or ""
+        finish = choice.finish_reason or finish
+    return thought, said, finish
+
+
+def _count(usage: _Usage | None, counted: int, outcome: Outcome) -> int | None:
+    """Tokens that came with a chunk, from the engine's running usage; None where it told nothing."""
+    if usage is None or usage.completion_tokens is None:
+        return None
+    outcome.tokens_source = "usage"
+    outcome.prompt_tokens, outcome.output_tokens = usage.prompt_tokens, usage.completion_tokens
+    details = usage.completion_tokens_details
+    told = details.reasoning_tokens if details is not None else usage.reasoning_tokens
+    if told is not None:
+        outcome.reasoning_tokens = told
+    return usage.completion_tokens - counted
