@@ -20,7 +20,9 @@ BUDGETS = [32, 64, 128, 256, 512]
 KEYS = {"quantization": "bf16", "setup": "baseline"}
 
 
-def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: float) -> tuple[list, list, list, float]:
+def _point(
+    rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: float
+) -> tuple[list, list, list, float]:
     difficulty, domain, llm_tokens, rllm_tokens, llm_right, rllm_right = SETS[keys["dataset"]]
     thinks = keys["model"].endswith("_rllm")
     size, budget, questions = keys["load_size"], keys["budget"], keys.pop("questions")
@@ -40,12 +42,24 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
             thought = int(wanted[i] * 0.85) if thinks else 0
             visible = first[i] + step[i] * thought if output[i] > thought else None
             chunks = np.arange(1, output[i], 2)
-            right = not failed and visible is not None and rng.random() < (rllm_right if thinks else llm_right)
+            right = (
+                not failed and visible is not None and rng.random() < (rllm_right if thinks else llm_right)
+            )
             miss = "truncated-thinking" if cut and visible is None else "truncated-answer" if cut else "wrong"
             requests.append(
                 keys
-                | {"index": k, "batch": start // size, "question_id": f"{keys['dataset']}-{k}", "kind": "number"}
-                | {"domain": domain, "difficulty": difficulty, "seed": k, "status": "http" if failed else "ok"}
+                | {
+                    "index": k,
+                    "batch": start // size,
+                    "question_id": f"{keys['dataset']}-{k}",
+                    "kind": "number",
+                }
+                | {
+                    "domain": domain,
+                    "difficulty": difficulty,
+                    "seed": k,
+                    "status": "http" if failed else "ok",
+                }
                 | {"scheduled": None, "sent": sent[i], "first_token": None if failed else first[i]}
                 | {"first_visible": None if failed else visible, "finished": None if failed else finished[i]}
                 | {"chunk_times": [] if failed else [first[i], *(first[i] + step[i] * (chunks + 0.5))]}

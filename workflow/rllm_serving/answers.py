@@ -19,9 +19,9 @@ import re
 
 _BOX = re.compile(r"\\boxed\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\[()\[\]])?[\s$]*(?:,|,?\s*(?:and|or))[\s$]*(?:\\[()\[\]])?[\s$]*")
+_BETWEEN_BOXES = re.compile(r"\$*(?:\\[)\]])? ?(?:,|,? ?(?:and|or)) ?(?:\\[(\[])?\$*")
 _PHRASE = re.compile(r"(?i:\b(?:answer|option|choice)\b(?:[^.\n:=]{0,60}?\bis\b|[\s*_]*[:=]))[\s*_:]*")
-_DISPLAY = re.compile(r"(\\\[|\$\$)\s*(.+?)\s*(\\\]|\$\$)", re.DOTALL)
+_DISPLAY = re.compile(r"(\\\[|\$\$)(.+?)(\\\]|\$\$)", re.DOTALL)
 _DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _WRAPPER = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
 
@@ -33,7 +33,7 @@ _UNIT = (
     r"(?:\\text\{[^{}\d]*\}|\\mathrm\{[^{}\d]*\}|[A-Za-z]{2,}[A-Za-z\s./-]*)"
 )
 _NUMBER = re.compile(
-    rf"(?P<sign>[-+−]?)\s*(?:\\?[$]|[€£¥])?\s*(?P<digits>(?=[\d.]){_DIGITS})"
+    rf"(?P<sign>[-+\u2212]?)\s*(?:\\?[$]|[€£¥])?\s*(?P<digits>(?=[\d.]){_DIGITS})"
     rf"\s*(?P<percent>\\?%)?(?:\s|\\[, ])*{_UNIT}?\s*\.?"
 )
 _LETTER = re.compile(r"(?i:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?=\s*(?:[.:)]|$)))[.:)]?")
@@ -64,7 +64,7 @@ def extract(text: str, kind: str, cut_off: bool = False) -> str | None:
         return _from_box(text, boxed, kind)
     if cut_off:
         return None
-    text = _DISPLAY.sub(r"\1\2\3", text).strip()
+    text = _DISPLAY.sub(lambda display: display[1] + display[2].strip() + display[3], text).strip()
     phrases = list(_PHRASE.finditer(text))
     answer = (text[phrases[-1].end() :] if phrases else text).strip().strip("*_").strip()
     if not answer or "\n" in answer:
@@ -82,24 +82,29 @@ def _from_box(text: str, boxed: list[tuple[int, int, str]], kind: str) -> str | 
         return _letter(content, alone=False)
     if kind == "math":  # "\boxed{1} and \boxed{2}" is one answer of two parts
         for (_, end, before), (start, _, _) in zip(boxed[-2::-1], boxed[:0:-1], strict=True):
-            if not _BETWEEN_BOXES.fullmatch(text[end:start]):
+            if not _BETWEEN_BOXES.fullmatch(_one_line(text[end:start])):
                 break
             content = f"{before}, {content}"
     return _number(content) or _undelimit(content) if kind == "number" else _undelimit(content)
 
 
+def _one_line(text: str) -> str:
+    """Without runs of blanks, on which the patterns above would take cubic time (models do loop on blanks)."""
+    return re.sub(r"\s+", " ", text).strip()
+
+
 def _undelimit(formula: str) -> str:
     """One line, without math delimiters, markdown stars and a closing full stop."""
     formula = re.sub(r"(?<!\\)(?:\$|\\[()\[\]])", "", formula)
-    return re.sub(r"\s+", " ", formula).strip().strip("*").rstrip(".").strip()
+    return re.sub(r"(?<!\\right)\.$", "", _one_line(formula).strip(" *")).strip()
 
 
 def _number(text: str) -> str | None:
     """The plain number that `text` is ("\\$1,200.50 a day" -> "1200.50"; a percent sign stays), or None."""
-    match = _NUMBER.fullmatch(text.strip())
+    match = _NUMBER.fullmatch(_one_line(text))
     if match is None:
         return None
-    sign = "-" if match["sign"] in ("-", "−") else ""
+    sign = "-" if match["sign"] in ("-", "\u2212") else ""
     digits = re.sub(_SEPARATOR, "", match["digits"])
     return sign + digits + (r"\%" if match["percent"] else "") if digits else None
 

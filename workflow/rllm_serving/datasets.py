@@ -98,23 +98,24 @@ def _gpqa(row: int, record: Record) -> dict[str, Any]:
     )
 
 
-FORMATS: dict[str, tuple[Callable[[int, Record], dict[str, Any]], str]] = {
-    "gsm8k": (_gsm8k, "question, answer"),
-    "math500": (_math500, "unique_id, problem, answer, subject, level"),
-    "aime2024": (_aime2024, "id, problem, answer"),
+FORMATS: dict[str, tuple[Callable[[int, Record], dict[str, Any]], str, str]] = {
+    "gsm8k": (_gsm8k, "test", "question, answer"),
+    "math500": (_math500, "test", "unique_id, problem, answer, subject, level"),
+    "aime2024": (_aime2024, "train", "id, problem, answer"),
     "gpqa": (
         _gpqa,
+        "train",
         "Record ID, Question, Correct Answer, Incorrect Answer 1-3, High-level domain, Subdomain",
     ),
 }
-"""Known layouts of source records: how to read one, and the columns it needs."""
+"""Known layouts of source records: how to read one, the split of its questions on the hub, its columns."""
 
 
 def load(name: str, spec: Mapping[str, Any], seed: int = 0, cache_dir: Path | None = None) -> pa.Table:
     """The questions of the config's entry `spec` for dataset `name`, validated, as QUESTION_SCHEMA.
 
     spec: `source` hub (`id`, `revision` as a full commit hash, `format`, optional `subset` and `split`,
-    default "test"), path (`path` to JSON lines or Parquet, `format`) or micro (`suite`, `questions`).
+    default the format's), path (`path` to JSON lines or Parquet, `format`) or micro (`suite`, `questions`).
     Optional for all: `questions` (the first N), `difficulty` (one label for the whole set).
     `seed` draws the micro suites. `cache_dir` is where the datasets library keeps its files: by default its
     own cache for the hub, and a temporary folder for local files. The hub is asked with the token in
@@ -125,10 +126,11 @@ def load(name: str, spec: Mapping[str, Any], seed: int = 0, cache_dir: Path | No
 
         rows = [dataclasses.asdict(q) for q in generate(spec["suite"], spec["questions"], seed, split="test")]
     else:
-        records = (
-            _from_hub(name, spec, cache_dir) if spec["source"] == "hub" else _from_file(name, spec, cache_dir)
-        )
-        rows = list(_read(name, spec["format"], records))
+        form = spec["format"]
+        if form not in FORMATS:
+            raise DatasetError(f"datasets.{name}.format: unknown format {form!r}; known: {', '.join(FORMATS)}")
+        records = _from_hub(name, spec, cache_dir) if spec["source"] == "hub" else _from_file(name, spec, cache_dir)
+        rows = list(_read(name, form, records))
     if "difficulty" in spec:
         rows = [row | {"difficulty": spec["difficulty"]} for row in rows]
     table = pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
@@ -140,9 +142,7 @@ def load(name: str, spec: Mapping[str, Any], seed: int = 0, cache_dir: Path | No
 
 
 def _read(name: str, form: str, records: list[Record]) -> Iterator[dict[str, Any]]:
-    if form not in FORMATS:
-        raise DatasetError(f"datasets.{name}.format: unknown format {form!r}; known: {', '.join(FORMATS)}")
-    read, columns = FORMATS[form]
+    read, _, columns = FORMATS[form]
     for row, record in enumerate(records):
         try:
             yield read(row, record)
@@ -152,9 +152,7 @@ def _read(name: str, form: str, records: list[Record]) -> Iterator[dict[str, Any
                 f"there are: {', '.join(record)}"
             ) from error
         except (AttributeError, TypeError) as error:
-            raise DatasetError(
-                f"datasets.{name}: row {row} has an empty or wrongly typed column: {error}"
-            ) from error
+            raise DatasetError(f"datasets.{name}: row {row} has an empty or wrongly typed column: {error}") from error
 
 
 def _from_file(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> list[Record]:
@@ -167,9 +165,7 @@ def _from_file(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> li
 
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            table = load_dataset(
-                builder, data_files=str(path), split="train", cache_dir=str(cache_dir or scratch)
-            )
+            table = load_dataset(builder, data_files=str(path), split="train", cache_dir=str(cache_dir or scratch))
         except (DatasetGenerationError, ValueError, OSError) as error:
             raise DatasetError(f"datasets.{name}.path: {path}: {error.__cause__ or error}") from error
         return list(table.to_list())
@@ -195,12 +191,10 @@ def _from_hub(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> lis
                 f"{builder.hash}, not at {revision}; connect once, or give a local file (source: path)"
             )
         builder.download_and_prepare()
-        return list(builder.as_dataset(split=spec.get("split", "test")).to_list())
+        return list(builder.as_dataset(split=spec.get("split", FORMATS[spec["format"]][1])).to_list())
     except DatasetError:
         raise
-    except (
-        Exception
-    ) as error:  # the library's errors have no common base; the user needs one line all the same
+    except Exception as error:  # the library's errors have no common base
         message = " ".join(str(error).split())
         message = message.replace(token, "***") if token else message
         raise DatasetError(

@@ -53,23 +53,20 @@ class Verdict(NamedTuple):
     how: str  # "math-verify", "math-verify-timeout", "math-verify-crash" or "letter"
 
 
-def grade(
-    requests: pa.Table, golds: Mapping[str, pa.Table], workers: int = 1, timeout_s: float = 10.0
-) -> pa.Table:
+def grade(requests: pa.Table, golds: Mapping[str, pa.Table], workers: int = 1, timeout_s: float = 10.0) -> pa.Table:
     """One row of GRADE_SCHEMA a request, in the order of `requests`.
 
     `requests` needs the columns dataset, load, budget, repeat, index, question_id, status, finish_reason,
     reasoning_text and answer_text; `golds` maps a dataset's name to its questions (QUESTION_SCHEMA).
     `workers` processes; `timeout_s` seconds of CPU time for one answer. Equal (gold, answer) pairs are
-    compared once. miss says why an answer is not correct, and is null where it is:
+    compared once. how: "letter" for choices, else "math-verify" (also where there was nothing to compare).
+    miss says why an answer is not correct, and is null where it is:
     failed (status is not "ok"; its text is never graded), truncated-thinking (the budget ended before any
     answer), truncated-answer (the budget ended within the answer and what is there is not right), no-answer
     (nothing that counts as an answer, or one that math-verify could not finish: `how` then says timeout or
     crash), wrong. Raises GradingError if a question has no gold or math-verify does not start.
     """
-    questions = {
-        (dataset, row["question_id"]): row for dataset, table in golds.items() for row in table.to_pylist()
-    }
+    questions = {(dataset, row["question_id"]): row for dataset, table in golds.items() for row in table.to_pylist()}
     rows = requests.select([*_KEYS, "status", "finish_reason", "reasoning_text", "answer_text"]).to_pylist()
     for row in rows:
         question = questions.get((row["dataset"], row["question_id"]))
@@ -82,9 +79,7 @@ def grade(
             else None
         )
     pairs = {
-        (row["gold"], row["extracted"])
-        for row in rows
-        if row["extracted"] is not None and row["kind"] != "choice"
+        (row["gold"], row["extracted"]) for row in rows if row["extracted"] is not None and row["kind"] != "choice"
     }
     verdicts = compare(sorted(pairs), workers, timeout_s)
     return pa.Table.from_pylist([_graded(row, verdicts) for row in rows], schema=GRADE_SCHEMA)

@@ -21,9 +21,7 @@ class ModelError(ValueError):
     """A model that cannot be used; the message names its key in the config and what to do."""
 
 
-def materialise(
-    name: str, spec: Mapping[str, Any], target: Path, cache_dir: Path | None = None
-) -> dict[str, Any]:
+def materialise(name: str, spec: Mapping[str, Any], target: Path, cache_dir: Path | None = None) -> dict[str, Any]:
     """Make model `name` of the config (`spec`) ready for the engines and describe it in `target`/model.json.
 
     spec: `source` hub (`id`, `revision`) or path (`path`); optional `trust_remote_code`. A hub model goes
@@ -34,15 +32,13 @@ def materialise(
     what config.json says: architecture, dtype, num_attention_heads, num_key_value_heads,
     max_position_embeddings (null if it does not). Raises ModelError.
     """
-    if spec["source"] == "hub":
-        folder = _snapshot(name, spec, cache_dir)
-    else:
-        folder = Path(spec["path"]).expanduser().absolute()
+    hub = spec["source"] == "hub"
+    folder = _snapshot(name, spec, cache_dir) if hub else Path(spec["path"]).expanduser().absolute()
     record = {
         "source": spec["source"],
         "id": spec.get("id"),
         "revision": spec.get("revision"),
-        "commit": folder.name if spec["source"] == "hub" else None,
+        "commit": folder.name if hub else None,
         "path": str(target.absolute() / "checkpoint"),
         **describe(name, folder, spec.get("trust_remote_code", False)),
     }

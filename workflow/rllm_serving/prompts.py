@@ -15,9 +15,7 @@ class PromptError(ValueError):
 
 @cache
 def _template(path: Path) -> Template:
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     return environment.from_string(path.read_text(encoding="utf-8"))
 
 

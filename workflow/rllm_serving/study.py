@@ -146,6 +146,20 @@ class Study:
         merged = {key: value for layer in layers for key, value in layer.items()}
         return Options(**merged)
 
+    def figures(self, experiment: str) -> list[str]:
+        """Figures that an experiment can give: sweeps need two values of what they sweep."""
+        entry = self.config["experiments"][experiment]
+        batches = [load for load in entry["loads"] if load["kind"] == "batch"]
+        wanted = {
+            "budget": len(entry["budgets"]) > 1,
+            "batch": len(batches) > 1,
+            "timeline": True,
+            "stragglers": bool(batches),
+            "difficulty": True,
+            "domain": True,
+        }
+        return [name for name, possible in wanted.items() if possible]
+
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
         measurable = [m for m, spec in self.models.items() if spec["role"] != "draft"]

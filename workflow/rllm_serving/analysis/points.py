@@ -1,24 +1,24 @@
 """Metrics of points and conditions, each with its 95 % interval in `<metric>_low` and `<metric>_high`.
 
-A point is one repeat; a condition pools its repeats. `METRICS` holds unit and definition of every column. Intervals
-are bootstraps over questions, all repeats of a question drawn together; those of throughput and stragglers are over
-batches (batch loads) or equal blocks of time (other loads), those of server gauges over blocks of time. What can't
-be computed is NaN, never 0: a condition without any successful request has no accuracy and no throughput.
+A point is one repeat; a condition pools its repeats. `METRICS` holds unit and definition of every column.
+Intervals are bootstraps over questions, all repeats of a question drawn together; those of throughput and
+stragglers are over batches (batch loads) or equal blocks of time (other loads), those of server gauges over
+blocks of time. What can't be computed is NaN, never 0: a condition without any successful request has no
+accuracy and no throughput.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from . import server as gauges
-from .bootstrap import MISSING, Array, Codes, Estimate, codes, mean, quantiles, ratio
-from .requests import CONDITION, SERVER, batches, latencies, token_chunks, token_gaps
+from .bootstrap import Array, Codes, Estimate, codes, mean, quantiles, ratio
+from .requests import CHUNKS, CONDITION, SERVER, batches, latencies, token_chunks, token_gaps
 
 LATENCIES = {
     "ttft": ("s", "first token of any kind - arrival"),
@@ -40,9 +40,18 @@ RATIOS = {
     "failed_share": ("", "requests that failed / asked"),
     "answered_share": ("", "successful requests with a visible token / asked"),
     "truncated_share": ("", "requests ended by the token budget / asked"),
-    "accuracy": ("", "correct / asked; failed and unanswered ones are not correct; none unless every one is graded"),
-    "tps": ("tokens/s", "output tokens of successful requests / (last finish - first arrival); sums over repeats"),
-    "straggler_share": ("", "share of a batch's time with fewer than half of its requests running; mean of batches"),
+    "accuracy": (
+        "",
+        "correct / asked; failed and unanswered ones are not correct; none unless every one is graded",
+    ),
+    "tps": (
+        "tokens/s",
+        "output tokens of successful requests / (last finish - first arrival); sums over repeats",
+    ),
+    "straggler_share": (
+        "",
+        "share of a batch's time with fewer than half of its requests running; mean of batches",
+    ),
 }
 GAUGES = {
     "kv": ("", "share of the KV cache in use"),
@@ -52,7 +61,9 @@ GAUGES = {
 
 
 def _spread(names: dict[str, tuple[str, str]], stats: Sequence[str]) -> dict[str, tuple[str, str]]:
-    return {f"{name}_{stat}": (unit, f"{stat}: {text}") for name, (unit, text) in names.items() for stat in stats}
+    return {
+        f"{name}_{stat}": (unit, f"{stat}: {text}") for name, (unit, text) in names.items() for stat in stats
+    }
 
 
 METRICS: dict[str, tuple[str, str]] = {
@@ -72,7 +83,11 @@ METRICS: dict[str, tuple[str, str]] = {
     "preemptions": ("requests", "increase of the server's counter of preempted requests"),
     "duration": ("s", "wall time of the point as its run recorded it; sum over repeats"),
 }
-WITH_INTERVAL = [*RATIOS, *_spread(LATENCIES, ["mean", *LATENCY_SHARES]), *_spread(TOKENS, ["mean", *TOKEN_SHARES])]
+WITH_INTERVAL = [
+    *RATIOS,
+    *_spread(LATENCIES, ["mean", *LATENCY_SHARES]),
+    *_spread(TOKENS, ["mean", *TOKEN_SHARES]),
+]
 WITH_INTERVAL += [f"{name}_mean" for name in GAUGES]
 
 
@@ -86,45 +101,43 @@ class _Row(dict[str, Any]):
         self[name], self[f"{name}_low"], self[f"{name}_high"] = estimate
 
     def spread(
-        self, name: str, values: Array, cluster: Codes, shares: dict[str, float], weights: Array | None = None
+        self, name: str, values: pd.Series, cluster: Codes, shares: dict[str, float], weights: Array | None = None
     ) -> None:
-        self.put(f"{name}_mean", mean(values, cluster, weights))
-        found = quantiles(values, cluster, tuple(shares.values()), weights)
+        x = values.to_numpy(dtype=float)
+        self.put(f"{name}_mean", mean(x, cluster, weights))
+        found = quantiles(x, cluster, list(shares.values()), weights)
         for stat, estimate in zip(shares, found, strict=True):
             self.put(f"{name}_{stat}", estimate)
 
 
 def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes) -> None:
     """Everything that needs no more than the requests' own rows."""
-    ok = group["ok"].to_numpy()
-    one = np.ones(len(group))
-    row["asked"], row["ok"], row["failed"] = len(group), ok.sum(), (~ok).sum()
-    row["questions"], row["repeats"] = group["question_id"].nunique(), group["repeat"].nunique()
-    row.put("failed_share", ratio((~ok).astype(float), one, cluster))
-    row.put("answered_share", ratio(group["answered"].to_numpy(dtype=float), one, cluster))
-    row.put("truncated_share", ratio((ok & (group["finish_reason"] == "length")).to_numpy(dtype=float), one, cluster))
-    graded = ok.any() and group["correct"].notna().all()
-    row.put("accuracy", ratio(group["correct"].to_numpy(dtype=float), one, cluster) if graded else MISSING)
-    for miss in MISSES if graded else ():
-        row[f"miss_{miss.replace('-', '_')}"] = (group["miss"] == miss).mean()
-    for name in LATENCIES:
-        if name != "tbt":
-            row.spread(name, group[name].to_numpy(), cluster, LATENCY_SHARES)
+    ok = group["ok"]
+    row |= {"asked": len(group), "ok": ok.sum(), "failed": (~ok).sum()}
+    row |= {"questions": group["question_id"].nunique(), "repeats": group["repeat"].nunique()}
+    shares = {"failed_share": ~ok, "answered_share": group["answered"]}
+    shares["truncated_share"] = ok & (group["finish_reason"] == "length")
+    if ok.any() and group["correct"].notna().all():
+        shares["accuracy"] = group["correct"]
+        row |= {f"miss_{miss.replace('-', '_')}": (group["miss"] == miss).mean() for miss in MISSES}
+    for name, hit in shares.items():
+        row.put(name, mean(hit.to_numpy(dtype=float), cluster))
+    for name in LATENCIES.keys() - {"tbt"}:
+        row.spread(name, group[name], cluster, LATENCY_SHARES)
     for name in TOKENS:
-        row.spread(name, group[name].where(group["ok"]).to_numpy(), cluster, TOKEN_SHARES)
+        row.spread(name, group[name].where(ok), cluster, TOKEN_SHARES)
 
 
 def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Codes) -> None:
     """Time between tokens, throughput and stragglers. chunks: those of the group's successful requests."""
     gaps = token_gaps(chunks)
-    owner = cluster[gaps["row"].to_numpy()]
-    row.spread("tbt", gaps["gap"].to_numpy(), owner, LATENCY_SHARES, gaps["tokens"].to_numpy())
+    row.spread("tbt", gaps["gap"], cluster[gaps["row"]], LATENCY_SHARES, gaps["tokens"].to_numpy())
     # Throughput made of nothing but errors, or of requests whose tokens nobody counted, is no throughput.
     if not group["ok"].any() or group.loc[group["ok"], "output_tokens"].isna().any():
         return
     if group["load"].iloc[0].startswith("batch"):
         table = batches(group)
-        unit = np.arange(len(table))
+        unit = codes(np.arange(len(table)))
         row.put("tps", ratio(table["tokens"].to_numpy(), table["seconds"].to_numpy(), unit))
         row.put("straggler_share", mean(table["straggler_share"].to_numpy(), unit))
     else:
@@ -132,29 +145,25 @@ def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Co
 
 
 def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> tuple[Array, Array, Codes]:
-    """Tokens, seconds and number of each of the equal time blocks of the group's points, for the interval of TPS.
+    """Tokens, seconds and number of each equal time block of the group's points, for the interval of TPS.
 
-    Tokens fall into blocks by their chunks' times; each request's chunks are scaled to its own token count, since a
-    server's count may include tokens that no chunk showed.
+    Tokens fall into blocks by their chunks' times; each request's chunks are scaled to its own token count,
+    since a server's count may include tokens that no chunk showed.
     """
     point = group.groupby("repeat").agg(start=("arrival", "min"), end=("end", "max")).dropna()
-    number = point.index.get_indexer(group["repeat"])
+    number = point.index.get_indexer(pd.Index(group["repeat"]))
     start, end = (point[name].to_numpy()[number] for name in ("start", "end"))
     row, tokens = chunks["row"].to_numpy(), chunks["tokens"].to_numpy()
     shown = np.bincount(row, tokens, len(group))
     count = group["output_tokens"].where(group["ok"]).fillna(0).to_numpy()
     # A request that showed no chunk of tokens counts at its end.
     silent = np.flatnonzero((shown == 0) & (count > 0))
-    row, time = np.append(row, silent), np.append(chunks["time"].to_numpy(), group["end"].to_numpy()[silent])
-    share = np.append(tokens, count[silent]) * (count / np.where(shown == 0, np.where(count > 0, count, 1), shown))[row]
+    shown[silent] = count[silent]
+    row, time = np.append(row, silent), np.append(chunks["time"], group["end"].to_numpy()[silent])
+    tokens = np.append(tokens, count[silent]) * count[row] / shown[row]
     block = gauges.time_blocks(time, number[row], start[row], end[row])
     length = np.repeat((point["end"] - point["start"]).to_numpy() / gauges.BLOCKS, gauges.BLOCKS)
-    return np.bincount(block, share, len(length)), length, np.arange(len(length))
-
-
-def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
-    for key, rows in frame.groupby(keys, sort=True, observed=True).indices.items():
-        yield dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True)), np.asarray(rows)
+    return np.bincount(block, tokens, len(length)), length, codes(np.arange(len(length)))
 
 
 def graded(requests: pa.Table, grades: pd.DataFrame | None) -> pd.DataFrame:
@@ -167,74 +176,59 @@ def graded(requests: pa.Table, grades: pd.DataFrame | None) -> pd.DataFrame:
     return frame.merge(found, on=keys, how="left", validate="one_to_one")
 
 
-def _durations(run: dict[str, Any] | None) -> pd.DataFrame:
-    names = ["dataset", "load", "budget", "repeat", "duration_s"]
-    return pd.DataFrame((run or {}).get("points", []), columns=names)
-
-
-def _table(
-    requests: pa.Table,
-    grades: pd.DataFrame | None,
-    server: pd.DataFrame | None,
-    run: dict[str, Any] | None,
-    keys: list[str],
-) -> pd.DataFrame:
-    frame = graded(requests, grades)
-    durations, lists = _durations(run), requests.select(["chunk_times", "chunk_tokens"])
-    point = [name for name in keys if name not in SERVER and name != "load_size"]
-    samples = {} if server is None else dict(tuple(server.groupby(point)))
-    rows = []
-    for key, index in _groups(frame, keys):
-        group = frame.take(index).reset_index(drop=True)
-        row = _Row(key)
-        cluster = codes(group["question_id"])
+def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[_Row, pd.DataFrame, Codes, Codes]]:
+    """Row with its keys, requests, their positions in the frame, their cluster."""
+    for key, rows in frame.groupby(keys, sort=True).indices.items():
+        group = frame.take(rows).reset_index(drop=True)
+        row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question_id"])
         _per_request(row, group, cluster)
+        yield row, group, rows, cluster
+
+
+Grades = Server = pd.DataFrame | None
+Run = dict[str, Any] | None
+
+
+def _table(requests: pa.Table, grades: Grades, server: Server, run: Run, keys: list[str]) -> pd.DataFrame:
+    point = [name for name in keys if name in ("dataset", "load", "budget", "repeat")]
+    times = pd.DataFrame((run or {}).get("points", []), columns=[*point, "duration_s"])
+    duration = times.groupby(point)["duration_s"].sum(min_count=1)
+    samples = {} if server is None else dict(tuple(server.groupby(point)))
+    lists, rows = requests.select(CHUNKS), []
+    for row, group, index, cluster in _groups(graded(requests, grades), keys):
         chunks = token_chunks(lists.take(pa.array(index)))
         _per_token(row, group, chunks[group["ok"].to_numpy()[chunks["row"]]], cluster)
-        name = tuple(key[part] for part in point)
-        if name in samples:
-            row |= gauges.use(samples[name])
-        same = (durations[point] == list(name)).all(axis=1)
-        row["duration"] = durations.loc[same, "duration_s"].sum() if same.any() else np.nan
+        key = tuple(row[name] for name in point)
+        row |= gauges.use(samples[key]) if key in samples else {}
+        row["duration"] = duration.get(key, np.nan)
         rows.append(row)
     return pd.DataFrame(rows, columns=_columns(keys))
 
 
 def points(
-    requests: pa.Table,
-    grades: pd.DataFrame | None = None,
-    server: pd.DataFrame | None = None,
-    run: dict[str, Any] | None = None,
+    requests: pa.Table, grades: Grades = None, server: Server = None, run: Run = None
 ) -> pd.DataFrame:
     """One row a point of one run: keys (SERVER, CONDITION, repeat) and METRICS with intervals.
 
-    requests: table from `requests.read`; grades, server: grades.parquet and server.parquet as frames; run: run.json.
-    What is not given leaves its metrics NaN.
+    requests: table from `requests.read`; grades, server: grades.parquet and server.parquet as frames; run:
+    run.json. What is not given leaves its metrics NaN.
     """
     return _table(requests, grades, server, run, [*SERVER, *CONDITION, "repeat"])
 
 
 def summary(
-    requests: pa.Table,
-    grades: pd.DataFrame | None = None,
-    server: pd.DataFrame | None = None,
-    run: dict[str, Any] | None = None,
+    requests: pa.Table, grades: Grades = None, server: Server = None, run: Run = None
 ) -> pd.DataFrame:
     """One row a condition of one run, its repeats pooled; otherwise as `points`."""
     return _table(requests, grades, server, run, [*SERVER, *CONDITION])
 
 
-def breakdown(requests: pa.Table, grades: pd.DataFrame | None, by: str) -> pd.DataFrame:
+def breakdown(requests: pa.Table, grades: Grades, by: str) -> pd.DataFrame:
     """One row a condition of one run and value of `by` ("difficulty" or "domain"), repeats pooled.
 
-    Columns: keys, `by`, and those of METRICS that hold for a part of a point: all but throughput, TBT, stragglers,
-    server metrics and duration, which are NaN.
+    Columns: keys, `by`, and METRICS; throughput, TBT, stragglers, server metrics and duration do not hold for
+    a part of a point and are NaN.
     """
     keys = [*SERVER, *CONDITION, by]
-    frame, rows = graded(requests, grades), []
-    for key, index in _groups(frame, keys):
-        group = frame.take(index).reset_index(drop=True)
-        row = _Row(key)
-        _per_request(row, group, codes(group["question_id"]))
-        rows.append(row)
+    rows = [row for row, *_ in _groups(graded(requests, grades), keys)]
     return pd.DataFrame(rows, columns=_columns(keys))

@@ -1,8 +1,8 @@
 """Metrics of single requests: pure functions over the columns of requests.parquet. Times are in seconds.
 
-Arrival a: the scheduled time for loads that follow a clock of their own (open, trace), so that a late client cannot
-hide queueing; the send time for loads that wait for the server (batch, closed). Only requests with status "ok" have
-latencies: a failure is counted, never averaged.
+Arrival a: the scheduled time for loads with a clock of their own (open, trace), so that a late client cannot
+hide queueing; the send time for loads that wait for the server (batch, closed). Only requests with status
+"ok" have latencies: a failure is counted, never averaged.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+
+from .bootstrap import Array
 
 SERVER = ["experiment", "engine", "model", "quantization", "setup"]
 CONDITION = ["dataset", "load", "load_size", "budget"]
-NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished"]
-NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "batch"]
+NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished", "batch"]
+NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens"]
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
 
@@ -40,12 +41,11 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
     """
     kept = [name for name in requests.column_names if name not in CHUNKS]
-    frame = requests.select(kept).to_pandas().reset_index(drop=True)
+    frame: pd.DataFrame = requests.select(kept).to_pandas().reset_index(drop=True)
     frame[NUMERIC] = frame[NUMERIC].astype(float)
     clocked = ~frame["load"].str.startswith(("batch", "closed"))
     ok = frame["status"] == "ok"
-    arrival = frame["sent"].mask(clocked, frame["scheduled"])
-    end = frame["finished"].where(ok)
+    arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["finished"].where(ok)
     later_tokens = frame["output_tokens"] - 1
     return frame.assign(
         ok=ok,
@@ -60,38 +60,37 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
 
 
 def token_chunks(requests: pa.Table) -> pd.DataFrame:
-    """One row a chunk that carried tokens: row (the request's row number), time (s since the point's start), tokens.
+    """One row a chunk that carried tokens: row (the request's number), time (s since the point's start), tokens.
 
     ValueError when a request has not as many chunk_tokens as chunk_times.
     """
-    times, tokens = (requests.column(name).combine_chunks() for name in CHUNKS)
-    row = pc.list_parent_indices(times).to_numpy(zero_copy_only=False)
-    if not np.array_equal(row, pc.list_parent_indices(tokens).to_numpy(zero_copy_only=False)):
+    lists = [requests.column(name).combine_chunks() for name in CHUNKS]
+    row, same = (pc.list_parent_indices(part).to_numpy(zero_copy_only=False) for part in lists)
+    if not np.array_equal(row, same):
         raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
-    time = pc.list_flatten(times).to_numpy(zero_copy_only=False)
-    count = pc.list_flatten(tokens).to_numpy(zero_copy_only=False)
-    full = count > 0
-    return pd.DataFrame({"row": row[full], "time": time[full], "tokens": count[full].astype(float)}, copy=False)
+    time, tokens = (pc.list_flatten(part).to_numpy(zero_copy_only=False).astype(float) for part in lists)
+    full = tokens > 0
+    return pd.DataFrame({"row": row[full], "time": time[full], "tokens": tokens[full]}, copy=False)
 
 
 def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
     """TBT: one row a gap between successive chunks (from `token_chunks`) of a request.
 
-    row: the request's row number; gap: s; tokens: tokens of the later chunk, which is the gap's weight. Tokens that
-    come together in one chunk (speculative decoding, a busy server) all waited that gap from the user's view.
+    row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight: tokens that
+    come together in one chunk (speculative decoding, a busy server) all kept the user waiting for that gap.
     """
-    row = chunks["row"].to_numpy()
+    row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
     same = row[1:] == row[:-1]
-    gap = np.diff(chunks["time"].to_numpy())[same]
-    return pd.DataFrame({"row": row[1:][same], "gap": gap, "tokens": chunks["tokens"].to_numpy()[1:][same]}, copy=False)
+    gaps = {"row": row[1:][same], "gap": np.diff(time)[same], "tokens": tokens[1:][same]}
+    return pd.DataFrame(gaps, copy=False)
 
 
 def batches(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a batch of batch loads; frame from `latencies`, rows of one condition. Index: repeat, batch.
 
-    start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful requests;
-    size: successful requests; seconds: time until the next batch's start, the last one's until its end, so the
-    batches of a point add up to its span.
+    start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
+    requests; size: their number; seconds: time until the next batch's start, the last one's until its end, so
+    that the batches of a point add up to its span.
     straggler_share: share of start..end during which fewer than half of its successful requests were running
     (arrival <= t < end); missing below two successful requests.
     """
@@ -99,23 +98,22 @@ def batches(frame: pd.DataFrame) -> pd.DataFrame:
     table = group.agg(
         start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum")
     )
-    by_repeat = table.groupby(level="repeat")["start"]
-    table["seconds"] = by_repeat.shift(-1).fillna(table["end"]) - table["start"]
+    following = table.groupby(level="repeat")["start"].shift(-1)
+    table["seconds"] = following.fillna(table["end"]) - table["start"]
     table["straggler_share"] = _share_below_half(frame[frame["ok"]], table)
     return table
 
 
-def _share_below_half(ok: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.float64]:
+def _share_below_half(ok: pd.DataFrame, table: pd.DataFrame) -> Array:
     number = table.index.get_indexer(pd.MultiIndex.from_frame(ok[["repeat", "batch"]]))
-    batch = np.concatenate([number, number])
+    batch, step = np.tile(number, 2), np.repeat([1, -1], len(ok))
     time = np.concatenate([ok["arrival"].to_numpy(), ok["end"].to_numpy()])
-    step = np.repeat([1, -1], len(ok))
     order = np.lexsort((time, batch))
     batch, time = batch[order], time[order]
     # Each batch's steps add up to nothing, so one running sum serves all batches.
     running = np.cumsum(step[order])[:-1]
-    size = table["size"].to_numpy()
+    size, whole = table["size"].to_numpy(), (table["end"] - table["start"]).to_numpy()
     inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] / 2)
     below = np.bincount(batch[:-1][inside], np.diff(time)[inside], len(table))
-    whole = (table["end"] - table["start"]).to_numpy()
-    return np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))
+    share: Array = np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))
+    return share

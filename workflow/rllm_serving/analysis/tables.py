@@ -15,7 +15,13 @@ import pandas as pd
 from .points import WITH_INTERVAL
 
 DASH = "–"
-KEYS = {"engine": "Engine", "model": "Model", "quantization": "Weights", "setup": "Setup", "dataset": "Dataset"}
+KEYS = {
+    "engine": "Engine",
+    "model": "Model",
+    "quantization": "Weights",
+    "setup": "Setup",
+    "dataset": "Dataset",
+}
 KEYS |= {"difficulty": "Difficulty", "domain": "Domain", "load": "Load", "budget": "Budget (tokens)"}
 PERCENT = 100.0
 # column: header, factor from the column's unit to the header's
@@ -40,7 +46,14 @@ HEADERS = {
 MAIN = ["accuracy", "tps", "ttfvt_mean", "ttfvt_p99", "answered_share", "tpot_mean", "e2e_mean"]
 MAIN += ["output_tokens_mean", "kv_max"]
 STRAGGLERS = ["straggler_share", "e2e_p50", "e2e_p99", "output_tokens_mean", "output_tokens_p99", "tps"]
-DIFFICULTY = ["asked", "accuracy", "answered_share", "e2e_mean", "output_tokens_mean", "reasoning_tokens_mean"]
+DIFFICULTY = [
+    "asked",
+    "accuracy",
+    "answered_share",
+    "e2e_mean",
+    "output_tokens_mean",
+    "reasoning_tokens_mean",
+]
 DOMAIN = ["asked", "accuracy", "answered_share", "failed_share"]
 
 

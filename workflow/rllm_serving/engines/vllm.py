@@ -37,6 +37,8 @@ class Vllm(Engine):
         "one full context: lower serving.context_length or raise serving.kv_cache_tokens.",
         "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
         "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
+        "CPU Generator does not use offset": "A seeded request was prefilled in parts, which vLLM on CPU does not "
+        "survive; raise serving.context_length so that it covers the longest prompt.",
         "unrecognized arguments": "A flag is unknown to the installed vLLM: rebuild the environment from its lock.",
     }
 
@@ -58,7 +60,12 @@ class Vllm(Engine):
             block = 32 if launch.device == "cpu" else 16  # what the attention kernels of the device prefer
             command += ["--block-size", str(block)]
             command += ["--num-gpu-blocks-override", str(options.kv_cache_tokens // block)]
-        if launch.device != "cpu":
+        if launch.device == "cpu":
+            # A seeded request that is prefilled in parts (a long prompt, or again after a preemption) kills vLLM
+            # 0.32's CPU engine ("CPU Generator does not use offset"): every prefill goes in one step.
+            batched = max(options.context_length, 2048)
+            command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(batched)]
+        else:
             command += ["--gpu-memory-utilization", str(options.memory_share)]
         if launch.reasoning_parser is not None:
             command += ["--reasoning-parser", self.reasoning_parsers[launch.reasoning_parser]]
@@ -70,6 +77,7 @@ class Vllm(Engine):
         """See `Engine.environment`."""
         variables = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         if launch.device == "cpu":
-            # One thread decodes a tiny model as fast as two and leaves a core to the client.
-            variables |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+            # One thread decodes a tiny model as fast as two and leaves a core to the client. The space (GiB) bounds
+            # the KV pool where kv_cache_tokens does not; without it vLLM wants half of the machine's memory free.
+            variables |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
         return variables

@@ -14,4 +14,6 @@ def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path |
     """summary: rows of `points.summary` of one experiment; batch loads at the largest token budget are shown."""
     frame = style.roles(summary[summary["load"].str.startswith("batch")], pairs)
     largest = frame["budget"].max()
-    sweep.draw(frame[frame["budget"] == largest], "load_size", "Batch size", f"budget {largest} tokens", pdf, png)
+    sweep.draw(
+        frame[frame["budget"] == largest], "load_size", "Batch size", f"budget {largest} tokens", pdf, png
+    )

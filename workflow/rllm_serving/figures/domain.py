@@ -15,13 +15,16 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
 
     breakdown: rows of `points.breakdown` by domain of one experiment; the largest load and budget are shown.
     """
-    frame = style.roles(breakdown, pairs)
-    frame = frame[frame["load_size"] == frame["load_size"].max()]
-    frame = frame[frame["budget"] == frame["budget"].max()]
-    lines = frame[["dataset", "domain"]].drop_duplicates().sort_values(["domain", "dataset"])
-    groups = list(lines.itertuples(index=False, name=None))
+    frame = style.largest(style.roles(breakdown, pairs))
+    seen = set(zip(frame["dataset"], frame["domain"], strict=True))
+    groups = [
+        (d, domain)
+        for domain in sorted(set(frame["domain"]))
+        for d in style.by_length(frame)
+        if (d, domain) in seen
+    ]
     names, engines = sorted(frame["pair"].unique()), style.engines(frame)
-    fig, axes = style.figure(len(names), len(engines), 0.35 * len(groups) + 0.5, sharex=True, sharey=True)
+    fig, axes = style.figure(len(names), len(engines), 0.26 * len(groups) + 0.5, sharex=True, sharey=True)
     for p, pair in enumerate(names):
         for c, engine in enumerate(engines):
             ax = axes[p, c]
@@ -40,5 +43,5 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     axes[0, 0].set_xlim(-3, 103)
     for ax in axes[-1]:
         ax.set_xlabel("Accuracy (%)")
-    style.legend(fig, style.role_handles(), f"load {frame['load'].iloc[0]}, budget {frame['budget'].iloc[0]} tokens")
+    style.legend(fig, style.role_handles(), style.held(frame))
     style.save(fig, pdf, png)

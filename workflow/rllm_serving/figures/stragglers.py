@@ -13,10 +13,12 @@ from . import style
 def relative(requests: pd.DataFrame) -> pd.DataFrame:
     """Successful requests with `relative`: their finish as a share of the time their batch took (0..1).
 
-    requests: rows of `requests.latencies` of batch loads, with the server's keys.
+    requests: rows of `requests.latencies` of batch loads, with the server's keys and `pair` (`style.roles`).
     """
     ok = requests[requests["ok"] & requests["batch"].notna()]
-    batch = ok.groupby(["engine", "model", "dataset", "load", "budget", "repeat", "batch"], observed=True)
+    batch = ok.groupby(
+        ["engine", "model", "pair", "dataset", "load", "budget", "repeat", "batch"], observed=True
+    )
     start, end = batch["arrival"].transform("min"), batch["end"].transform("max")
     return ok.assign(relative=(ok["end"] - start) / (end - start))
 
@@ -33,8 +35,8 @@ def draw(
     """
     known = style.roles(summary[summary["load"].str.startswith("batch")], pairs)
     size, budget = known["load_size"].max(), known["budget"].max()
-    chosen = requests["load"].str.startswith("batch") & (requests["budget"] == budget)
-    finished = style.roles(relative(requests[chosen & (requests["load_size"] == size)]), pairs)
+    of_batch = style.roles(requests[requests["load"].str.startswith("batch")], pairs)
+    finished = relative(of_batch[(of_batch["budget"] == budget) & (of_batch["load_size"] == size)])
     known = known[known["budget"] == budget]
     engines, datasets, names = style.engines(known), style.by_length(known), sorted(known["pair"].unique())
     fig, axes = style.figure(2 * len(names), len(datasets), 1.6, sharey="row")
@@ -48,14 +50,26 @@ def draw(
                     f[(f[["pair", "dataset", "role", "engine"]] == [pair, dataset, role, engine]).all(axis=1)]
                     for f in (finished, known)
                 )
-                at = np.sort(rows["relative"].to_numpy())
-                upper.step([0, *at], np.arange(len(at) + 1) / max(1, len(at)) * 100, where="post", c=colour, ls=line)
+                at = np.sort(rows["relative"].dropna().to_numpy())
+                if len(at):
+                    upper.step(
+                        [0, *at], np.arange(len(at) + 1) / len(at) * 100, where="post", c=colour, ls=line
+                    )
                 bars = bars.sort_values("load_size")
                 x = bars["load_size"] * 2 ** (0.09 * (k - (len(series) - 1) / 2))
                 spread = style.error(bars, "straggler_share", 100)
                 lower.errorbar(
-                    x, bars["straggler_share"] * 100, spread, c=colour, ls=line, marker=style.MARKERS[role], capsize=1.5
+                    x,
+                    bars["straggler_share"] * 100,
+                    spread,
+                    c=colour,
+                    ls=line,
+                    marker=style.MARKERS[role],
+                    capsize=1.5,
                 )
+            for ax, data, column in ((upper, finished, "relative"), (lower, known, "straggler_share")):
+                if data.loc[(data["pair"] == pair) & (data["dataset"] == dataset), column].isna().all():
+                    style.nothing(ax)
             upper.axhline(50, color="#777777", lw=0.8, ls=":")
             upper.set_title(f"{dataset}\n{pair}" if len(names) > 1 else dataset)
             upper.set_xlabel("Time in batch (share)")

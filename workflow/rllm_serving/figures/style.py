@@ -16,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 Pairs = dict[str, dict[str, str]]
 
@@ -99,6 +99,17 @@ def by_length(frame: pd.DataFrame) -> list[str]:
     return ordered(frame["dataset"], length.sort_values(na_position="first").index)
 
 
+def largest(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the largest load and, of these, at the largest token budget."""
+    frame = frame[frame["load_size"] == frame["load_size"].max()]
+    return frame[frame["budget"] == frame["budget"].max()]
+
+
+def held(frame: pd.DataFrame) -> str:
+    """What `largest` chose, in words."""
+    return f"load {frame['load'].iloc[0]}, budget {frame['budget'].iloc[0]} tokens"
+
+
 def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> np.ndarray:
     """Distances from value to interval ends, shape (2, n); NaN where there is no interval."""
     value = frame[metric].to_numpy(dtype=float)
@@ -119,6 +130,18 @@ def log2_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.xaxis.set_major_locator(FixedLocator(labelled))
     ax.xaxis.set_minor_locator(FixedLocator(ticks) if len(ticks) > len(labelled) else NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1024:g}k" if x >= 1024 else f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def log10_axis(ax: Axes, values: pd.Series) -> None:
+    """Log10 y axis with plain numbers at 1, 3, 10, 30, ...; a plain one without ticks when there is no value > 0."""
+    if not (values > 0).any():
+        ax.set_yticks([])
+        return
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def role_handles() -> list[Line2D]:
@@ -132,9 +155,14 @@ def role_handles() -> list[Line2D]:
 def engine_handles(names: list[str]) -> list[Line2D]:
     """Legend entries for the engines' line styles."""
     lines = zip(names, LINES, strict=False)
-    return [Line2D([], [], color="#555555", linestyle=line, label=ENGINES.get(name, name)) for name, line in lines]
+    return [
+        Line2D([], [], color="#555555", linestyle=line, label=ENGINES.get(name, name)) for name, line in lines
+    ]
 
 
-def legend(fig: Figure, handles: list[Line2D], title: str | None = None) -> None:
-    """A legend above all panels, where it hides nothing."""
-    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.4, title=title)
+def legend(fig: Figure, handles: list[Line2D], fixed: str) -> None:
+    """A legend above all panels, where it hides nothing; fixed: the conditions that all panels have in common."""
+    title = f"{fixed}; bars: 95 % intervals"
+    fig.legend(
+        handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.4, title=title
+    )

@@ -26,7 +26,9 @@ def _series(ax: Axes, rows: pd.DataFrame, x: str, metric: str, role: str, line: 
     # Series are set a little apart so that their error bars can be told from each other.
     at, value = rows[x].to_numpy(dtype=float) * 2**shift, rows[metric].to_numpy(dtype=float) * scale
     colour = style.COLOURS[role]
-    ax.errorbar(at, value, style.error(rows, metric, scale), color=colour, ls=line, capsize=1.5, elinewidth=0.8)
+    ax.errorbar(
+        at, value, style.error(rows, metric, scale), color=colour, ls=line, capsize=1.5, elinewidth=0.8
+    )
     partial = (rows["answered_share"] < 1).to_numpy() & (metric == "ttfvt_mean")
     for chosen, face in ((~partial, colour), (partial, "white")):
         ax.plot(at[chosen], value[chosen], style.MARKERS[role], color=colour, markerfacecolor=face, zorder=3)
@@ -43,7 +45,10 @@ def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, p
     for p, pair in enumerate(pairs):
         for r, (metric, (name, _)) in enumerate(ROWS.items()):
             for d, dataset in enumerate(datasets):
-                ax, panel = axes[p * len(ROWS) + r, d], frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)]
+                ax, panel = (
+                    axes[p * len(ROWS) + r, d],
+                    frame[(frame["pair"] == pair) & (frame["dataset"] == dataset)],
+                )
                 for k, (role, engine) in enumerate(series):
                     rows = panel[(panel["role"] == role) & (panel["engine"] == engine)]
                     shift = 0.09 * (k - (len(series) - 1) / 2)
@@ -56,12 +61,14 @@ def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, p
             first = axes[p * len(ROWS) + r, 0]
             first.set_ylabel(name)
             if metric == "ttfvt_mean":
-                first.set_yscale("log")
+                style.log10_axis(first, frame.loc[frame["pair"] == pair, metric])
             else:
                 first.set_ylim(*((-4, 104) if "%" in name else (0, None)))
     for ax in axes[-1]:
         ax.set_xlabel(label)
-    hollow = Line2D([], [], color="#555555", marker="D", mfc="white", ls="", label="TTFVT of those that answered only")
+    hollow = Line2D(
+        [], [], color="#555555", marker="D", mfc="white", ls="", label="TTFVT of those that answered only"
+    )
     shown = frame.loc[np.isfinite(frame["ttfvt_mean"]), "answered_share"]
     handles = style.role_handles() + (style.engine_handles(engines) if len(engines) > 1 else [])
     style.legend(fig, handles + ([hollow] if (shown < 1).any() else []), fixed)

@@ -13,11 +13,12 @@ PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VOCABULARY = 768
 LONGEST = 2048
 # Pieces that merges never cross: what stands in a step (` b=`, a digit, a sign), an option's letter, a word.
-_PIECES = r" ?\\boxed\{| ?[a-z]=| \([A-Z]\)|\d| ?[A-Za-z]+|\n+| ?[^\sA-Za-z\d]|\s"
+_PIECES = r"[+-]\d(?!\d)| ?\\boxed\{| ?[a-z]=| \([A-Z]\)|\d| ?[A-Za-z]+|\n+| ?[^\sA-Za-z\d]|\s"
 # The rest of the text that is learnt; every word here and in the facts becomes a single token.
 _PHRASES = (
     "user\nassistant\nsystem\nLet\nName\nSo\nThe answer is \\boxed{ What is . Check:"
     + " ".join(f" {letter}=" for letter in "abcdefghijklmnopqrstuvwxyz")
+    + "".join(f"{sign}{digit} " for sign in "+-" for digit in "123456789")
     + "".join(f" ({letter})" for letter in "ABCDEFGHIJ")
 )
 

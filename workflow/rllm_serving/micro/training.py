@@ -45,7 +45,7 @@ RECIPES = {
 HEAD_SIZE = 64
 IGNORED = -100
 # Questions drawn at once: sorted by length they fill steps with little padding.
-POOL = 2048
+POOL = 512
 
 
 class Prompts:
@@ -119,6 +119,8 @@ def new_model(recipe: Recipe, tokenizer: Any) -> Any:
         eos_token_id=tokenizer.token_to_id(vocabulary.END),
         pad_token_id=tokenizer.token_to_id(vocabulary.PAD),
     )
+    # Plain attention is a sixth faster than the fused one here: the sequences are short.
+    config._attn_implementation = "eager"
     return transformers.Qwen3ForCausalLM(config)
 
 

@@ -48,10 +48,10 @@ def _work(question: Question, most: int | None = None) -> str:
     if question.choices:
         fact = BY_QUESTION[question.question]
         return f" {fact.statement} ({question.gold})"
-    definitions = re.findall(r"(\w)=(?:(\d+)|\w([+-]\d+))", question.question)
+    definitions = re.findall(r" (\w)=(?:(\d+)|(\w[+-]\d+))", question.question)
     value = 0
     steps = []
     for name, start, change in definitions[:most]:
-        before, value = value, int(start or value + int(change))
-        steps.append(f" {name}={start}" if start else f" {name}={before}{change}={value}")
+        value = int(start) if start else value + int(change[1:])
+        steps.append(f" {name}={start}" if start else f" {name}={change}={value}")
     return "".join(steps)

@@ -1,0 +1,42 @@
+# The study's table of contents. What is measured stands in config/config.yaml; each stage in workflow/rules/.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/environments.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/serving.smk"
+include: "workflow/rules/grading.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/report.smk"
+
+
+# Everything: every run measured and graded, points, tables and figures.
+rule all:
+    default_target: True
+    input:
+        "results/points.parquet",
+        "results/points.csv",
+        "results/summary.parquet",
+        all_tables(),
+        all_figures(),
+
+
+# Everything that a run needs, without starting a server: for machines that lose their network afterwards.
+rule prepare:
+    input:
+        [f"resources/environments/{name}/environment.json" for name in engine_environments()],
+        [f"resources/models/{model}/model.json" for model in MODELS],
+        [f"resources/datasets/{dataset}.parquet" for dataset in STUDY.datasets],
+
+
+# Every run measured, nothing analysed.
+rule measured:
+    input:
+        [f"results/runs/{run}/run.json" for run in STUDY.runs],

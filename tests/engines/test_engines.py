@@ -1,0 +1,220 @@
+"""Every engine for real: started, killed, blocked, and a run that takes up where it was cut off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SMALL, snakemake
+from rllm_serving.config import check_schema
+from rllm_serving.engines import ENGINES, Launch, Options
+from rllm_serving.environments import python
+from rllm_serving.run import Measurement, Places
+from rllm_serving.server import Server, ServerError
+from rllm_serving.study import Load, Point, Run
+from rllm_serving.telemetry import Devices, Sampler
+import yaml
+
+SERVED = yaml.safe_load(SMALL.read_text())["engines"]
+OPTIONS = Options(context_length=512, kv_cache_tokens=4096, max_running_requests=16)
+
+
+def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether `condition` comes true within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def processes(text: str) -> list[psutil.Process]:
+    """Live processes whose command line or environment mentions `text`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and any(text in t for t in told):
+            found.append(process)
+    return found
+
+
+@pytest.fixture(params=SERVED)
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def launch(engine: str, small_study: Path) -> Launch:
+    return Launch(
+        python=python(small_study / f"resources/environments/{engine}-cpu"),
+        model=small_study / "resources/models/small-rllm/checkpoint",
+        served_name="small-rllm",
+        device="cpu",
+        options=OPTIONS,
+        reasoning_parser="deepseek-r1",
+        trust_remote_code=False,
+        seed=1,
+    )
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A word in the environment of all that a test starts; nothing that carries it may be left afterwards."""
+    word = f"marked-{tmp_path}"
+    monkeypatch.setenv("RLLM_SERVING_TEST_MARK", word)
+    yield word
+    assert eventually(lambda: not processes(word), 20), [p.cmdline() for p in processes(word)]
+
+
+def test_a_server_answers_is_sampled_and_leaves_nothing(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+    with Server(ENGINES[engine], launch, tmp_path / "server.log", 300) as server:
+        assert server.startup_s and server.pid
+        with Sampler(server.port, server.pid, ENGINES[engine].metrics, 5, Devices(False)) as sampler:
+            assert b"choices" in server.post("/v1/completions", {"model": "small-rllm", "prompt": "1", "max_tokens": 4})
+        server.flush()
+        row = sampler.rows(0.0)[-1]
+        told = {name for name, value in row.items() if value is not None}
+        assert {"kv_use", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= told
+        assert row["host_rss_bytes"] > 2**28
+    assert server.stop() == 0
+
+
+def test_a_server_killed_while_loading_fails_at_once_with_its_log(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+    server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
+
+    def kill() -> None:
+        if eventually(lambda: server.pid is not None and len(server.log.read_bytes()) > 500, 120):
+            os.kill(server.pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ServerError) as caught, server:
+        pytest.fail("a killed server got ready")
+    killer.join()
+    assert "ended with exit code 137" in str(caught.value) and "End of its log" in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_noticed_before_anything_starts(launch: Launch, engine: str, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300, port=other.getsockname()[1])
+        with pytest.raises(ServerError, match="is taken"), server:
+            pytest.fail("two servers on one port")
+        assert server.pid is None and not server.log.exists()
+
+
+def test_a_model_that_does_not_load_is_told_with_the_engines_words(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+    (tmp_path / "empty").mkdir()
+    broken = replace(launch, model=tmp_path / "empty")
+    with pytest.raises(ServerError, match="ended with exit code 1") as caught:
+        with Server(ENGINES[engine], broken, tmp_path / "server.log", 300):
+            pytest.fail("an empty folder was served")
+    assert "  | " in str(caught.value)
+
+
+def test_a_flag_that_the_engine_does_not_know_is_told(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+    server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
+    server.command.append("--no-such-flag")
+    with pytest.raises(ServerError, match="unknown to the installed"), server:
+        pytest.fail("an unknown flag was taken")
+
+
+def test_a_seeded_request_survives_preemption(launch: Launch, engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
+    """A pool too small for its requests preempts them; on CPU that must not cost the engine its life."""
+    options = replace(OPTIONS, kv_cache_tokens=1024)
+    run = _run(engine, small_study, options, [Point("arith-hard", Load("batch", 12), 256, r, 12) for r in (0, 1)])
+    places = _places(engine, small_study, tmp_path)
+    Measurement(run, places, "cpu").execute()
+    assert set(pq.read_table(places.requests)["status"].to_pylist()) == {"ok"}
+
+
+def test_a_run_cut_off_midway_is_taken_up(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
+    points = [Point("arith-hard", Load("batch", 4), 64, repeat, 12) for repeat in range(6)]
+    run, places = _run(engine, small_study, OPTIONS, points), _places(engine, small_study, tmp_path)
+    first = places.partial / f"{points[1].name}.json"
+
+    def kill() -> None:
+        if eventually(first.exists, 300):
+            for process in processes(marked):
+                if str(places.python) in process.cmdline()[:1] and "rllm_serving" not in " ".join(process.cmdline()):
+                    process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises((ServerError, RuntimeError)):
+        Measurement(run, places, "cpu").execute()
+    killer.join()
+    assert not places.requests.exists() and first.exists()
+    kept = first.stat().st_mtime_ns
+    Measurement(run, places, "cpu").execute()
+    requests = pq.read_table(places.requests)
+    assert requests.num_rows == 6 * 12 and set(requests["status"].to_pylist()) == {"ok"}
+    assert not places.partial.exists() and kept
+
+
+def test_no_server_outlives_a_workflow_killed_hard(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
+    config = tmp_path / "killed.yaml"
+    config.write_text(SMALL.read_text().replace("  closed:", "  killed:"))
+    target = f"results/runs/killed/{engine}/small-rllm/bf16/baseline/run.json"
+    workflow = subprocess.Popen(
+        snakemake(small_study, "--nolock", target, config=config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    started = eventually(lambda: any("--served-model-name" in p.cmdline() for p in processes(marked)), 120)
+    workflow.kill()
+    workflow.wait()
+    assert started
+    # The fixture `marked` sees that nothing is left.
+
+
+def test_the_small_config_is_valid() -> None:
+    check_schema(yaml.safe_load(SMALL.read_text()), ROOT / "workflow/schemas/config.schema.yaml")
+
+
+def _run(engine: str, study: Path, options: Options, points: list[Point]) -> Run:
+    return Run(
+        experiment="test",
+        engine=engine,
+        model="small-rllm",
+        quantization="bf16",
+        setup="baseline",
+        role="rllm",
+        reasoning_parser="deepseek-r1",
+        trust_remote_code=False,
+        options=options,
+        sampling={"temperature": 0.6, "top_p": 0.95},
+        measurement={"request_timeout_s": 60, "startup_timeout_s": 300, "sample_hz": 5, "max_failed_share": 0},
+        seed=7,
+        points=tuple(points),
+    )
+
+
+def _places(engine: str, study: Path, folder: Path) -> Places:
+    out = folder / "run"
+    out.mkdir()
+    environment = study / f"resources/environments/{engine}-cpu"
+    return Places(
+        python=python(environment),
+        environment=environment / "environment.json",
+        model=study / "resources/models/small-rllm/model.json",
+        datasets={"arith-hard": study / "resources/datasets/arith-hard.parquet"},
+        templates={"arith-hard": ROOT / "resources/prompts/arith.jinja"},
+        requests=out / "requests.parquet",
+        server=out / "server.parquet",
+        record=out / "run.json",
+        server_log=out / "server.log",
+    )

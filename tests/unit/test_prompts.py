@@ -1,0 +1,39 @@
+"""Prompts: the templates of real datasets, and templates that are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rllm_serving.prompts import PromptError, render
+
+PROMPTS = Path(__file__).resolve().parents[2] / "resources" / "prompts"
+
+
+@pytest.mark.parametrize("name", ["number", "math"])
+def test_open_questions_ask_for_a_box(name: str) -> None:
+    question = "What is {{ 1 + 1 }} & <b>?\n  Think."
+    assert render(PROMPTS / f"{name}.jinja", question) == (
+        f"{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+    )
+
+
+def test_choices_stand_with_their_letters() -> None:
+    text = render(PROMPTS / "choice.jinja", "Capital of Libya?", ["Tunis", "Tripoli", "A {% b %}"])
+    lines = text.splitlines()
+    assert lines[:6] == ["Capital of Libya?", "", "(A) Tunis", "(B) Tripoli", "(C) A {% b %}", ""]
+    assert lines[6].endswith(r"within \boxed{}.")
+    assert len(lines) == 7
+
+
+@pytest.mark.parametrize(("content", "message"), [("{{ qestion }}", "qestion"), ("{% for %}", "Expected")])
+def test_a_wrong_template_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "mine.jinja"
+    path.write_text(content)
+    with pytest.raises(PromptError, match=rf"mine\.jinja: .*{message}"):
+        render(path, "q")
+
+
+def test_a_missing_template_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"gone\.jinja: No such file"):
+        render(tmp_path / "gone.jinja", "q")

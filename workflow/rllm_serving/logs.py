@@ -1,0 +1,49 @@
+"""Where a job says what it does: its log file and standard error; errors meant for users come without a traceback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .config import ConfigError
+from .datasets import DatasetError
+from .environments import EnvironmentBuildError
+from .grading import GradingError
+from .models import ModelError
+from .prompts import PromptError
+from .run import RunError
+from .server import ServerError
+
+FOR_USERS = (
+    ConfigError,
+    DatasetError,
+    EnvironmentBuildError,
+    GradingError,
+    ModelError,
+    PromptError,
+    RunError,
+    ServerError,
+)
+
+
+@contextmanager
+def logged(path: str | Path) -> Iterator[logging.Logger]:
+    """Log to `path` and standard error; end the process with code 1 after an error of FOR_USERS, saying it once."""
+    logger = logging.getLogger("rllm_serving")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    form = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    for handler in (logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)):
+        handler.setFormatter(form)
+        logger.addHandler(handler)
+    try:
+        yield logger
+    except FOR_USERS as error:
+        logger.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        logger.exception("unexpected error, please report it")
+        sys.exit(1)

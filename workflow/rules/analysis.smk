@@ -1,0 +1,45 @@
+# From requests and samples to metrics with intervals: per run, then together.
+
+
+rule metrics:
+    input:
+        requests=f"{RUN}/requests.parquet",
+        server=f"{RUN}/server.parquet",
+        record=f"{RUN}/run.json",
+        grades=f"{RUN}/grades.parquet",
+        library=library("analysis"),
+    output:
+        points=f"{RUN}/points.parquet",
+        summary=f"{RUN}/summary.parquet",
+        difficulty=f"{RUN}/difficulty.parquet",
+        domain=f"{RUN}/domain.parquet",
+    log:
+        "logs/metrics/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    script:
+        "../scripts/metrics.py"
+
+
+rule collect:
+    input:
+        [f"results/runs/{run}/{{level}}.parquet" for run in STUDY.runs],
+    output:
+        parquet="results/{level}.parquet",
+        csv="results/{level}.csv",
+    wildcard_constraints:
+        level="points|summary|difficulty|domain",
+    log:
+        "logs/collect/{level}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../scripts/collect.py"

@@ -1,0 +1,146 @@
+# What all rules share: the validated study and small helpers. Functions live here, rules in the other files.
+import os
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+BASE = Path(workflow.basedir)
+LIBRARY = BASE / "workflow" / "rllm_serving"
+ENVS = BASE / "workflow" / "envs"
+PROMPTS = BASE / "resources" / "prompts"
+SCHEMA = BASE / "workflow" / "schemas" / "config.schema.yaml"
+
+# For this process, and for the scripts that it starts.
+sys.path.insert(0, str(LIBRARY.parent))
+os.environ.update(PYTHONPATH=str(LIBRARY.parent))
+
+from rllm_serving import config as checks
+from rllm_serving.engines import ENGINES
+from rllm_serving.environments import resolve_device
+from rllm_serving.study import Study
+
+
+def load_study():
+    """The study of this config, or one line that says which key is wrong."""
+    try:
+        for file in workflow.configfiles:
+            checks.check_file(Path(file))
+        checks.check_schema(config, SCHEMA)
+        validate(config, str(SCHEMA))
+        return Study(config, PROMPTS)
+    except checks.ConfigError as error:
+        raise WorkflowError(f"Error in the config: {error}") from None
+
+
+STUDY = load_study()
+DEVICE = resolve_device(config["device"])
+MICRO = [name for name, spec in STUDY.models.items() if spec["source"] == "micro"]
+MODELS = sorted({run.model for run in STUDY.runs.values()})
+
+
+def one_of(names):
+    """A wildcard constraint that matches exactly these names."""
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+def library(*modules):
+    """Library files whose change makes a rule's results stale, as its inputs; a folder stands for its modules."""
+    return [file for name in modules for file in sorted(LIBRARY.glob(name) if name.endswith(".py") else LIBRARY.glob(f"{name}/*.py"))]
+
+
+def engine_environments():
+    """Environments of the engines that the study serves with."""
+    return sorted({f"{run.engine}-{DEVICE}" for run in STUDY.runs.values()})
+
+
+def environment_imports(environment):
+    """Modules that an environment must import to count as built."""
+    engine = environment.rpartition("-")[0]
+    return [ENGINES[engine].module, "torch"] if engine in ENGINES else ["torch", "transformers"]
+
+
+def run_of(wildcards):
+    """The run that a rule's wildcards name."""
+    return STUDY.runs["/".join(wildcards[name] for name in RUN_WILDCARDS)]
+
+
+RUN_WILDCARDS = ("experiment", "engine", "model", "quantization", "setup")
+RUN = "results/runs/{experiment}/{engine}/{model}/{quantization}/{setup}"
+
+
+def run_datasets(wildcards):
+    """Question files that a run asks, in the order of run_dataset_names."""
+    return [f"resources/datasets/{name}.parquet" for name in run_dataset_names(wildcards)]
+
+
+def run_dataset_names(wildcards):
+    """Datasets of a run."""
+    return sorted({point.dataset for point in run_of(wildcards).points})
+
+
+def run_templates(wildcards):
+    """Prompt templates of a run's datasets, in the order of run_dataset_names."""
+    return [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)]
+
+
+def runs_of(experiment):
+    """Folders of an experiment's runs."""
+    return [f"results/runs/{folder}" for folder, run in STUDY.runs.items() if run.experiment == experiment]
+
+
+def table_inputs(wildcards):
+    """The files that a table is made from."""
+    return [f"{folder}/{TABLE_SOURCES[wildcards.table]}.parquet" for folder in runs_of(wildcards.experiment)]
+
+
+# The level of results/runs/*/{level}.parquet that each table is made from.
+TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
+# The files of each run that each figure is drawn from, in the order of its arguments.
+FIGURE_SOURCES = {
+    "budget": ["summary"],
+    "batch": ["summary"],
+    "timeline": ["server", "summary"],
+    "stragglers": ["requests", "summary"],
+    "difficulty": ["difficulty"],
+    "domain": ["domain"],
+}
+
+
+def figure_inputs(wildcards):
+    """A figure's files, named by what they hold, for every run of its experiment."""
+    return {
+        source: [f"{folder}/{source}.parquet" for folder in runs_of(wildcards.experiment)]
+        for source in FIGURE_SOURCES[wildcards.figure]
+    }
+
+
+def all_tables():
+    """Every table of every experiment, in its three formats."""
+    return [
+        f"results/tables/{experiment}-{table}.{suffix}"
+        for experiment in config["experiments"]
+        for table in TABLE_SOURCES
+        for suffix in ("csv", "md", "tex")
+    ]
+
+
+def all_figures():
+    """Every figure that each experiment can give, in both formats."""
+    return [
+        f"results/figures/{experiment}-{figure}.{suffix}"
+        for experiment in config["experiments"]
+        for figure in STUDY.figures(experiment)
+        for suffix in ("pdf", "png")
+    ]
+
+
+wildcard_constraints:
+    experiment=one_of(config["experiments"]),
+    engine=one_of(ENGINES),
+    model=one_of(STUDY.models),
+    quantization=one_of(config["quantizations"]),
+    setup=one_of(config["setups"]),
+    dataset=one_of(STUDY.datasets),

@@ -1,0 +1,21 @@
+# Every question set in one form: resources/datasets/{dataset}.parquet, a row a question.
+
+
+rule dataset:
+    input:
+        library=library("datasets.py", "micro"),
+    output:
+        "resources/datasets/{dataset}.parquet",
+    params:
+        spec=lambda wildcards: STUDY.datasets[wildcards.dataset],
+        seed=config["seed"],
+    log:
+        "logs/datasets/{dataset}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    script:
+        "../scripts/dataset.py"

@@ -1,0 +1,20 @@
+# One environment an engine and device, from its lock, built only when a run needs it.
+
+
+rule environment:
+    input:
+        lock=ENVS / "{environment}.txt",
+    output:
+        "resources/environments/{environment}/environment.json",
+    params:
+        imports=lambda wildcards: environment_imports(wildcards.environment),
+        torch_cpu_wheels=config["environments"]["torch_cpu_wheels"],
+    log:
+        "logs/environments/{environment}.log",
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/environment.py"

@@ -1,0 +1,23 @@
+# Which answers are right. Touches no server: a changed grader grades the stored answers again.
+
+
+rule grade:
+    input:
+        requests=f"{RUN}/requests.parquet",
+        datasets=run_datasets,
+        library=library("grading.py", "answers.py", "math_worker.py"),
+    output:
+        f"{RUN}/grades.parquet",
+    params:
+        datasets=run_dataset_names,
+        timeout_s=config["grading"]["timeout_s"],
+    log:
+        "logs/grades/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    script:
+        "../scripts/grade.py"

@@ -1,0 +1,47 @@
+# A model is a folder that every engine can load, and model.json, which says what it is.
+
+
+# The micro models: trained here from fixed seeds, one core each.
+rule train_model:
+    input:
+        environment="resources/environments/train-cpu/environment.json",
+        prompts=[PROMPTS / "arith.jinja", PROMPTS / "facts.jinja"],
+        library=library("micro"),
+    output:
+        record="resources/models/{model}/model.json",
+        checkpoint=directory("resources/models/{model}/checkpoint"),
+    params:
+        spec=lambda wildcards: STUDY.models[wildcards.model],
+        seed=config["seed"],
+    wildcard_constraints:
+        model=one_of(MICRO),
+    log:
+        "logs/models/{model}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/train_model.py"
+
+
+# Models from the hub (into the hub's own cache) or from a local folder.
+rule fetch_model:
+    output:
+        "resources/models/{model}/model.json",
+    params:
+        spec=lambda wildcards: STUDY.models[wildcards.model],
+    wildcard_constraints:
+        model=one_of(set(STUDY.models) - set(MICRO)),
+    log:
+        "logs/models/{model}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=720,
+    script:
+        "../scripts/fetch_model.py"

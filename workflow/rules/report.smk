@@ -1,0 +1,46 @@
+# What people read: tables and figures, one set an experiment.
+
+
+rule table:
+    input:
+        rows=table_inputs,
+        library=library("analysis/tables.py"),
+    output:
+        csv="results/tables/{experiment}-{table}.csv",
+        md="results/tables/{experiment}-{table}.md",
+        tex="results/tables/{experiment}-{table}.tex",
+    wildcard_constraints:
+        table=one_of(TABLE_SOURCES),
+    log:
+        "logs/tables/{experiment}-{table}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../scripts/table.py"
+
+
+rule figure:
+    input:
+        unpack(figure_inputs),
+        library=lambda wildcards: library(f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py"),
+    output:
+        pdf="results/figures/{experiment}-{figure}.pdf",
+        png="results/figures/{experiment}-{figure}.png",
+    params:
+        pairs=STUDY.pairs,
+    wildcard_constraints:
+        figure=one_of(FIGURE_SOURCES),
+    log:
+        "logs/figures/{experiment}-{figure}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    script:
+        "../scripts/figure.py"

@@ -1,0 +1,32 @@
+# A run: one experiment on one server, started once for all its points. The heart of the study.
+
+
+rule measure:
+    input:
+        environment=lambda wildcards: f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
+        model="resources/models/{model}/model.json",
+        datasets=run_datasets,
+        templates=run_templates,
+    output:
+        # Not removed before a rerun: a run that grew measures only its new points (see rllm_serving/run.py).
+        requests=update(f"{RUN}/requests.parquet"),
+        server=update(f"{RUN}/server.parquet"),
+        record=update(f"{RUN}/run.json"),
+    params:
+        run=lambda wildcards: run_of(wildcards).to_dict(),
+        datasets=run_dataset_names,
+        device=DEVICE,
+    log:
+        run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+        server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+    conda:
+        "../envs/workflow.yaml"
+    # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.
+    threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
+    resources:
+        gpu=lambda wildcards: run_of(wildcards).options.tensor_parallel if DEVICE == "cuda" else 0,
+        mem_mb=8000,
+        runtime=1440,
+    retries: 0
+    script:
+        "../scripts/measure.py"

@@ -1,0 +1,27 @@
+"""Measure one run: start its server, send its points, write what was seen."""
+
+from pathlib import Path
+
+from rllm_serving import environments
+from rllm_serving.logs import logged
+from rllm_serving.run import Measurement, Places, check_allotment
+from rllm_serving.study import Run
+from snakemake.script import snakemake
+
+run = Run.from_dict(snakemake.params.run)
+names = snakemake.params.datasets
+environment = Path(snakemake.input.environment)
+places = Places(
+    python=environments.python(environment.parent),
+    environment=environment,
+    model=Path(snakemake.input.model),
+    datasets=dict(zip(names, map(Path, snakemake.input.datasets), strict=True)),
+    templates=dict(zip(names, map(Path, snakemake.input.templates), strict=True)),
+    requests=Path(snakemake.output.requests),
+    server=Path(snakemake.output.server),
+    record=Path(snakemake.output.record),
+    server_log=Path(snakemake.log.server),
+)
+with logged(snakemake.log.run):
+    check_allotment(run, snakemake.params.device, snakemake.resources.get("gpu", 0))
+    Measurement(run, places, snakemake.params.device).execute()

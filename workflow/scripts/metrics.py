@@ -1,0 +1,19 @@
+"""Metrics of one run with their intervals: a row a point, a condition, a difficulty, a domain."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from rllm_serving.analysis import points, requests
+from rllm_serving.logs import logged
+from snakemake.script import snakemake
+
+with logged(snakemake.log[0]):
+    table = requests.read(snakemake.input.requests)
+    grades = pd.read_parquet(snakemake.input.grades)
+    server = pd.read_parquet(snakemake.input.server)
+    record = json.loads(Path(snakemake.input.record).read_text())
+    points.points(table, grades, server, record).to_parquet(snakemake.output.points)
+    points.summary(table, grades, server, record).to_parquet(snakemake.output.summary)
+    points.breakdown(table, grades, "difficulty").to_parquet(snakemake.output.difficulty)
+    points.breakdown(table, grades, "domain").to_parquet(snakemake.output.domain)

@@ -1,0 +1,11 @@
+"""Write one table of one experiment as CSV, Markdown and LaTeX."""
+
+import pandas as pd
+from rllm_serving.analysis import tables
+from rllm_serving.logs import logged
+from snakemake.script import snakemake
+
+with logged(snakemake.log[0]):
+    frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)
+    make = getattr(tables, snakemake.wildcards.table)
+    tables.write(make(frame), snakemake.output.csv, snakemake.output.md, snakemake.output.tex)
