@@ -65,7 +65,7 @@ def launch(engine: str, small_study: Path) -> Launch:
         served_name="small-rllm",
         device="cpu",
         options=OPTIONS,
-        reasoning_parser="deepseek-r1",
+        reasoning_parser="qwen3",
         trust_remote_code=False,
         seed=1,
     )
@@ -193,7 +193,7 @@ def _run(engine: str, study: Path, options: Options, points: list[Point]) -> Run
         quantization="bf16",
         setup="baseline",
         role="rllm",
-        reasoning_parser="deepseek-r1",
+        reasoning_parser="qwen3",
         trust_remote_code=False,
         options=options,
         sampling={"temperature": 0.6, "top_p": 0.95},

@@ -11,6 +11,8 @@ import argparse
 import asyncio
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -85,13 +87,19 @@ class Reply:
     status: str = "200 OK"
     kind: str = "text/event-stream; charset=utf-8"
     drop: str = ""
-    raw: bytes = b""
+    raw: bytes | None = None
 
 
 def cut(data: bytes, *marks: bytes) -> list[bytes]:
     """`data` cut one byte into the first occurrence of each mark."""
     places = [0, *sorted(data.index(mark) + 1 for mark in marks), len(data)]
     return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+
+
+def _slices(data: bytes, count: int) -> list[bytes]:
+    """`data` in at most `count` equal pieces."""
+    size = -(-len(data) // count)
+    return [data[i : i + size] for i in range(0, len(data), size)]
 
 
 def _without_usage() -> list[bytes]:
@@ -105,7 +113,7 @@ FINE = {
     "ok": Reply(),
     "one-piece": Reply([WHOLE]),
     "two-in-one": Reply([b"".join(EVENTS[i : i + 2]) for i in range(0, len(EVENTS), 2)]),
-    "twenty-pieces": Reply([e[i::1][: -(-len(e) // 20)] for e in EVENTS for i in range(0, len(e), -(-len(e) // 20))]),
+    "twenty-pieces": Reply([piece for whole in EVENTS for piece in _slices(whole, 20)]),
     "split-character": Reply(cut(WHOLE, "ü".encode(), "漢".encode(), "×".encode(), "✓".encode())),
     "split-line": Reply(cut(WHOLE, b"data: ", b"reasoning", b"[DONE]", b"\n\n")),
     "crlf": Reply([CRLF]),
@@ -120,7 +128,7 @@ FAULTS = {
     "close": Reply(EVENTS[:3], "close"),
     "close-at-once": Reply([], "close"),
     "hang": Reply(EVENTS[:3], "hang"),
-    "silent": Reply(raw=b" ", end="hang"),
+    "silent": Reply(raw=b"", end="hang"),
     "drip": Reply(EVENTS[:3], "drip"),
     "drop": Reply(drop="always"),
     "http-500": Reply([b'{"error":{"message":"the engine is dead"}}'], status="500 No", kind="application/json"),
@@ -248,10 +256,11 @@ class Scripted:
         async with self._turn:
             self._note("start", prompt, 1)
             await self._turn.wait_for(lambda: self._flying >= min(self.width, self.total - self._ended))
-            writer.write(reply.raw or f"HTTP/1.1 {reply.status}\r\nContent-Type: {reply.kind}\r\n".encode())
-            writer.write(b"" if reply.raw else b"Transfer-Encoding: chunked\r\n\r\n")
-            for piece in () if reply.raw else reply.pieces:
-                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if reply.raw is not None:
+                writer.write(reply.raw)
+            else:
+                head = f"HTTP/1.1 {reply.status}\r\nContent-Type: {reply.kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+                writer.write(head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in reply.pieces))
             # Told before the client can know it: what it sends next then counts as later.
             self._note("end", prompt, -1)
             self._ended += 1
@@ -259,7 +268,8 @@ class Scripted:
                 writer.write(b"0\r\n\r\n")
         await writer.drain()
         if reply.end == "reset":
-            # Only what the kernel has taken reaches the client before the reset.
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
         elif reply.end == "hang":
             await reader.read()

@@ -53,9 +53,10 @@ class Outcome:
     """What one request came to. Times are seconds on the exchange's clock; None is "never happened" or "not told".
 
     status: ok, http, timeout, connection, protocol or truncated; everything but ok is a failure with its reason in
-    `error`. chunk_times/chunk_tokens: one entry a chunk that carried tokens or text. first_visible: first chunk of
-    the answer (not of the thinking) with a visible character. reasoning_tokens does not count `</think>`;
-    reasoning_source says where it is from: "token_ids" (counted up to `</think>`) or "usage" (the engine's count).
+    `error`. A failed request keeps the chunks that came, but never finished. chunk_times/chunk_tokens: one entry a
+    chunk that carried tokens or text. first_visible: first chunk of the answer (not of the thinking) with a visible
+    character. reasoning_tokens does not count `</think>`; reasoning_source says where it is from: "token_ids"
+    (counted up to `</think>`) or "usage" (the engine's count; the whole output when the budget cut the thinking).
     """
 
     status: str = "ok"
@@ -81,7 +82,7 @@ def events(stamps: Sequence[float], pieces: Sequence[bytes]) -> Iterator[tuple[f
     """The `data:` payloads of a server-sent event stream, each with the time of the piece that completed it.
 
     Lines may end in LF or CRLF; several data lines of one event are joined with LF, comments and other fields are
-    ignored. An event that was never completed by an empty line is not yielded.
+    ignored. An event without data, or never completed by an empty line, is not yielded.
     """
     rest = b""
     data: list[bytes] = []
@@ -93,7 +94,8 @@ def events(stamps: Sequence[float], pieces: Sequence[bytes]) -> Iterator[tuple[f
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
             elif not line and data:
-                yield stamp, b"\n".join(data)
+                if payload := b"\n".join(data):
+                    yield stamp, payload
                 data = []
 
 
@@ -119,14 +121,21 @@ def decode(exchange: Exchange, think_close: int | None = None, counts_think_clos
     elif outcome.status == "ok" and not (done and outcome.finish_reason):
         missing = "[DONE]" if outcome.finish_reason else "a finish reason"
         outcome.status, outcome.error = "truncated", f"the stream ended without {missing}"
+    elif outcome.status == "ok" and outcome.finish_reason not in ("stop", "length"):
+        outcome.status, outcome.error = "truncated", f"the engine gave the request up: {outcome.finish_reason}"
     elif outcome.status == "ok" and outcome.output_tokens is None:
         outcome.status, outcome.error = "protocol", "the stream carried no usage: tokens cannot be counted"
+    if outcome.status != "ok":
+        outcome.finished = None
     if think_close is not None and ids and len(ids) == outcome.output_tokens:
         # vLLM's own count misses thinking whose opening tag stands in the prompt, as chat templates put it.
         outcome.reasoning_tokens = ids.index(think_close) if think_close in ids else len(ids)
         outcome.reasoning_source = "token_ids"
     elif outcome.reasoning_tokens is not None:
-        outcome.reasoning_tokens -= counts_think_close and outcome.answer_text != ""
+        if outcome.finish_reason == "length" and not outcome.answer_text:
+            outcome.reasoning_tokens = outcome.output_tokens
+        elif counts_think_close and outcome.answer_text and outcome.reasoning_tokens > 0:
+            outcome.reasoning_tokens -= 1
         outcome.reasoning_source = "usage"
     if outcome.output_tokens is not None and outcome.reasoning_tokens is not None:
         outcome.answer_tokens = outcome.output_tokens - outcome.reasoning_tokens
@@ -154,6 +163,8 @@ def _read(exchange: Exchange, outcome: Outcome, ids: list[int]) -> bool:
         thought, said, finish = _texts(chunk)
         ids += (token for choice in chunk.choices for token in choice.token_ids or ())
         tokens = _count(chunk.usage, counted, outcome)
+        if not chunk.choices and not counted:
+            tokens = None  # the total of an engine without running usage, not what came with this chunk
         counted += tokens or 0
         reasoning.append(thought)
         answer.append(said)

@@ -93,19 +93,21 @@ class Sampler:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         tree, refreshed = [psutil.Process()][:0], -TREE_REFRESH_S
         due = clock()
+        ending = False
         while True:
             if clock() - refreshed >= TREE_REFRESH_S:
                 tree, refreshed = self._tree(), clock()
             page = self._page(connection)
-            rss, cpu_s = _usage(tree)
-            self._raw.append(_Raw(clock(), page, rss, cpu_s, self.devices.read()))
+            self._raw.append(_Raw(clock(), page, *_usage(tree), self.devices.read()))
+            if ending:
+                break
             due += 1 / self.hz
             wait = due - clock()
             if wait < -0.5 / self.hz:
                 self.late += 1
                 due = clock()
-            if self._stop.wait(max(0.0, wait)):
-                break
+            # One sample more after the end, so that counters have all that happened.
+            ending = self._stop.wait(max(0.0, wait))
         connection.close()
         self.cost_s = time.thread_time()
 
@@ -123,8 +125,9 @@ class Sampler:
         except (OSError, http.client.HTTPException):
             connection.close()
             return None
-        lines = page.split(b"\n") if response.status == 200 else []
-        return b"\n".join(line for line in lines if line.startswith(self._prefixes)) + b"\n"
+        if response.status != 200:
+            return None
+        return b"\n".join(line for line in page.split(b"\n") if line.startswith(self._prefixes)) + b"\n"
 
     def rows(self, start: float) -> list[dict[str, float | None]]:
         """One row a sample: time in seconds since `start`, server metrics, device, host memory and CPU.
@@ -159,14 +162,17 @@ def _usage(tree: list[psutil.Process]) -> tuple[int | None, float | None]:
 
 
 def read(page: bytes | None, sources: Mapping[str, Source]) -> dict[str, float | None]:
-    """The columns of `sources` from a Prometheus page; None for a metric that the page does not have."""
+    """The columns of `sources` from a Prometheus page; None where there is no page, or no such metric on it."""
     found: dict[str, list[float]] = {}
     if page is not None:
         for family in text_string_to_metric_families(page.decode("utf-8", "replace")):
             for sample in family.samples:
                 found.setdefault(sample.name, []).append(sample.value)
-    values = {}
+    values: dict[str, float | None] = {}
     for column, source in sources.items():
         samples = found.get(source.metric)
-        values[column] = None if not samples else max(samples) if source.combine == "max" else sum(samples)
+        if samples:
+            values[column] = max(samples) if source.combine == "max" else sum(samples)
+        else:
+            values[column] = source.absent if page else None
     return values

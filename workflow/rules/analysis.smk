@@ -7,7 +7,7 @@ rule metrics:
         server=f"{RUN}/server.parquet",
         record=f"{RUN}/run.json",
         grades=f"{RUN}/grades.parquet",
-        library=library("analysis"),
+        library=library("metrics.py", *(f"analysis/{module}.py" for module in ("bootstrap", "points", "requests", "server"))),
     output:
         points=f"{RUN}/points.parquet",
         summary=f"{RUN}/summary.parquet",
@@ -27,7 +27,8 @@ rule metrics:
 
 rule collect:
     input:
-        [f"results/runs/{run}/{{level}}.parquet" for run in STUDY.runs],
+        rows=[f"results/runs/{run}/{{level}}.parquet" for run in STUDY.runs],
+        library=library("collect.py"),
     output:
         parquet="results/{level}.parquet",
         csv="results/{level}.csv",

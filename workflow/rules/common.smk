@@ -4,18 +4,18 @@ import re
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-BASE = Path(workflow.basedir)
-LIBRARY = BASE / "workflow" / "rllm_serving"
-ENVS = BASE / "workflow" / "envs"
+# Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
+BASE = Path(os.path.relpath(workflow.basedir))
+WORKFLOW = BASE / "workflow"
+ENVS = WORKFLOW / "envs"
 PROMPTS = BASE / "resources" / "prompts"
-SCHEMA = BASE / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMA = (WORKFLOW / "schemas" / "config.schema.yaml").absolute()
 
 # For this process, and for the scripts that it starts.
-sys.path.insert(0, str(LIBRARY.parent))
-os.environ.update(PYTHONPATH=str(LIBRARY.parent))
+sys.path.insert(0, str(WORKFLOW.absolute()))
+os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
 from rllm_serving import config as checks
 from rllm_serving.engines import ENGINES
@@ -32,7 +32,8 @@ def load_study():
         validate(config, str(SCHEMA))
         return Study(config, PROMPTS)
     except checks.ConfigError as error:
-        raise WorkflowError(f"Error in the config: {error}") from None
+        # Not a WorkflowError: Snakemake adds the place in this file, which is not where the mistake is.
+        sys.exit(f"Error in the config: {error}")
 
 
 STUDY = load_study()
@@ -46,9 +47,9 @@ def one_of(names):
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
 
-def library(*modules):
-    """Library files whose change makes a rule's results stale, as its inputs; a folder stands for its modules."""
-    return [file for name in modules for file in sorted(LIBRARY.glob(name) if name.endswith(".py") else LIBRARY.glob(f"{name}/*.py"))]
+def library(script, *modules):
+    """A rule's script and the library's modules whose changed content makes its results stale, as its inputs."""
+    return [WORKFLOW / "scripts" / script, *(WORKFLOW / "rllm_serving" / module for module in modules)]
 
 
 def engine_environments():
@@ -60,6 +61,10 @@ def environment_imports(environment):
     """Modules that an environment must import to count as built."""
     engine = environment.rpartition("-")[0]
     return [ENGINES[engine].module, "torch"] if engine in ENGINES else ["torch", "transformers"]
+
+
+# What training a micro model consists of.
+MICRO_MODULES = ("facts", "job", "questions", "tokenizer", "training", "working")
 
 
 def run_of(wildcards):

@@ -3,7 +3,7 @@
 
 rule dataset:
     input:
-        library=library("datasets.py", "micro"),
+        library=library("dataset.py", "datasets.py", "micro/facts.py", "micro/questions.py"),
     output:
         "resources/datasets/{dataset}.parquet",
     params:

@@ -5,7 +5,7 @@ rule grade:
     input:
         requests=f"{RUN}/requests.parquet",
         datasets=run_datasets,
-        library=library("grading.py", "answers.py", "math_worker.py"),
+        library=library("grade.py", "grading.py", "answers.py", "math_worker.py"),
     output:
         f"{RUN}/grades.parquet",
     params:

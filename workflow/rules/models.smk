@@ -6,7 +6,7 @@ rule train_model:
     input:
         environment="resources/environments/train-cpu/environment.json",
         prompts=[PROMPTS / "arith.jinja", PROMPTS / "facts.jinja"],
-        library=library("micro"),
+        library=library("train_model.py", *(f"micro/{module}.py" for module in MICRO_MODULES)),
     output:
         record="resources/models/{model}/model.json",
         checkpoint=directory("resources/models/{model}/checkpoint"),

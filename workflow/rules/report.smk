@@ -4,7 +4,7 @@
 rule table:
     input:
         rows=table_inputs,
-        library=library("analysis/tables.py"),
+        library=library("table.py", "analysis/tables.py"),
     output:
         csv="results/tables/{experiment}-{table}.csv",
         md="results/tables/{experiment}-{table}.md",
@@ -26,7 +26,7 @@ rule table:
 rule figure:
     input:
         unpack(figure_inputs),
-        library=lambda wildcards: library(f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py"),
+        library=lambda wildcards: library("figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py"),
     output:
         pdf="results/figures/{experiment}-{figure}.pdf",
         png="results/figures/{experiment}-{figure}.png",

@@ -5,6 +5,6 @@ from rllm_serving.logs import logged
 from snakemake.script import snakemake
 
 with logged(snakemake.log[0]):
-    frame = pd.concat(map(pd.read_parquet, snakemake.input), ignore_index=True)
+    frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)
     frame.to_parquet(snakemake.output.parquet)
     frame.to_csv(snakemake.output.csv, index=False)

@@ -101,7 +101,12 @@ class _Row(dict[str, Any]):
         self[name], self[f"{name}_low"], self[f"{name}_high"] = estimate
 
     def spread(
-        self, name: str, values: pd.Series, cluster: Codes, shares: dict[str, float], weights: Array | None = None
+        self,
+        name: str,
+        values: pd.Series,
+        cluster: Codes,
+        shares: dict[str, float],
+        weights: Array | None = None,
     ) -> None:
         x = values.to_numpy(dtype=float)
         self.put(f"{name}_mean", mean(x, cluster, weights))
@@ -205,9 +210,7 @@ def _table(requests: pa.Table, grades: Grades, server: Server, run: Run, keys: l
     return pd.DataFrame(rows, columns=_columns(keys))
 
 
-def points(
-    requests: pa.Table, grades: Grades = None, server: Server = None, run: Run = None
-) -> pd.DataFrame:
+def points(requests: pa.Table, grades: Grades = None, server: Server = None, run: Run = None) -> pd.DataFrame:
     """One row a point of one run: keys (SERVER, CONDITION, repeat) and METRICS with intervals.
 
     requests: table from `requests.read`; grades, server: grades.parquet and server.parquet as frames; run:

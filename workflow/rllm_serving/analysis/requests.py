@@ -67,7 +67,9 @@ def token_chunks(requests: pa.Table) -> pd.DataFrame:
     lists = [requests.column(name).combine_chunks() for name in CHUNKS]
     row, same = (pc.list_parent_indices(part).to_numpy(zero_copy_only=False) for part in lists)
     if not np.array_equal(row, same):
-        raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
+        raise ValueError(
+            "requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again"
+        )
     time, tokens = (pc.list_flatten(part).to_numpy(zero_copy_only=False).astype(float) for part in lists)
     full = tokens > 0
     return pd.DataFrame({"row": row[full], "time": time[full], "tokens": tokens[full]}, copy=False)

@@ -45,7 +45,11 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
         seen = samples[samples[column].notna()]
         if seen.empty:
             continue
-        value, weight, time = seen[column].to_numpy(dtype=float), time_weights(seen), seen["time"].astype(float)
+        value, weight, time = (
+            seen[column].to_numpy(dtype=float),
+            time_weights(seen),
+            seen["time"].astype(float),
+        )
         start, end = (time.groupby(seen["repeat"]).transform(edge).to_numpy() for edge in ("min", "max"))
         block = codes(time_blocks(time.to_numpy(), codes(seen["repeat"]), start, end))
         estimate = mean(value, block, weight)

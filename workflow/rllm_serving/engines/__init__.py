@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .base import Engine, Launch, Options, Source
+from .sglang import Sglang
 from .vllm import Vllm
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Vllm(),)}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Vllm(), Sglang())}
 
 __all__ = ["ENGINES", "Engine", "Launch", "Options", "Source"]

@@ -45,10 +45,13 @@ class Source:
     """Where a column of server.parquet comes from: a metric of the engine's /metrics page.
 
     Samples of several label sets are combined by `combine` ("sum" over engine ranks, or "max" for a share).
+    absent: the value where the page lacks the metric: None, or 0 for a counter that the engine shows only once it
+    has moved.
     """
 
     metric: str
     combine: str = "sum"
+    absent: float | None = None
 
 
 class Engine(ABC):
@@ -57,8 +60,6 @@ class Engine(ABC):
     name: ClassVar[str]
     module: ClassVar[str]
     """The Python module that proves the environment works."""
-    distributions: ClassVar[tuple[str, ...]]
-    """Names under which a package index knows the engine, for its version."""
     health_path: ClassVar[str] = "/health"
     flush_path: ClassVar[str]
     """POST here empties the prefix cache, so that no point profits from the one before it."""

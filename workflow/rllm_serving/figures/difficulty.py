@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -13,51 +15,44 @@ ROWS = {"e2e": "E2E running time (s)", "output_tokens": "Output tokens"}
 ORDER = ["easy", "medium", "hard"]
 
 
-@style.styled()
+@style.styled
 def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """Columns are engines, rows E2E and output tokens (once a pair): mean with interval, and p99 as a dash.
 
-    breakdown: rows of `points.breakdown` by difficulty of one experiment; the largest load and budget are shown.
+    breakdown: rows of `points.breakdown` by difficulty of one experiment; shown at the largest
+    load and budget.
     """
     frame = style.largest(style.roles(breakdown, pairs))
+    seen = set(zip(frame["difficulty"], frame["dataset"], strict=True))
     levels = style.ordered(frame["difficulty"], ORDER)
-    groups = [
-        (level, dataset)
-        for level in levels
-        for dataset in style.by_length(frame)
-        if ((frame["difficulty"] == level) & (frame["dataset"] == dataset)).any()
-    ]
+    groups = [group for group in product(levels, style.by_length(frame)) if group in seen]
     names, engines = sorted(frame["pair"].unique()), style.engines(frame)
     fig, axes = style.figure(len(ROWS) * len(names), len(engines), 1.7, sharex=True, sharey="row")
-    for c, engine in enumerate(engines):
-        for r, (pair, metric) in enumerate((pair, metric) for pair in names for metric in ROWS):
-            ax = axes[r, c]
-            for role, shift in (("llm", -0.12), ("rllm", 0.12)):
-                rows = frame[(frame[["pair", "engine", "role"]] == [pair, engine, role]).all(axis=1)]
-                x = [
-                    groups.index(key) + shift for key in zip(rows["difficulty"], rows["dataset"], strict=True)
-                ]
-                look = {"color": style.COLOURS[role], "ls": ""}
-                mean = f"{metric}_mean"
-                ax.errorbar(
-                    x, rows[mean], style.error(rows, mean), marker=style.MARKERS[role], capsize=2, **look
-                )
-                ax.plot(x, rows[f"{metric}_p99"], marker="_", markersize=8, markeredgewidth=1.5, **look)
-            values = frame.loc[frame["pair"] == pair, f"{metric}_mean"]
-            style.log10_axis(ax, values)
-            if values.isna().all():
-                style.nothing(ax)
-            ax.set_xticks(range(len(groups)), [f"{level}\n{dataset}" for level, dataset in groups])
-            ax.set_xlim(-0.5, len(groups) - 0.5)
-            ax.grid(axis="x", visible=False)
-            if r % len(ROWS) == 0:
-                name = style.ENGINES.get(engine, engine)
-                ax.set_title(f"{pair}, {name}" if len(names) > 1 else name)
-            if c == 0:
-                ax.set_ylabel(ROWS[metric])
-        axes[-1, c].set_xlabel("Difficulty and dataset")
-    grey = {"color": "#555555", "ls": ""}
-    extra = [Line2D([], [], marker="_", markersize=8, markeredgewidth=1.5, label="p99", **grey)]
-    style.legend(fig, style.role_handles() + extra, style.held(frame))
+    dash: dict[str, Any] = {"marker": "_", "ms": 8, "mew": 1.5, "ls": ""}
+    rows = [(pair, metric) for pair in names for metric in ROWS]
+    for (r, (pair, metric)), (c, engine) in product(enumerate(rows), enumerate(engines)):
+        ax, mean, values = axes[r, c], f"{metric}_mean", style.pick(frame, pair=pair)
+        for role, shift in (("llm", -0.12), ("rllm", 0.12)):
+            mine = style.pick(values, engine=engine, role=role)
+            keys = zip(mine["difficulty"], mine["dataset"], strict=True)
+            x, colour = [groups.index(key) + shift for key in keys], style.COLOURS[role]
+            spread, marker = style.error(mine, mean), style.MARKERS[role]
+            ax.errorbar(x, mine[mean], spread, color=colour, marker=marker, ls="", capsize=2)
+            ax.plot(x, mine[f"{metric}_p99"], color=colour, **dash)
+        style.log10_axis(ax, values[mean])
+        if style.pick(values, engine=engine)[mean].isna().all():
+            style.nothing(ax)
+        ax.set_xticks(range(len(groups)), ["\n".join(group) for group in groups])
+        ax.set_xlim(-0.5, len(groups) - 0.5)
+        ax.grid(axis="x", visible=False)
+        if r % len(ROWS) == 0:
+            name = style.engine_name(engine)
+            ax.set_title(f"{pair}, {name}" if len(names) > 1 else name)
+        if c == 0:
+            ax.set_ylabel(ROWS[metric])
+    for ax in axes[-1]:
+        ax.set_xlabel("Difficulty and dataset")
+    p99 = Line2D([], [], color=style.GREY, label="p99", **dash)
+    style.legend(fig, [*style.handles([]), p99], style.held(frame))
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

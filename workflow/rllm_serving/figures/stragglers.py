@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,70 +18,51 @@ def relative(requests: pd.DataFrame) -> pd.DataFrame:
     requests: rows of `requests.latencies` of batch loads, with the server's keys and `pair` (`style.roles`).
     """
     ok = requests[requests["ok"] & requests["batch"].notna()]
-    batch = ok.groupby(
-        ["engine", "model", "pair", "dataset", "load", "budget", "repeat", "batch"], observed=True
-    )
+    batch = ok.groupby(["engine", "model", "pair", "dataset", "load", "budget", "repeat", "batch"])
     start, end = batch["arrival"].transform("min"), batch["end"].transform("max")
     return ok.assign(relative=(ok["end"] - start) / (end - start))
 
 
-@style.styled()
+@style.styled
 def draw(
     requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
 ) -> None:
-    """Columns are datasets. Upper row: share of requests finished against the batch's time, all batches pooled, at
-    the largest batch. Lower row: straggler share (`points.METRICS`) against batch size. Both at the largest budget.
+    """Columns are datasets. Upper row: share of requests finished against the batch's time, all batches pooled,
+    at the largest batch. Lower row: straggler share (`points.METRICS`) against batch size. Largest budget.
 
-    requests: rows of `requests.latencies` of one experiment; summary: its `points.summary`. Loads other than batch
-    are left out.
+    requests: rows of `requests.latencies` of one experiment; summary: its `points.summary`. Loads other than
+    batch are left out.
     """
     known = style.roles(summary[summary["load"].str.startswith("batch")], pairs)
-    size, budget = known["load_size"].max(), known["budget"].max()
+    known = known[known["budget"] == known["budget"].max()]
+    budget, size = (known[name].max() for name in ("budget", "load_size"))
     of_batch = style.roles(requests[requests["load"].str.startswith("batch")], pairs)
     finished = relative(of_batch[(of_batch["budget"] == budget) & (of_batch["load_size"] == size)])
-    known = known[known["budget"] == budget]
     engines, datasets, names = style.engines(known), style.by_length(known), sorted(known["pair"].unique())
     fig, axes = style.figure(2 * len(names), len(datasets), 1.6, sharey="row")
-    series = [(role, engine) for role in style.ROLES for engine in engines]
-    for p, pair in enumerate(names):
-        for d, dataset in enumerate(datasets):
-            upper, lower = axes[2 * p, d], axes[2 * p + 1, d]
-            for k, (role, engine) in enumerate(series):
-                colour, line = style.COLOURS[role], style.LINES[engines.index(engine)]
-                rows, bars = (
-                    f[(f[["pair", "dataset", "role", "engine"]] == [pair, dataset, role, engine]).all(axis=1)]
-                    for f in (finished, known)
-                )
-                at = np.sort(rows["relative"].dropna().to_numpy())
-                if len(at):
-                    upper.step(
-                        [0, *at], np.arange(len(at) + 1) / len(at) * 100, where="post", c=colour, ls=line
-                    )
-                bars = bars.sort_values("load_size")
-                x = bars["load_size"] * 2 ** (0.09 * (k - (len(series) - 1) / 2))
-                spread = style.error(bars, "straggler_share", 100)
-                lower.errorbar(
-                    x,
-                    bars["straggler_share"] * 100,
-                    spread,
-                    c=colour,
-                    ls=line,
-                    marker=style.MARKERS[role],
-                    capsize=1.5,
-                )
-            for ax, data, column in ((upper, finished, "relative"), (lower, known, "straggler_share")):
-                if data.loc[(data["pair"] == pair) & (data["dataset"] == dataset), column].isna().all():
-                    style.nothing(ax)
-            upper.axhline(50, color="#777777", lw=0.8, ls=":")
-            upper.set_title(f"{dataset}\n{pair}" if len(names) > 1 else dataset)
-            upper.set_xlabel("Time in batch (share)")
-            upper.set_xlim(0, 1.02)
-            style.log2_axis(lower, known["load_size"])
-            lower.set_xlabel("Batch size")
-        axes[2 * p, 0].set_ylabel(f"Requests finished (%)\nbatches of {size}")
-        axes[2 * p + 1, 0].set_ylabel("Batch time with less\nthan half running (%)")
-        axes[2 * p + 1, 0].set_ylim(-4, 104)
-    handles = style.role_handles() + (style.engine_handles(engines) if len(engines) > 1 else [])
-    style.legend(fig, handles, f"budget {budget} tokens")
+    for (p, pair), (d, dataset) in product(enumerate(names), enumerate(datasets)):
+        upper, lower = axes[2 * p : 2 * p + 2, d]
+        ends, shares = (style.pick(frame, pair=pair, dataset=dataset) for frame in (finished, known))
+        for role, engine, line, shift in style.series(engines):
+            look: dict[str, Any] = {"color": style.COLOURS[role], "ls": line}
+            at = np.sort(style.pick(ends, role=role, engine=engine)["relative"].dropna())
+            if len(at):
+                upper.step([0, *at], np.arange(len(at) + 1) / len(at) * 100, where="post", **look)
+            bars = style.pick(shares, role=role, engine=engine).sort_values("load_size")
+            x, y = bars["load_size"] * shift, bars["straggler_share"] * 100
+            spread = style.error(bars, "straggler_share", 100)
+            lower.errorbar(x, y, spread, marker=style.MARKERS[role], capsize=1.5, elinewidth=0.8, **look)
+        for ax, values in ((upper, ends["relative"]), (lower, shares["straggler_share"])):
+            if values.isna().all():
+                style.nothing(ax)
+        upper.axhline(50, color="#777777", lw=0.8, ls=":")
+        upper.set(title=f"{dataset}\n{pair}" if len(names) > 1 else dataset, xlim=(0, 1.02))
+        upper.set_xlabel("Time in batch (share)")
+        style.log2_axis(lower, known["load_size"])
+        lower.set_xlabel("Batch size")
+        if d == 0:
+            upper.set_ylabel(f"Requests finished (%)\nbatches of {size}")
+            lower.set(ylabel="Batch time with less\nthan half running (%)", ylim=(-4, 104))
+    style.legend(fig, style.handles(engines), f"budget {budget} tokens")
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

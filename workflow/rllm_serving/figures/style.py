@@ -6,9 +6,9 @@ Colours are Okabe and Ito's, told apart by the colour-blind and in grey. Error b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
 
+P = ParamSpec("P")
 Pairs = dict[str, dict[str, str]]
 
 WIDTH = 7.0  # inches: two columns of a printed page
@@ -25,8 +27,9 @@ ROLES = {"llm": "LLM", "rllm": "RLLM"}
 COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
 MARKERS = {"llm": "o", "rllm": "s"}
 ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
-LINES = ["-", (0, (4, 1.5)), (0, (1, 1))]
-RC = {
+GREY = "#555555"
+LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1))]
+RC: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
@@ -47,12 +50,12 @@ RC = {
 }
 
 
-def styled() -> Any:
-    """Decorator or context: this style, and none that the reader's machine may have set."""
-    return rc_context(RC)
+def styled(draw: Callable[P, None]) -> Callable[P, None]:
+    """Decorator: draw and save a figure in this style."""
+    return rc_context(RC)(draw)
 
 
-def figure(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+def figure(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure of rows x columns panels, `height` inches a row; the panels have shape (rows, columns)."""
     fig = Figure(figsize=(WIDTH, height * rows + 0.6))
     return fig, fig.subplots(rows, columns, squeeze=False, **options)
@@ -74,7 +77,7 @@ def roles(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
         if frame[name].nunique() > 1:
             raise ValueError(f"figure of several values of {name}: {sorted(frame[name].unique())}; pass one")
     known = [(pair, role, model) for pair, models in pairs.items() for role, model in models.items()]
-    result = frame.merge(pd.DataFrame(known, columns=["pair", "role", "model"]), on="model")
+    result: pd.DataFrame = frame.merge(pd.DataFrame(known, columns=["pair", "role", "model"]), on="model")
     if result.empty:
         raise ValueError(f"none of the pairs' models {sorted({k[2] for k in known})} was measured here")
     return result
@@ -86,16 +89,32 @@ def ordered(names: Iterable[str], like: Iterable[str]) -> list[str]:
     return [name for name in order if name in names] + sorted(names.difference(order))
 
 
+def pick(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows that have these values in the columns of these names."""
+    return frame[(frame[list(values)] == list(values.values())).all(axis=1)]
+
+
+def engine_name(engine: str) -> str:
+    """How its makers write it."""
+    return ENGINES.get(engine, engine)
+
+
+def series(names: list[str]) -> list[tuple[str, str, Any, float]]:
+    """role, engine, line style and factor on a log2 x axis that sets the error bars of the series apart."""
+    both = [(role, engine, line) for role in ROLES for engine, line in zip(names, LINES, strict=False)]
+    return [(*one, 2 ** (0.09 * (k - (len(both) - 1) / 2))) for k, one in enumerate(both)]
+
+
 def engines(frame: pd.DataFrame) -> list[str]:
     """The engines of a frame, always in the same order."""
     return ordered(frame["engine"], ENGINES)
 
 
 def by_length(frame: pd.DataFrame) -> list[str]:
-    """Datasets from short to long RLLM outputs (at the largest budget), the study's measure of how hard a set is."""
-    largest = frame[frame["budget"] == frame["budget"].max()]
-    thinking = largest[largest["role"] == "rllm"]
-    length = (thinking if len(thinking) else largest).groupby("dataset")["output_tokens_mean"].mean()
+    """Datasets from short to long RLLM outputs at the largest budget, the measure of how hard a set is."""
+    most = frame[frame["budget"] == frame["budget"].max()]
+    thinking = most[most["role"] == "rllm"]
+    length = (most if thinking.empty else thinking).groupby("dataset")["output_tokens_mean"].mean()
     return ordered(frame["dataset"], length.sort_values(na_position="first").index)
 
 
@@ -110,11 +129,11 @@ def held(frame: pd.DataFrame) -> str:
     return f"load {frame['load'].iloc[0]}, budget {frame['budget'].iloc[0]} tokens"
 
 
-def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> np.ndarray:
+def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> NDArray[np.float64]:
     """Distances from value to interval ends, shape (2, n); NaN where there is no interval."""
     value = frame[metric].to_numpy(dtype=float)
     low, high = (frame[f"{metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
-    return np.clip([value - low, high - value], 0, None) * scale
+    return np.maximum(np.stack([value - low, high - value]), 0) * scale
 
 
 def nothing(ax: Axes) -> None:
@@ -134,7 +153,7 @@ def log2_axis(ax: Axes, values: Iterable[float]) -> None:
 
 
 def log10_axis(ax: Axes, values: pd.Series) -> None:
-    """Log10 y axis with plain numbers at 1, 3, 10, 30, ...; a plain one without ticks when there is no value > 0."""
+    """Log10 y axis with plain numbers at 1, 3, 10, ...; without ticks when no value is above 0."""
     if not (values > 0).any():
         ax.set_yticks([])
         return
@@ -144,25 +163,18 @@ def log10_axis(ax: Axes, values: pd.Series) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def role_handles() -> list[Line2D]:
-    """Legend entries for LLM and RLLM."""
-    return [
+def handles(engines: list[str]) -> list[Line2D]:
+    """Legend entries for LLM and RLLM and, when there are several, for the engines' line styles."""
+    entries = [
         Line2D([], [], color=COLOURS[role], marker=MARKERS[role], linestyle="", label=label)
         for role, label in ROLES.items()
     ]
+    lines = zip(engines, LINES, strict=False) if len(engines) > 1 else ()
+    return entries + [Line2D([], [], color=GREY, linestyle=line, label=engine_name(e)) for e, line in lines]
 
 
-def engine_handles(names: list[str]) -> list[Line2D]:
-    """Legend entries for the engines' line styles."""
-    lines = zip(names, LINES, strict=False)
-    return [
-        Line2D([], [], color="#555555", linestyle=line, label=ENGINES.get(name, name)) for name, line in lines
-    ]
-
-
-def legend(fig: Figure, handles: list[Line2D], fixed: str) -> None:
-    """A legend above all panels, where it hides nothing; fixed: the conditions that all panels have in common."""
+def legend(fig: Figure, entries: list[Line2D], fixed: str) -> None:
+    """A legend above all panels, where it hides nothing; fixed: what all panels have in common."""
     title = f"{fixed}; bars: 95 % intervals"
-    fig.legend(
-        handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.4, title=title
-    )
+    columns = {"ncols": len(entries), "columnspacing": 1.4}
+    fig.legend(handles=entries, loc="outside upper center", title=title, **columns)

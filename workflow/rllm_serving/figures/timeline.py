@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,45 +13,43 @@ from . import style
 ROWS = {"kv_use": ("KV cache\nin use (%)", 100.0), "running": ("Running\nrequests", 1.0)}
 
 
-@style.styled()
+@style.styled
 def draw(
     server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
 ) -> None:
     """The first repeat of the hardest set (longest RLLM outputs) at the largest load and the largest budget.
 
-    server: server.parquet of the runs of one experiment; summary: their `points.summary`, which says what is hardest.
+    server: server.parquet of the runs of one experiment; summary: their `points.summary`, which says what is
+    hardest.
     """
     samples, known = style.roles(server, pairs), style.roles(summary, pairs)
-    size, budget, dataset = known["load_size"].max(), known["budget"].max(), style.by_length(known)[-1]
-    load = known.loc[known["load_size"] == size, "load"].iloc[0]
-    chosen = (samples["load"] == load) & (samples["budget"] == budget) & (samples["dataset"] == dataset)
-    samples = samples[chosen & (samples["repeat"] == samples["repeat"].min())].sort_values("time")
-    engines = style.engines(known)
-    blocks = [(pair, engine) for pair in sorted(known["pair"].unique()) for engine in engines]
-    fig, axes = style.figure(len(blocks) * len(ROWS), len(style.ROLES), 1.2, sharex=True)
-    for b, (pair, engine) in enumerate(blocks):
-        for r, (column, (label, scale)) in enumerate(ROWS.items()):
-            for c, (role, name) in enumerate(style.ROLES.items()):
-                ax = axes[b * len(ROWS) + r, c]
-                mine = (samples["pair"] == pair) & (samples["engine"] == engine) & (samples["role"] == role)
-                rows = samples[mine & samples[column].notna()]
-                if rows.empty:
-                    style.nothing(ax)
-                step = "post" if column == "running" else None
-                value, colour = rows[column].astype(float) * scale, style.COLOURS[role]
-                ax.plot(
-                    rows["time"], value, color=colour, drawstyle=f"steps-{step}" if step else "default", lw=1
-                )
-                ax.fill_between(rows["time"], value, color=colour, alpha=0.2, step=step, lw=0)
-                # One scale for a quantity in the whole figure: models and engines are to be compared.
-                top = (samples[column].astype(float) * scale).max()
-                ax.set_ylim(0, top * 1.05 if top > 0 else 1)
-                if r == 0:
-                    model = pairs[pair].get(role, "")
-                    ax.set_title(f"{name}: {model}, {style.ENGINES.get(engine, engine)}")
-            axes[b * len(ROWS) + r, 0].set_ylabel(label)
+    most, dataset = style.largest(known), style.by_length(known)[-1]
+    load, budget = most["load"].iloc[0], most["budget"].iloc[0]
+    samples = style.pick(samples, dataset=dataset, load=load, budget=budget).sort_values("time")
+    samples = samples[samples["repeat"] == samples["repeat"].min()]
+    names, engines = sorted(known["pair"].unique()), style.engines(known)
+    rows = [(pair, engine, column) for pair in names for engine in engines for column in ROWS]
+    fig, axes = style.figure(len(rows), len(style.ROLES), 1.2, sharex=True)
+    for (r, (pair, engine, column)), (c, role) in product(enumerate(rows), enumerate(style.ROLES)):
+        ax, (label, scale) = axes[r, c], ROWS[column]
+        mine = style.pick(samples, pair=pair, engine=engine, role=role)
+        mine = mine[mine[column].notna()]
+        if mine.empty:
+            style.nothing(ax)
+        value = mine[column].astype(float) * scale
+        look: dict[str, Any] = {"color": style.COLOURS[role], "step": "post", "lw": 0, "alpha": 0.2}
+        ax.step(mine["time"], value, color=style.COLOURS[role], where="post", lw=1)
+        ax.fill_between(mine["time"], value, **look)
+        # One scale for a quantity in the whole figure: models and engines are to be compared.
+        top = (samples[column].astype(float) * scale).max()
+        ax.set_ylim(0, top * 1.05 if top > 0 else 1)
+        if column == next(iter(ROWS)):
+            title = f"{style.ROLES[role]}: {pairs[pair].get(role, 'none')}, {style.engine_name(engine)}"
+            ax.set_title(title)
+        if c == 0:
+            ax.set_ylabel(label)
     for ax in axes[-1]:
         ax.set_xlabel("Time since the point's start (s)")
-    fig.suptitle(f"{dataset}, load {load}, budget {budget} tokens, one repeat", fontsize=8.5)
+    fig.suptitle(f"{dataset}, {style.held(most)}, one repeat", fontsize=8.5)
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

@@ -1,0 +1,73 @@
+"""SGLang: flags, environment and names, as of 0.5.15."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from .base import Engine, Launch, Source
+
+
+class Sglang(Engine):
+    """SGLang's OpenAI-compatible server."""
+
+    name = "sglang"
+    module = "sglang"
+    flush_path = "/flush_cache"
+    # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
+    metrics: ClassVar[Mapping[str, Source]] = {
+        "kv_use": Source("sglang:full_token_usage", "max"),
+        "running": Source("sglang:num_running_reqs"),
+        "waiting": Source("sglang:num_queue_reqs"),
+        "preemptions": Source("sglang:num_retracted_requests_total", absent=0.0),
+        "prefix_queries": Source("sglang:prompt_tokens_total", absent=0.0),
+        "prefix_hits": Source("sglang:cached_tokens_total", absent=0.0),
+        "prompt_tokens": Source("sglang:prompt_tokens_total", absent=0.0),
+        "generated_tokens": Source("sglang:generation_tokens_total", absent=0.0),
+    }
+    counts_think_close = True
+    reasoning_parsers: ClassVar[Mapping[str, str]] = {"deepseek-r1": "deepseek-r1", "qwen3": "qwen3"}
+    kv_cache_dtypes: ClassVar[Mapping[str, str]] = {"fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"}
+    advice: ClassVar[Mapping[str, str]] = {
+        "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
+        "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
+        "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
+        "unrecognized arguments": "A flag is unknown to the installed SGLang: rebuild the environment from its lock.",
+    }
+
+    def command(self, launch: Launch, port: int) -> list[str]:
+        """See `Engine.command`."""
+        options = launch.options
+        command = [str(launch.python), "-m", "sglang.launch_server"]
+        command += ["--model-path", str(launch.model), "--served-model-name", launch.served_name]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--random-seed", str(launch.seed)]
+        command += ["--dtype", "bfloat16", "--context-length", str(options.context_length)]
+        command += ["--tensor-parallel-size", str(options.tensor_parallel)]
+        command += ["--max-running-requests", str(options.max_running_requests)]
+        # Gauges are renewed only so often: at every step, as vLLM's are.
+        command += ["--enable-metrics", "--decode-log-interval", "1"]
+        # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
+        command += ["--sampling-defaults", "openai"]
+        if launch.device == "cpu":
+            command += ["--device", "cpu"]
+        else:
+            command += ["--mem-fraction-static", str(options.memory_share)]
+        if options.kv_cache_tokens is not None:
+            command += ["--max-total-tokens", str(options.kv_cache_tokens)]
+        if options.kv_cache_dtype != "auto":
+            command += ["--kv-cache-dtype", self.kv_cache_dtypes[options.kv_cache_dtype]]
+        if not options.prefix_cache:
+            command += ["--disable-radix-cache"]
+        if launch.reasoning_parser is not None:
+            command += ["--reasoning-parser", self.reasoning_parsers[launch.reasoning_parser]]
+        if launch.trust_remote_code:
+            command += ["--trust-remote-code"]
+        return command
+
+    def environment(self, launch: Launch) -> dict[str, str]:
+        """See `Engine.environment`."""
+        variables = {"HF_HUB_OFFLINE": "1"}
+        if launch.device == "cpu":
+            # One thread decodes a tiny model as fast as two and leaves a core to the client.
+            variables |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+        return variables
