@@ -1,8 +1,7 @@
 """A real HTTP server on loopback that speaks the engines' protocol from a script, faults included.
 
 The last word of a request's prompt names its reply in REPLIES (anything else gets "ok"). In a test's own process it
-is the context manager `Scripted`; as a program (``python scripted.py --port P``) it stands in for an engine.
-Standard library only.
+is the context manager `Scripted`; as a program (PROGRAM) it stands in for an engine. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from unit.replies import REPLIES
+
 HOST = "127.0.0.1"
-THINK_CLOSE = 99  # the token id of </think>
-THOUGHTS, ANSWER = ("Grüße 漢字 ", "so 6×7\n"), ("**", "42 ✓**")
-THOUGHT_TOKENS, ANSWER_TOKENS, PROMPT_TOKENS = 5, 4, 11
+TESTS = str(Path(__file__).parents[1])
+PROGRAM = [sys.executable, "-c", f"import sys; sys.path.insert(0, {TESTS!r}); from unit.scripted import main; main()"]
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
@@ -38,127 +38,20 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
     return True
 
 
-def event(data: Any, end: bytes = b"\n") -> bytes:
-    """One server-sent event."""
-    text = data if isinstance(data, bytes) else json.dumps(data, ensure_ascii=False).encode()
-    return b"data: " + text + end + end
-
-
-DONE = event(b"[DONE]")
-
-
-def chunk(ids: Sequence[int], total: int, finish: str | None = None, **delta: str) -> dict[str, Any]:
-    """A chunk as vLLM sends it: text of the delta, its token ids, and the running usage."""
-    choice = {"index": 0, "delta": delta, "finish_reason": finish, "token_ids": list(ids) or None}
-    return {"choices": [choice], "usage": usage(total)}
-
-
-def usage(total: int) -> dict[str, int]:
-    return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": total, "total_tokens": PROMPT_TOKENS + total}
-
-
-# Thinking of 2 + 3 tokens, then a chunk without text that closes it, then an answer of 1 + 2 and the end token.
-CHUNKS = [
-    chunk([], 0, role="assistant", content=""),
-    chunk([1, 2], 2, reasoning=THOUGHTS[0]),
-    chunk([3, 4, 5], 5, reasoning=THOUGHTS[1]),
-    chunk([THINK_CLOSE], 6),
-    chunk([6], 7, content=ANSWER[0]),
-    chunk([7, 8], 9, content=ANSWER[1]),
-    chunk([], 9, finish="stop"),
-    {"choices": [], "usage": usage(9)},
-]
-EVENTS = [*map(event, CHUNKS), DONE]
-WHOLE = b"".join(EVENTS)
-OUTPUT_TOKENS = THOUGHT_TOKENS + ANSWER_TOKENS
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a request gets: `pieces`, each an HTTP chunk of its own, then how the exchange ends.
-
-    end: "finish" (properly), "close" (FIN without the last chunk), "reset" (RST), "hang", "drip" (a comment line now
-    and then, for ever), "leave" (properly, then FIN on the kept-alive connection). drop: "always" or "reused":
-    connections that are reset before any answer. raw: bytes to send instead of an HTTP answer.
-    """
-
-    pieces: Sequence[bytes] = tuple(EVENTS)
-    end: str = "finish"
-    status: str = "200 OK"
-    kind: str = "text/event-stream; charset=utf-8"
-    drop: str = ""
-    raw: bytes | None = None
-
-
-def cut(data: bytes, *marks: bytes) -> list[bytes]:
-    """`data` cut one byte into the first occurrence of each mark."""
-    places = [0, *sorted(data.index(mark) + 1 for mark in marks), len(data)]
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
-
-
-def _slices(data: bytes, count: int) -> list[bytes]:
-    """`data` in at most `count` equal pieces."""
-    size = -(-len(data) // count)
-    return [data[i : i + size] for i in range(0, len(data), size)]
-
-
-def _without_usage() -> list[bytes]:
-    return [*(event({k: v for k, v in c.items() if k != "usage"}) for c in CHUNKS[:-1]), DONE]
-
-
-CRLF = b"".join(event(c, b"\r\n") for c in CHUNKS) + event(b"[DONE]", b"\r\n")
-_FAILED = {"error": {"message": "EngineCore encountered an issue", "type": "InternalServerError", "code": 500}}
-
-FINE = {
-    "ok": Reply(),
-    "one-piece": Reply([WHOLE]),
-    "two-in-one": Reply([b"".join(EVENTS[i : i + 2]) for i in range(0, len(EVENTS), 2)]),
-    "twenty-pieces": Reply([piece for whole in EVENTS for piece in _slices(whole, 20)]),
-    "split-character": Reply(cut(WHOLE, "ü".encode(), "漢".encode(), "×".encode(), "✓".encode())),
-    "split-line": Reply(cut(WHOLE, b"data: ", b"reasoning", b"[DONE]", b"\n\n")),
-    "crlf": Reply([CRLF]),
-    "split-crlf": Reply([piece for line in CRLF.split(b"\n")[:-1] for piece in (line, b"\n")]),
-    "comments": Reply([b": ping\n\n", *EVENTS[:3], b"event: message\nid: 7\n: ping\n", *EVENTS[3:]]),
-    "empty-choices": Reply([*EVENTS[:2], event({"choices": []}), b"data:\n\n", *EVENTS[2:]]),
-    "leave": Reply(end="leave"),
-    "drop-reused": Reply(drop="reused"),
-}
-FAULTS = {
-    "reset": Reply(EVENTS[:3], "reset"),
-    "close": Reply(EVENTS[:3], "close"),
-    "close-at-once": Reply([], "close"),
-    "hang": Reply(EVENTS[:3], "hang"),
-    "silent": Reply(raw=b"", end="hang"),
-    "drip": Reply(EVENTS[:3], "drip"),
-    "drop": Reply(drop="always"),
-    "http-500": Reply([b'{"error":{"message":"the engine is dead"}}'], status="500 No", kind="application/json"),
-    "http-400": Reply([b'{"error":{"message":"max_tokens is too large"}}'], status="400 No", kind="application/json"),
-    "error-event": Reply([*EVENTS[:3], event(_FAILED), DONE]),
-    "bad-utf8": Reply([*EVENTS[:3], event(json.dumps(CHUNKS[4]).encode().replace(b"**", b"\xff\xfe")), *EVENTS[4:]]),
-    "not-json": Reply([*EVENTS[:3], event(b'{"choices": [{"delta"'), *EVENTS[3:]]),
-    "nothing-but-choices": Reply([event({"choices": []}), EVENTS[-2], DONE]),
-    "no-usage": Reply(_without_usage()),
-    "no-done": Reply(EVENTS[:-1]),
-    "no-finish": Reply([*EVENTS[:-3], *EVENTS[-2:]]),
-    "aborted": Reply([*EVENTS[:3], event(chunk([], 5, finish="abort")), DONE]),
-    "wrong-type": Reply([b"<html>welcome</html>"], kind="text/html"),
-    "not-http": Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n", end="hang"),
-}
-REPLIES = FINE | FAULTS
-
-
 @dataclass
 class Scripted:
     """The server, in a thread of its own while the context is open.
 
     metrics: the page under /metrics (None: 404). width, total: with `width` set, a completion is answered only when
-    min(width, those left of total) are in flight, one after the other: that many at once are proven, without a clock.
+    min(width, those left of `total`) are in flight; with `groups` the first `width` that come are answered when they
+    are all there, then the next. So that many at once are proven without a clock.
     `log` holds ("start" | "end", prompt, in flight afterwards); `open` the connections that are open now.
     """
 
     metrics: bytes | None = None
     width: int = 0
     total: int = 0
+    groups: bool = False
     port: int = 0
     unhealthy: int = 0
     unready: int = 0
@@ -239,7 +132,9 @@ class Scripted:
             writer.transport.abort()
             return False
         text = b'{"choices": [{"message": {"content": "2"}}]}'
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(text) + text
+        )
         await writer.drain()
         return True
 
@@ -255,7 +150,15 @@ class Scripted:
             return False
         async with self._turn:
             self._note("start", prompt, 1)
-            await self._turn.wait_for(lambda: self._flying >= min(self.width, self.total - self._ended))
+            come = self._flying + self._ended
+            group = min(self.total, -(-come // max(1, self.width)) * self.width)
+            await self._turn.wait_for(
+                lambda: (
+                    self._flying + self._ended >= group
+                    if self.groups
+                    else self._flying >= min(self.width, self.total - self._ended)
+                )
+            )
             if reply.raw is not None:
                 writer.write(reply.raw)
             else:
@@ -303,7 +206,3 @@ def main() -> None:
         note.write_text(str(sleeper.pid))
     server = Scripted(**options, metrics=None if page is None else page.read_bytes())
     asyncio.run(server.serve(lambda: print("listening", flush=True)))
-
-
-if __name__ == "__main__":
-    main()

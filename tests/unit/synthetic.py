@@ -1,4 +1,4 @@
-"""A made-up study with the shape of a real one: an RLLM with long-tailed outputs beside a plain LLM, 4 sets."""
+"""A made-up study with the shape of a real one: a long-tailed RLLM beside a plain LLM, four sets."""
 
 from __future__ import annotations
 

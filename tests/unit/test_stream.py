@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from rllm_serving.client import Exchange
 from rllm_serving.stream import Outcome, decode, events
-
-from unit.scripted import CHUNKS, DONE, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
+from unit.replies import CHUNKS, DONE, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
 
 
 def _vllm(total: int, thought: int, finish: str | None = None, **delta: str) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def test_times_tokens_and_texts_of_a_whole_answer() -> None:
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4, 5], [2, 3, 1, 1, 2])
     assert (outcome.prompt_tokens, outcome.output_tokens, outcome.tokens_source) == (11, 9, "usage")
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (5, 4, "token_ids")
-    assert (outcome.reasoning_text, outcome.answer_text) == ("Grüße 漢字 so 6×7\n", "**42 ✓**")
+    assert (outcome.reasoning_text, outcome.answer_text) == ("Grüße 漢字 so 6→7\n", "**42 ✓**")
 
 
 def test_recorded_thinking_that_the_budget_cut_off_has_no_visible_token() -> None:

@@ -35,8 +35,9 @@ def lock_engine(name: str, upgrade: bool) -> None:
     """Resolve NAME.in into NAME.txt with a hash for every file on PyPI."""
     arguments = [f"{name}.in", f"--output-file={name}.txt", "--generate-hashes", "--no-config"]
     arguments += [f"--override={name}.override"] if (HERE / f"{name}.override").exists() else []
-    text = HEADER.format(name=name) + resolve(HERE, *arguments, *["--upgrade"] * upgrade)
-    (HERE / f"{name}.txt").write_text(text + TORCH_CPU * name.endswith("-cpu"))
+    resolve(HERE, *arguments, *["--upgrade"] * upgrade)
+    target = HERE / f"{name}.txt"
+    target.write_text(HEADER.format(name=name) + target.read_text() + TORCH_CPU * name.endswith("-cpu"))
 
 
 def lock_workflow(upgrade: bool) -> None:
@@ -44,7 +45,7 @@ def lock_workflow(upgrade: bool) -> None:
     root = HERE.parents[1]
     # Without the project's configuration its present pins do not count.
     arguments = ["pyproject.toml", "--group=dev", "--no-annotate", *["--no-config"] * upgrade]
-    pins = [line for line in resolve(root, *arguments).splitlines() if "==" in line]
+    pins = sorted(line for line in resolve(root, *arguments).splitlines() if "==" in line)
     project = root / "pyproject.toml"
     listed = "".join(f'    "{pin}",\n' for pin in pins)
     opening = "constraint-dependencies = [\n"

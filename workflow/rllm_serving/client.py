@@ -150,10 +150,11 @@ class Client:
         self._idle: deque[_Connection] = deque()
 
     async def open(self, count: int) -> None:
-        """Open connections until `count` are idle."""
+        """Open connections until `count` are idle; what cannot be opened is tried again, and told, by `exchange`."""
         self._idle = deque(connection for connection in self._idle if connection.open)
         missing = max(0, count - len(self._idle))
-        self._idle.extend(await asyncio.gather(*(self._connect() for _ in range(missing))))
+        opened = await asyncio.gather(*(self._connect() for _ in range(missing)), return_exceptions=True)
+        self._idle.extend(connection for connection in opened if isinstance(connection, _Connection))
 
     async def _connect(self) -> _Connection:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, self.host, self.port)
@@ -163,12 +164,12 @@ class Client:
         """Send one request and wait for the end of its answer. Never raises for what the server does.
 
         A kept-alive connection that the server closed while the request was on its way, before any byte of an
-        answer, is replaced once: the server never took that request up.
+        answer, is replaced once, by a fresh one: the server never took that request up.
         """
         result = Exchange(scheduled)
         while True:
             try:
-                connection = await self._take()
+                connection = await (self._take() if result.sent is None else self._connect())
             except OSError as error:
                 result.ended = clock()
                 result.failure, result.error = "connection", f"cannot connect: {error}"
@@ -183,7 +184,7 @@ class Client:
             connection.exchange = None
             if connection.open:
                 self._idle.append(connection)
-            if result.failure == "connection" and result.http_status is None and reused and first_sent is None:
+            if result.failure == "connection" and result.http_status is None and reused:
                 result = Exchange(scheduled, sent=result.sent)
                 continue
             return result
@@ -217,9 +218,9 @@ def quiet_collector() -> Iterator[None]:
 Driver = Callable[[Client, Sequence[bytes], int], Awaitable[list[tuple[Exchange, int | None]]]]
 
 
-def run(host: str, port: int, requests: Sequence[bytes], drive: Driver, size: int, timeout_s: float) -> tuple[
-    float, list[tuple[Exchange, int | None]]
-]:
+def run(
+    host: str, port: int, requests: Sequence[bytes], drive: Driver, size: int, timeout_s: float
+) -> tuple[float, list[tuple[Exchange, int | None]]]:
     """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request."""
 
     async def point() -> tuple[float, list[tuple[Exchange, int | None]]]:

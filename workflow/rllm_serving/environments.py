@@ -79,9 +79,7 @@ def torch_source(torch_cpu_wheels: str | None) -> list[str]:
     return ["--torch-backend", "cpu"]
 
 
-def build(
-    lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: str | None, log: Path
-) -> dict[str, Any]:
+def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: str | None, log: Path) -> dict[str, Any]:
     """Make the environment `target` hold exactly what `lock` lists, and prove it by importing `imports` in it.
 
     `target` is emptied first; what its Python and uv say goes to `log`. Returns the record, also written to
@@ -172,9 +170,7 @@ def _run(command: list[str], log: Path, problem: str, stdin: str) -> str:
         out.write(re.sub(r"//[^/@\s]+@", "//***@", f"$ {shown}\n"))
         out.flush()
         try:
-            done = subprocess.run(
-                command, input=stdin, stdout=subprocess.PIPE, stderr=out, text=True, env=environment
-            )
+            done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=out, text=True, env=environment)
         except OSError as error:
             raise EnvironmentBuildError(f"{problem}\n{error}") from error
         out.write(done.stdout)

@@ -31,9 +31,10 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl failed")
 
 
-def _alive(process: psutil.Process) -> bool:
-    """False also for a zombie and for another process that got the same id (psutil compares start times)."""
+def alive(process: psutil.Process | int) -> bool:
+    """False also for a zombie, and for another process that got the same id (psutil compares start times)."""
     try:
+        process = psutil.Process(process) if isinstance(process, int) else process
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
@@ -53,6 +54,8 @@ def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     while True:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(1.0)  # before psutil waits for it too, and takes its exit code away
         left = psutil.Process().children(recursive=True)
         for process in left:
             with contextlib.suppress(psutil.Error):
@@ -81,7 +84,7 @@ def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GR
     while server.poll() is None and not stop:
         ready, _, _ = select.select([sys.stdin], [], [], POLL_S)
         closed = bool(ready) and not os.read(sys.stdin.fileno(), 4096)
-        stop = stop or closed or not all(_alive(process) for process in watched)
+        stop = stop or closed or not all(alive(process) for process in watched)
     end(server, grace_s)
     return server.returncode
 

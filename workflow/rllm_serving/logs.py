@@ -36,7 +36,8 @@ def logged(path: str | Path) -> Iterator[logging.Logger]:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     form = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
-    for handler in (logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)):
+    handlers = (logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr))
+    for handler in handlers:
         handler.setFormatter(form)
         logger.addHandler(handler)
     try:
@@ -47,3 +48,7 @@ def logged(path: str | Path) -> Iterator[logging.Logger]:
     except Exception:
         logger.exception("unexpected error, please report it")
         sys.exit(1)
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .client import Exchange
 from .stream import Outcome
@@ -107,3 +108,10 @@ _OUTCOME_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]
 def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows as a table of exactly the schema's columns and types."""
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def select(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
+    """The rows whose columns have the values of `keys`."""
+    for name, value in keys.items():
+        table = table.filter(pc.equal(table[name], value))
+    return table

@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,6 +23,7 @@ from . import client, hardware, prompts, records, stream, telemetry
 from .engines import ENGINES, Launch
 from .journal import Journal, parquet_bytes, write_atomically
 from .loads import LOADS
+from .progress import Progress
 from .server import Server
 from .study import Point, Run, request_seed
 
@@ -124,8 +123,8 @@ class Measurement:
     def earlier(self) -> dict[str, Measured]:
         """Points of an earlier complete run that this one also wants.
 
-        A run that grew (a budget more) measures only what is new. When nothing is missing, the user has asked for
-        the run again (--forcerun): then nothing is taken over, and everything is measured anew.
+        A run that grew (a budget more) measures only what is new, one that shrank nothing. When its points are
+        the same, the user has asked for it again (--forcerun): then everything is measured anew.
         """
         try:
             record = json.loads(self.places.record.read_text())
@@ -140,8 +139,9 @@ class Measurement:
         for point in self.run.points:
             entry = known.get(point.name)
             if entry is not None and entry["point"] == asdict(point):
-                found[point.name] = (_rows(requests, point), _rows(server, point), entry)
-        return {} if len(found) == len(self.run.points) else found
+                mine = records.select(requests, point.keys), records.select(server, point.keys)
+                found[point.name] = (*mine, entry)
+        return {} if len(found) == len(self.run.points) == len(known) else found
 
     def execute(self) -> None:
         """Measure what is missing and write requests.parquet, server.parquet and run.json.
@@ -163,11 +163,11 @@ class Measurement:
                 session = self._session(server)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
                 self._warm_up(server, missing)
-                progress = _Progress(len(missing))
+                progress = Progress(len(missing))
                 for point in missing:
                     done[point.name] = self._measure(server, point, session)
                     journal.add(point.name, *done[point.name])
-                    progress.step(point)
+                    progress.step(point.name)
         self._assemble([done[point.name] for point in self.run.points])
         journal.discard()
 
@@ -247,9 +247,7 @@ class Measurement:
         }
         return requests, samples, record
 
-    def _requests(
-        self, point: Point, start: float, exchanges: list[tuple[client.Exchange, int | None]]
-    ) -> pa.Table:
+    def _requests(self, point: Point, start: float, exchanges: list[tuple[client.Exchange, int | None]]) -> pa.Table:
         keys = {**self.run.keys, **point.keys}
         rows = []
         for index, (exchange, batch) in enumerate(exchanges):
@@ -297,24 +295,3 @@ class Measurement:
         ):
             write_atomically(path, parquet_bytes(pa.concat_tables(tables)))
         write_atomically(self.places.record, json.dumps(record, indent=1).encode())
-
-
-def _rows(table: pa.Table, point: Point) -> pa.Table:
-    keep = None
-    for key, value in point.keys.items():
-        same = pc.equal(table[key], value)
-        keep = same if keep is None else pc.and_(keep, same)
-    return table.filter(keep)
-
-
-class _Progress:
-    """A log line a point, with the time that the rest will take at the pace so far."""
-
-    def __init__(self, total: int, now: Callable[[], float] = time.monotonic) -> None:
-        self.total, self.done, self.now, self.started = total, 0, now, now()
-
-    def step(self, point: Point) -> None:
-        self.done += 1
-        pace = (self.now() - self.started) / self.done
-        left = pace * (self.total - self.done)
-        log.info("point %d/%d %s done, %.0f s left", self.done, self.total, point.name, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -24,6 +25,10 @@ from .engines import Engine, Launch
 LOG_TAIL_LINES = 40
 NEVER_PASSED_ON = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "VIRTUAL_ENV")
 """The engines serve local folders: they need no token, and no library of the workflow's own environment."""
+
+
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Opens URLs of this machine: a proxy that the environment names must not be asked for them."""
 
 
 class ServerError(RuntimeError):
@@ -65,10 +70,10 @@ def workflow_ancestors() -> list[int]:
     return [process.pid for process in chain[: workflow + 1]]
 
 
-def tail(log: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
-    """The last lines of a log file (of at most its last 64 KiB)."""
+def tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> list[str]:
+    """The last lines of a log file from byte `start` on (of at most its last 64 KiB)."""
     with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 65536))
+        file.seek(max(start, log.stat().st_size - 65536))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     return []
 
@@ -91,12 +96,13 @@ class Server:
         self.startup_s: float | None = None
         self.pid: int | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def __enter__(self) -> Self:
         check_port(self.port)
         started = time.monotonic()
-        self._start()
         try:
+            self._start()
             self._await_ready(started + self.startup_timeout_s)
         except BaseException:
             self.stop()
@@ -104,7 +110,9 @@ class Server:
         self.startup_s = time.monotonic() - started
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _start(self) -> None:
@@ -113,12 +121,14 @@ class Server:
         watch = ",".join(map(str, workflow_ancestors()))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
+            self._log_start = log.tell()  # what an earlier start left there is no news of this one
             self._guard = subprocess.Popen(
                 [sys.executable, guard.__file__, "--watch", watch, "--", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=variables,
+                start_new_session=True,  # killing the run's whole process group must leave the guard to its work
             )
         assert self._guard.stdout is not None
         first = self._guard.stdout.readline()
@@ -128,20 +138,20 @@ class Server:
 
     def _await_ready(self, deadline: float) -> None:
         for question in (self._healthy, self._completes):
-            while not question():
+            while not question(max(1.0, deadline - time.monotonic())):
                 self.check()
                 if time.monotonic() > deadline:
                     raise self._dead(f"it was not ready after {self.startup_timeout_s:.0f} s")
                 time.sleep(0.2)
 
-    def _healthy(self) -> bool:
+    def _healthy(self, left_s: float) -> bool:
         try:
-            with urllib.request.urlopen(self.url + self.engine.health_path, timeout=5) as response:
+            with _open(self.url + self.engine.health_path, timeout=min(5.0, left_s)) as response:
                 return response.status == 200
-        except (OSError, urllib.error.URLError):
+        except (OSError, http.client.HTTPException):
             return False
 
-    def _completes(self) -> bool:
+    def _completes(self, left_s: float) -> bool:
         body = {
             "model": self.launch.served_name,
             "messages": [{"role": "user", "content": "1"}],
@@ -149,10 +159,10 @@ class Server:
             "temperature": 0,
         }
         try:
-            answer = self.post("/v1/chat/completions", body, timeout_s=120)
+            answer = self.post("/v1/chat/completions", body, timeout_s=min(120.0, left_s))
         except urllib.error.HTTPError as error:
             raise self._dead(f"its first completion failed: HTTP {error.code} {error.read(500)!r}") from None
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         return bool(json.loads(answer)["choices"])
 
@@ -162,7 +172,7 @@ class Server:
         request = urllib.request.Request(
             self.url + path, data=data, headers={"Content-Type": "application/json"}, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+        with _open(request, timeout=timeout_s) as response:
             return response.read()
 
     def flush(self) -> None:
@@ -175,11 +185,15 @@ class Server:
 
     def check(self) -> None:
         """Raise ServerError when the server's process is gone."""
-        if self._guard is not None and self._guard.poll() is not None:
+        if self._guard is None:
+            return
+        if self.pid is not None and not guard.alive(self.pid):
+            self._guard.wait()  # it is clearing up after the server and then tells its exit code
+        if self._guard.poll() is not None:
             raise self._dead(f"it ended with exit code {self._guard.returncode}")
 
     def _dead(self, why: str) -> ServerError:
-        lines: Sequence[str] = tail(self.log)
+        lines: Sequence[str] = tail(self.log, self._log_start)
         advice = self.engine.advise(lines) or "Read the log above; --until and the server's log tell more."
         shown = "\n".join("  | " + line for line in lines) or "  | (empty)"
         return ServerError(

@@ -86,13 +86,18 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a job's parameters; `from_dict` reads them back."""
-        return json.loads(json.dumps(asdict(self)))
+        return ordered(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Run:
         """The run that `to_dict` wrote."""
         points = tuple(Point(**{**p, "load": Load(**p["load"])}) for p in data["points"])
         return cls(**{**data, "options": Options(**data["options"]), "points": points})
+
+
+def ordered(value: Any) -> Any:
+    """`value` as plain JSON with sorted keys: Snakemake compares parameters by their text, a config has any order."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int) -> int:
@@ -111,8 +116,8 @@ class Study:
     def __init__(self, config: Mapping[str, Any], prompts: Path) -> None:
         self.config = config
         self.name: str = config["study"]
-        self.models: Mapping[str, Any] = config["models"]
-        self.datasets: Mapping[str, Any] = config["datasets"]
+        self.models: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["models"].items()}
+        self.datasets: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["datasets"].items()}
         self.engines = choose("engines", config["engines"], list(ENGINES))
         self._check_paths(prompts)
         self.pairs = self._pairs()
@@ -171,7 +176,16 @@ class Study:
         for dataset in datasets:
             have, want = self.datasets[dataset].get("questions"), entry.get("questions")
             if have and want and want > have:
-                raise ConfigError(f"{key}.questions: {want} asked, datasets.{dataset}.questions gives {have}")
+                raise ConfigError(
+                    f"{key}.questions: {want} asked, datasets.{dataset}.questions gives {have}; allowed: up to {have}"
+                )
+            asked = want or have
+            for number, load in enumerate(entry["loads"]):
+                if asked and load["size"] > asked:
+                    raise ConfigError(
+                        f"{key}.loads.{number}.size: {load['size']} at once of the {asked} questions of "
+                        f"{dataset} would be fewer than it says; allowed: up to {asked}, or more questions"
+                    )
         points = tuple(
             Point(dataset, Load(**load), budget, repeat, entry.get("questions"))
             # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
@@ -210,10 +224,10 @@ class Study:
     def _check_options(self, model: str, setup: str, options: Options, budget: int, key: str) -> None:
         if budget >= options.context_length:
             raise ConfigError(
-                f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} "
-                "with a prompt; allowed: smaller budgets or a longer context"
+                f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
+                f"model '{model}', setup '{setup}', with a prompt; allowed: smaller budgets or a longer context"
             )
-        heads = attention_heads(self.models[model])
+        heads = attention_heads(self.models[model], f"models.{model}.path")
         if heads is not None and heads % options.tensor_parallel:
             raise ConfigError(
                 f"serving.tensor_parallel (model '{model}', setup '{setup}'): {options.tensor_parallel} does not "
@@ -221,16 +235,24 @@ class Study:
             )
 
 
-def attention_heads(model: Mapping[str, Any]) -> int | None:
-    """Attention heads of a model as far as its config entry tells before anything is fetched, else None."""
+def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
+    """Attention heads of a model as far as its config entry tells before anything is fetched, else None.
+
+    Raises ConfigError, naming `key`, for a local folder that is no checkpoint.
+    """
     if model["source"] == "micro":
         return shape.HEADS[model["role"]]
     if model["source"] == "path":
         file = Path(model["path"]).expanduser() / "config.json"
-        return json.loads(file.read_text()).get("num_attention_heads") if file.is_file() else None
+        try:
+            described = json.loads(file.read_text(encoding="utf-8"))
+            return described.get("text_config", described).get("num_attention_heads")
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{key}: no readable {file} ({error}); give the folder of a Hugging Face checkpoint"
+            ) from None
     return None
 
 
 def _divisors(number: int) -> str:
     return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
-

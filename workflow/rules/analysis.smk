@@ -7,7 +7,9 @@ rule metrics:
         server=f"{RUN}/server.parquet",
         record=f"{RUN}/run.json",
         grades=f"{RUN}/grades.parquet",
-        library=library("metrics.py", *(f"analysis/{module}.py" for module in ("bootstrap", "points", "requests", "server"))),
+        library=library(
+            "metrics.py", *(f"analysis/{module}.py" for module in ("bootstrap", "points", "requests", "server"))
+        ),
     output:
         points=f"{RUN}/points.parquet",
         summary=f"{RUN}/summary.parquet",
@@ -32,10 +34,10 @@ rule collect:
     output:
         parquet="results/{level}.parquet",
         csv="results/{level}.csv",
-    wildcard_constraints:
-        level="points|summary|difficulty|domain",
     log:
         "logs/collect/{level}.log",
+    wildcard_constraints:
+        level="points|summary|difficulty|domain",
     conda:
         "../envs/workflow.yaml"
     threads: 1

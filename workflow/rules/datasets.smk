@@ -6,9 +6,6 @@ rule dataset:
         library=library("dataset.py", "datasets.py", "micro/facts.py", "micro/questions.py"),
     output:
         "resources/datasets/{dataset}.parquet",
-    params:
-        spec=lambda wildcards: STUDY.datasets[wildcards.dataset],
-        seed=config["seed"],
     log:
         "logs/datasets/{dataset}.log",
     conda:
@@ -17,5 +14,8 @@ rule dataset:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        spec=lambda wildcards: STUDY.datasets[wildcards.dataset],
+        seed=config["seed"],
     script:
         "../scripts/dataset.py"

@@ -6,9 +6,6 @@ rule environment:
         lock=ENVS / "{environment}.txt",
     output:
         "resources/environments/{environment}/environment.json",
-    params:
-        imports=lambda wildcards: environment_imports(wildcards.environment),
-        torch_cpu_wheels=config["environments"]["torch_cpu_wheels"],
     log:
         "logs/environments/{environment}.log",
     conda:
@@ -16,5 +13,7 @@ rule environment:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        imports=lambda wildcards: environment_imports(wildcards.environment),
     script:
         "../scripts/environment.py"

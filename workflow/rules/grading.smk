@@ -8,9 +8,6 @@ rule grade:
         library=library("grade.py", "grading.py", "answers.py", "math_worker.py"),
     output:
         f"{RUN}/grades.parquet",
-    params:
-        datasets=run_dataset_names,
-        timeout_s=config["grading"]["timeout_s"],
     log:
         "logs/grades/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
     conda:
@@ -19,5 +16,8 @@ rule grade:
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        datasets=run_dataset_names,
+        timeout_s=config["grading"]["timeout_s"],
     script:
         "../scripts/grade.py"

@@ -10,19 +10,19 @@ rule train_model:
     output:
         record="resources/models/{model}/model.json",
         checkpoint=directory("resources/models/{model}/checkpoint"),
-    params:
-        spec=lambda wildcards: STUDY.models[wildcards.model],
-        seed=config["seed"],
-    wildcard_constraints:
-        model=one_of(MICRO),
     log:
         "logs/models/{model}.log",
+    wildcard_constraints:
+        model=one_of(MICRO),
     conda:
         "../envs/workflow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        spec=lambda wildcards: STUDY.models[wildcards.model],
+        seed=config["seed"],
     script:
         "../scripts/train_model.py"
 
@@ -31,17 +31,17 @@ rule train_model:
 rule fetch_model:
     output:
         "resources/models/{model}/model.json",
-    params:
-        spec=lambda wildcards: STUDY.models[wildcards.model],
-    wildcard_constraints:
-        model=one_of(set(STUDY.models) - set(MICRO)),
     log:
         "logs/models/{model}.log",
+    wildcard_constraints:
+        model=one_of(set(STUDY.models) - set(MICRO)),
     conda:
         "../envs/workflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=720,
+    params:
+        spec=lambda wildcards: STUDY.models[wildcards.model],
     script:
         "../scripts/fetch_model.py"

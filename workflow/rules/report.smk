@@ -9,10 +9,10 @@ rule table:
         csv="results/tables/{experiment}-{table}.csv",
         md="results/tables/{experiment}-{table}.md",
         tex="results/tables/{experiment}-{table}.tex",
-    wildcard_constraints:
-        table=one_of(TABLE_SOURCES),
     log:
         "logs/tables/{experiment}-{table}.log",
+    wildcard_constraints:
+        table=one_of(TABLE_SOURCES),
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -26,21 +26,23 @@ rule table:
 rule figure:
     input:
         unpack(figure_inputs),
-        library=lambda wildcards: library("figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py"),
+        library=lambda wildcards: library(
+            "figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py"
+        ),
     output:
         pdf="results/figures/{experiment}-{figure}.pdf",
         png="results/figures/{experiment}-{figure}.png",
-    params:
-        pairs=STUDY.pairs,
-    wildcard_constraints:
-        figure=one_of(FIGURE_SOURCES),
     log:
         "logs/figures/{experiment}-{figure}.log",
+    wildcard_constraints:
+        figure=one_of(FIGURE_SOURCES),
     conda:
         "../envs/workflow.yaml"
     threads: 1
     resources:
         mem_mb=8000,
         runtime=30,
+    params:
+        pairs=STUDY.pairs,
     script:
         "../scripts/figure.py"

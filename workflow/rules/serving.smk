@@ -12,13 +12,10 @@ rule measure:
         requests=update(f"{RUN}/requests.parquet"),
         server=update(f"{RUN}/server.parquet"),
         record=update(f"{RUN}/run.json"),
-    params:
-        run=lambda wildcards: run_of(wildcards).to_dict(),
-        datasets=run_dataset_names,
-        device=DEVICE,
     log:
         run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
         server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+    retries: 0
     conda:
         "../envs/workflow.yaml"
     # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.
@@ -27,6 +24,9 @@ rule measure:
         gpu=lambda wildcards: run_of(wildcards).options.tensor_parallel if DEVICE == "cuda" else 0,
         mem_mb=8000,
         runtime=1440,
-    retries: 0
+    params:
+        run=lambda wildcards: run_of(wildcards).to_dict(),
+        datasets=run_dataset_names,
+        device=DEVICE,
     script:
         "../scripts/measure.py"

@@ -3,7 +3,6 @@
 import pyarrow.parquet as pq
 from rllm_serving.datasets import load
 from rllm_serving.logs import logged
-from snakemake.script import snakemake
 
 with logged(snakemake.log[0]) as log:
     table = load(snakemake.wildcards.dataset, snakemake.params.spec, snakemake.params.seed)

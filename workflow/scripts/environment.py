@@ -4,7 +4,6 @@ from pathlib import Path
 
 from rllm_serving.environments import build
 from rllm_serving.logs import logged
-from snakemake.script import snakemake
 
 record = Path(snakemake.output[0])
 with logged(snakemake.log[0]) as log:
@@ -13,7 +12,10 @@ with logged(snakemake.log[0]) as log:
         Path(snakemake.input.lock),
         record.parent,
         snakemake.params.imports,
-        snakemake.params.torch_cpu_wheels,
+        # Not a parameter: where the same wheels come from differs between machines and changes no result.
+        snakemake.config["environments"]["torch_cpu_wheels"],
         Path(snakemake.log[0]).with_suffix(".uv.log"),
     )
-    log.info("%s %s, %d packages, %.0f s", built["lock"], built["engine_version"], len(built["packages"]), built["seconds"])
+    log.info(
+        "%s %s, %d packages, %.0f s", built["lock"], built["engine_version"], len(built["packages"]), built["seconds"]
+    )

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from rllm_serving.logs import logged
 from rllm_serving.models import materialise
-from snakemake.script import snakemake
 
 with logged(snakemake.log[0]) as log:
     record = materialise(snakemake.wildcards.model, snakemake.params.spec, Path(snakemake.output[0]).parent)

@@ -5,7 +5,6 @@ from importlib import import_module
 import pandas as pd
 from rllm_serving.analysis import requests
 from rllm_serving.logs import logged
-from snakemake.script import snakemake
 
 
 def frame(source: str, path: str) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import pyarrow.parquet as pq
 from rllm_serving.grading import grade
 from rllm_serving.logs import logged
-from snakemake.script import snakemake
 
 with logged(snakemake.log[0]) as log:
     golds = dict(zip(snakemake.params.datasets, map(pq.read_table, snakemake.input.datasets), strict=True))

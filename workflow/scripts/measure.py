@@ -6,7 +6,6 @@ from rllm_serving import environments
 from rllm_serving.logs import logged
 from rllm_serving.run import Measurement, Places, check_allotment
 from rllm_serving.study import Run
-from snakemake.script import snakemake
 
 run = Run.from_dict(snakemake.params.run)
 names = snakemake.params.datasets

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 from rllm_serving.analysis import points, requests
 from rllm_serving.logs import logged
-from snakemake.script import snakemake
 
 with logged(snakemake.log[0]):
     table = requests.read(snakemake.input.requests)

@@ -3,7 +3,6 @@
 import pandas as pd
 from rllm_serving.analysis import tables
 from rllm_serving.logs import logged
-from snakemake.script import snakemake
 
 with logged(snakemake.log[0]):
     frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)

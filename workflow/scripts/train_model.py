@@ -4,7 +4,6 @@ from pathlib import Path
 
 from rllm_serving.logs import logged
 from rllm_serving.micro.job import train
-from snakemake.script import snakemake
 
 with logged(snakemake.log[0]):
     train(

@@ -72,7 +72,7 @@ def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Estimate:
     parts = np.stack([np.bincount(cluster[known], part, size) for part in (top, bottom)])
     tops, bottoms = parts.astype(np.float32) @ draws(size)
     resampled = np.divide(tops, bottoms, out=np.full(RESAMPLES, np.nan), where=bottoms > 0)
-    return Estimate(float(top.sum() / bottom.sum()), *_interval(resampled, np.count_nonzero(parts[1])))
+    return Estimate(float(top.sum() / bottom.sum()), *_interval(resampled, int(np.count_nonzero(parts[1]))))
 
 
 def mean(values: Array, cluster: Codes, weights: Array | None = None) -> Estimate:
@@ -117,7 +117,7 @@ def quantiles(
     top = value[np.append(np.flatnonzero(np.diff(bins)), len(bins) - 1)]
     held = np.bincount(bins * size + cluster, weight, len(top) * size).reshape(len(top), size)
     below = np.cumsum(held.astype(np.float32) @ draws(size), axis=0, dtype=np.float64)  # (bins, resamples)
-    filled = np.count_nonzero(held.any(axis=0))
+    filled = int(np.count_nonzero(held.any(axis=0)))
     found = [np.minimum((below < share * below[-1]).sum(axis=0), len(top) - 1) for share in wanted]
     resampled = [np.where(below[-1] > 0, top[index], np.nan) for index in found]
     return [Estimate(float(x), *_interval(r, filled)) for x, r in zip(exact, resampled, strict=True)]

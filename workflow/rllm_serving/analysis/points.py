@@ -168,7 +168,7 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> tuple[Array, Arra
     tokens = np.append(tokens, count[silent]) * count[row] / shown[row]
     block = gauges.time_blocks(time, number[row], start[row], end[row])
     length = np.repeat((point["end"] - point["start"]).to_numpy() / gauges.BLOCKS, gauges.BLOCKS)
-    return np.bincount(block, tokens, len(length)), length, codes(np.arange(len(length)))
+    return np.bincount(block, tokens, len(length)).astype(float), length, codes(np.arange(len(length)))
 
 
 def graded(requests: pa.Table, grades: pd.DataFrame | None) -> pd.DataFrame:
@@ -183,22 +183,23 @@ def graded(requests: pa.Table, grades: pd.DataFrame | None) -> pd.DataFrame:
 
 def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[_Row, pd.DataFrame, Codes, Codes]]:
     """Row with its keys, requests, their positions in the frame, their cluster."""
-    for key, rows in frame.groupby(keys, sort=True).indices.items():
+    for key, found in frame.groupby(keys, sort=True).indices.items():
+        rows = np.asarray(found)
         group = frame.take(rows).reset_index(drop=True)
         row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question_id"])
         _per_request(row, group, cluster)
         yield row, group, rows, cluster
 
 
-Grades = Server = pd.DataFrame | None
+Frame = pd.DataFrame | None
 Run = dict[str, Any] | None
 
 
-def _table(requests: pa.Table, grades: Grades, server: Server, run: Run, keys: list[str]) -> pd.DataFrame:
+def _table(requests: pa.Table, grades: Frame, server: Frame, run: Run, keys: list[str]) -> pd.DataFrame:
     point = [name for name in keys if name in ("dataset", "load", "budget", "repeat")]
     times = pd.DataFrame((run or {}).get("points", []), columns=[*point, "duration_s"])
     duration = times.groupby(point)["duration_s"].sum(min_count=1)
-    samples = {} if server is None else dict(tuple(server.groupby(point)))
+    samples: dict[Any, pd.DataFrame] = {} if server is None else dict(tuple(server.groupby(point)))
     lists, rows = requests.select(CHUNKS), []
     for row, group, index, cluster in _groups(graded(requests, grades), keys):
         chunks = token_chunks(lists.take(pa.array(index)))
@@ -210,7 +211,7 @@ def _table(requests: pa.Table, grades: Grades, server: Server, run: Run, keys: l
     return pd.DataFrame(rows, columns=_columns(keys))
 
 
-def points(requests: pa.Table, grades: Grades = None, server: Server = None, run: Run = None) -> pd.DataFrame:
+def points(requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None) -> pd.DataFrame:
     """One row a point of one run: keys (SERVER, CONDITION, repeat) and METRICS with intervals.
 
     requests: table from `requests.read`; grades, server: grades.parquet and server.parquet as frames; run:
@@ -219,14 +220,12 @@ def points(requests: pa.Table, grades: Grades = None, server: Server = None, run
     return _table(requests, grades, server, run, [*SERVER, *CONDITION, "repeat"])
 
 
-def summary(
-    requests: pa.Table, grades: Grades = None, server: Server = None, run: Run = None
-) -> pd.DataFrame:
+def summary(requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None) -> pd.DataFrame:
     """One row a condition of one run, its repeats pooled; otherwise as `points`."""
     return _table(requests, grades, server, run, [*SERVER, *CONDITION])
 
 
-def breakdown(requests: pa.Table, grades: Grades, by: str) -> pd.DataFrame:
+def breakdown(requests: pa.Table, grades: Frame, by: str) -> pd.DataFrame:
     """One row a condition of one run and value of `by` ("difficulty" or "domain"), repeats pooled.
 
     Columns: keys, `by`, and METRICS; throughput, TBT, stragglers, server metrics and duration do not hold for

@@ -60,7 +60,8 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
 
 
 def token_chunks(requests: pa.Table) -> pd.DataFrame:
-    """One row a chunk that carried tokens: row (the request's number), time (s since the point's start), tokens.
+    """One row a chunk that carried tokens: row (the request's number), time (s from the point's start),
+    tokens.
 
     ValueError when a request has not as many chunk_tokens as chunk_times.
     """
@@ -78,8 +79,9 @@ def token_chunks(requests: pa.Table) -> pd.DataFrame:
 def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
     """TBT: one row a gap between successive chunks (from `token_chunks`) of a request.
 
-    row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight: tokens that
-    come together in one chunk (speculative decoding, a busy server) all kept the user waiting for that gap.
+    row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight:
+    tokens that come together in one chunk (speculative decoding, a busy server) all kept the user waiting
+    for that gap.
     """
     row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
     same = row[1:] == row[:-1]

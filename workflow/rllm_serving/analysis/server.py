@@ -15,7 +15,7 @@ GAUGES = {"kv": "kv_use", "running": "running", "waiting": "waiting"}
 
 
 def time_weights(samples: pd.DataFrame) -> Array:
-    """Seconds that each sample stands for, equal if there is one a point; samples sorted by repeat and time."""
+    """Seconds each sample stands for, equal if there is one a point; samples sorted by repeat and time."""
     gap = np.diff(samples["time"].to_numpy(dtype=float))
     gap[np.diff(samples["repeat"].to_numpy()) != 0] = 0
     weight = (np.append(gap, 0) + np.insert(gap, 0, 0)) / 2
@@ -34,10 +34,10 @@ def time_blocks(time: Array, point: Codes, start: Array, end: Array) -> Codes:
 def use(samples: pd.DataFrame) -> dict[str, float]:
     """Server metrics of a condition from its rows of server.parquet (any number of repeats).
 
-    {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal blocks of
-    time a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is a
-    share (0..1), running and waiting are requests. preemptions: increase of the server's counter between a
-    point's first and last sample, summed. What has no samples has no entry.
+    {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
+    blocks a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is
+    a share (0..1), running and waiting are requests. preemptions: increase of the server's counter between
+    a point's first and last sample, summed. What has no samples has no entry.
     """
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
@@ -45,13 +45,11 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
         seen = samples[samples[column].notna()]
         if seen.empty:
             continue
-        value, weight, time = (
-            seen[column].to_numpy(dtype=float),
-            time_weights(seen),
-            seen["time"].astype(float),
-        )
-        start, end = (time.groupby(seen["repeat"]).transform(edge).to_numpy() for edge in ("min", "max"))
-        block = codes(time_blocks(time.to_numpy(), codes(seen["repeat"]), start, end))
+        value, weight = seen[column].to_numpy(dtype=float), time_weights(seen)
+        time: Array = seen["time"].to_numpy(dtype=float)
+        point = seen.groupby("repeat")["time"]
+        start, end = (np.asarray(point.transform(edge), dtype=np.float64) for edge in ("min", "max"))
+        block = codes(time_blocks(time, codes(seen["repeat"]), start, end))
         estimate = mean(value, block, weight)
         result |= {f"{name}_mean": estimate.value, f"{name}_max": value.max()}
         result |= {f"{name}_mean_low": estimate.low, f"{name}_mean_high": estimate.high}

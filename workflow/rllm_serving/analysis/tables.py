@@ -1,7 +1,8 @@
-"""Tables of the study as CSV (raw numbers, interval ends in columns of their own), Markdown and LaTeX (for reading).
+"""Tables of the study as CSV (raw numbers, interval ends in own columns), Markdown and LaTeX (for reading).
 
-A cell for reading is `value [low, high]`, all three with the digits that give the value three significant ones, in
-the unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. LaTeX needs the package booktabs.
+A cell for reading is `value [low, high]`, all three with the digits that give the value three significant
+ones, in the unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. LaTeX needs
+booktabs.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ DOMAIN = ["asked", "accuracy", "answered_share", "failed_share"]
 
 @dataclass(frozen=True)
 class Table:
-    """keys and metrics: columns of `frame` in the order to be printed, a row of `frame` a row of the table."""
+    """keys and metrics: columns of `frame` in the order to be printed; a row a row."""
 
     keys: list[str]
     metrics: list[str]
@@ -68,7 +69,7 @@ class Table:
 
 def _table(frame: pd.DataFrame, metrics: list[str], part: list[str]) -> Table:
     # Weights and setup say something only where the experiment varies them.
-    optional = [name for name in ("quantization", "setup") if frame[name].nunique() > 1]
+    optional = [name for name in ("quantization", "setup") if len(set(frame[name])) > 1]
     keys = ["engine", "model", *optional, "dataset", *part, "load", "budget"]
     order = ["engine", "model", *optional, "dataset", *part, "load_size", "budget"]
     return Table(keys, metrics, frame.sort_values(order, kind="stable"))
@@ -95,7 +96,7 @@ def domain(breakdown: pd.DataFrame) -> Table:
 
 
 def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """`value [low, high]` with three significant digits of the value (whole numbers keep all), a dash when NaN."""
+    """`value [low, high]` with three significant digits of the value (whole numbers keep all)."""
     if math.isnan(value):
         return DASH
     digits = 0 if value == 0 else min(6, max(0, 2 - math.floor(math.log10(abs(value)))))

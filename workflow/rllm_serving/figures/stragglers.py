@@ -1,4 +1,4 @@
-"""Figure: how running times spread within batches, and how long a batch waits for its last requests (claim C2)."""
+"""Figure: running times within batches, and how long a batch waits for its last requests (claim C2)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def relative(requests: pd.DataFrame) -> pd.DataFrame:
 def draw(
     requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
 ) -> None:
-    """Columns are datasets. Upper row: share of requests finished against the batch's time, all batches pooled,
-    at the largest batch. Lower row: straggler share (`points.METRICS`) against batch size. Largest budget.
+    """Columns are datasets. Upper row: share of requests finished against the batch's time, all batches
+    pooled, at the largest batch. Lower row: straggler share (`points.METRICS`) against batch size.
+    Both at the largest budget.
 
     requests: rows of `requests.latencies` of one experiment; summary: its `points.summary`. Loads other than
     batch are left out.
@@ -45,9 +46,10 @@ def draw(
         ends, shares = (style.pick(frame, pair=pair, dataset=dataset) for frame in (finished, known))
         for role, engine, line, shift in style.series(engines):
             look: dict[str, Any] = {"color": style.COLOURS[role], "ls": line}
+            dots: dict[str, Any] = {"marker": style.MARKERS[role], "markevery": (0.1, 0.2)}
             at = np.sort(style.pick(ends, role=role, engine=engine)["relative"].dropna())
             if len(at):
-                upper.step([0, *at], np.arange(len(at) + 1) / len(at) * 100, where="post", **look)
+                upper.step([0, *at], np.arange(len(at) + 1) / len(at) * 100, where="post", **look, **dots)
             bars = style.pick(shares, role=role, engine=engine).sort_values("load_size")
             x, y = bars["load_size"] * shift, bars["straggler_share"] * 100
             spread = style.error(bars, "straggler_share", 100)
@@ -56,7 +58,7 @@ def draw(
             if values.isna().all():
                 style.nothing(ax)
         upper.axhline(50, color="#777777", lw=0.8, ls=":")
-        upper.set(title=f"{dataset}\n{pair}" if len(names) > 1 else dataset, xlim=(0, 1.02))
+        upper.set(title=f"{dataset}\n{pair}" if len(names) > 1 else dataset, xlim=(0, 1.02), ylim=(-4, 104))
         upper.set_xlabel("Time in batch (share)")
         style.log2_axis(lower, known["load_size"])
         lower.set_xlabel("Batch size")

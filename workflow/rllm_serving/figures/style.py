@@ -1,7 +1,8 @@
 """The look that all figures share, and the few moves that they have in common.
 
-A figure shows one experiment. Colour and marker tell LLM from RLLM, line style the engines, rows of panels the pairs.
-Colours are Okabe and Ito's, told apart by the colour-blind and in grey. Error bars are the 95 % intervals.
+A figure shows one experiment. Colour and marker tell LLM from RLLM, line style or panel the engines, rows
+the pairs. Colours are Okabe and Ito's, which the colour-blind tell apart; in grey the markers do. Error bars
+are the 95 % intervals.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def roles(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
     experiments, weight formats or setups, which no figure could tell apart.
     """
     for name in ("experiment", "quantization", "setup"):
-        if frame[name].nunique() > 1:
-            raise ValueError(f"figure of several values of {name}: {sorted(frame[name].unique())}; pass one")
+        if len(set(frame[name])) > 1:
+            raise ValueError(f"figure of several values of {name}: {sorted(set(frame[name]))}; pass one")
     known = [(pair, role, model) for pair, models in pairs.items() for role, model in models.items()]
     result: pd.DataFrame = frame.merge(pd.DataFrame(known, columns=["pair", "role", "model"]), on="model")
     if result.empty:
@@ -85,7 +86,7 @@ def roles(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
 
 def ordered(names: Iterable[str], like: Iterable[str]) -> list[str]:
     """The different names, in the order of `like` first, then sorted."""
-    names, order = set(names), [name for name in like]
+    names, order = set(names), list(like)
     return [name for name in order if name in names] + sorted(names.difference(order))
 
 
@@ -121,7 +122,8 @@ def by_length(frame: pd.DataFrame) -> list[str]:
 def largest(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows at the largest load and, of these, at the largest token budget."""
     frame = frame[frame["load_size"] == frame["load_size"].max()]
-    return frame[frame["budget"] == frame["budget"].max()]
+    result: pd.DataFrame = frame[frame["budget"] == frame["budget"].max()]
+    return result
 
 
 def held(frame: pd.DataFrame) -> str:
@@ -133,7 +135,8 @@ def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> NDArray[np.fl
     """Distances from value to interval ends, shape (2, n); NaN where there is no interval."""
     value = frame[metric].to_numpy(dtype=float)
     low, high = (frame[f"{metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
-    return np.maximum(np.stack([value - low, high - value]), 0) * scale
+    distance: NDArray[np.float64] = np.maximum(np.stack([value - low, high - value]), 0) * scale
+    return distance
 
 
 def nothing(ax: Axes) -> None:
@@ -146,6 +149,7 @@ def log2_axis(ax: Axes, values: Iterable[float]) -> None:
     ticks = sorted(set(values))
     labelled = ticks[::-1][:: 1 if len(ticks) <= 4 else 2 if len(ticks) <= 6 else 3][::-1]
     ax.set_xscale("log", base=2)
+    ax.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
     ax.xaxis.set_major_locator(FixedLocator(labelled))
     ax.xaxis.set_minor_locator(FixedLocator(ticks) if len(ticks) > len(labelled) else NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1024:g}k" if x >= 1024 else f"{x:g}"))

@@ -1,4 +1,4 @@
-"""Accuracy, answered share, throughput and TTFVT against one swept quantity; the frame of `budget` and `batch`."""
+"""Accuracy, answered share, throughput and TTFVT against one swept quantity, for `budget` and `batch`."""
 
 from __future__ import annotations
 

@@ -49,9 +49,7 @@ _TABLE = {
 }
 
 FACTS: tuple[Fact, ...] = tuple(
-    Fact(domain, relation, *pair.split())
-    for (domain, relation), pairs in _TABLE.items()
-    for pair in pairs.split(", ")
+    Fact(domain, relation, *pair.split()) for (domain, relation), pairs in _TABLE.items() for pair in pairs.split(", ")
 )
 VALUES: dict[str, tuple[str, ...]] = {
     domain: tuple(fact.value for fact in FACTS if fact.domain == domain) for domain, _ in _TABLE

@@ -15,9 +15,7 @@ from rllm_serving.models import ModelError, describe
 log = logging.getLogger(__name__)
 
 
-def train(
-    name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: Path, target: Path
-) -> dict[str, Any]:
+def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: Path, target: Path) -> dict[str, Any]:
     """Train the micro model `name` into `target`/checkpoint and describe it in `target`/model.json.
 
     spec: its config entry (`role`, optional `training_scale`); python: interpreter of the training environment;

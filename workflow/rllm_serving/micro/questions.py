@@ -7,6 +7,7 @@ import random
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from rllm_serving.micro.facts import FACTS, VALUES
@@ -17,10 +18,16 @@ Split = Literal["train", "test"]
 VARIABLES = {"arith-easy": (2, 3), "arith-medium": (5, 7), "arith-hard": (12, 18)}
 SUITES = (*VARIABLES, "facts-mcq")
 LETTERS = "ABCD"
-# Values stay two-digit and operands one-digit, so that a step is always of the same form.
-LOWEST, HIGHEST, LARGEST_OPERAND = 10, 99, 9
+# Values stay two-digit and changes one-digit, so that a step is always of the same form.
+LOWEST, HIGHEST = 10, 99
+# Small changes and sums are the most frequent. With all changes alike, either digit alone says nothing about
+# the last digit of the result, and a model does not find out in the time that it has.
+CHANGES = [sign * size for size in range(1, 10) for sign in (1, -1)]
+WEIGHTS = [abs(change) ** -1.5 * (2 if change > 0 else 1) for change in CHANGES]
 # One question in this many, by the hash of its text, belongs to the test split.
 TEST_ONE_IN = 8
+# A suite counts as exhausted after so many draws without a new question.
+MOST_VAIN_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,17 +60,18 @@ def generate(suite: str, count: int, seed: int, split: Split) -> list[Question]:
     if split not in ("train", "test"):
         raise ValueError(f"unknown split {split!r}: train or test")
     rng = random.Random(f"{suite}/{split}/{seed}")
-    draw: Callable[[], Question] = (
-        (lambda: _fact(rng)) if suite == "facts-mcq" else (lambda: _arithmetic(suite, rng))
-    )
+    draw: Callable[[], Question] = (lambda: _fact(rng)) if suite == "facts-mcq" else (lambda: _arithmetic(suite, rng))
     found: dict[str, Question] = {}
-    for _ in range(1000 + 40 * TEST_ONE_IN * count):
-        if len(found) == count:
-            return list(found.values())
+    vain = 0
+    while len(found) < count:
         question = draw()
+        known = len(found)
         if split_of(question) == split:
             found.setdefault(question.question_id, question)
-    raise ValueError(f"suite {suite!r} has too few different {split} questions for a count of {count}")
+        vain = vain + 1 if len(found) == known else 0
+        if vain > MOST_VAIN_DRAWS:
+            raise ValueError(f"suite {suite!r} has hardly more than {known} {split} questions, not {count}")
+    return list(found.values())
 
 
 def split_of(question: Question) -> Split:
@@ -81,8 +89,8 @@ def _arithmetic(suite: str, rng: random.Random) -> Question:
     names = string.ascii_lowercase[:count]
     value = rng.randint(LOWEST, HIGHEST)
     parts = [f"{names[0]}={value}"]
-    for before, name in zip(names, names[1:], strict=False):
-        change = rng.choice((-1, 1)) * rng.randint(1, LARGEST_OPERAND)
+    for before, name in pairwise(names):
+        change = rng.choices(CHANGES, WEIGHTS)[0]
         if not LOWEST <= value + change <= HIGHEST:
             change = -change
         value += change

@@ -16,7 +16,7 @@ LONGEST = 2048
 _PIECES = r"[+-]\d(?!\d)| ?\\boxed\{| ?[a-z]=| \([A-Z]\)|\d| ?[A-Za-z]+|\n+| ?[^\sA-Za-z\d]|\s"
 # The rest of the text that is learnt; every word here and in the facts becomes a single token.
 _PHRASES = (
-    "user\nassistant\nsystem\nLet\nName\nSo\nThe answer is \\boxed{ What is . Check:"
+    "user\nassistant\nsystem\nLet\nName\nSo\nThe answer is \\boxed{ What is . : Check:"
     + " ".join(f" {letter}=" for letter in "abcdefghijklmnopqrstuvwxyz")
     + "".join(f"{sign}{digit} " for sign in "+-" for digit in "123456789")
     + "".join(f" ({letter})" for letter in "ABCDEFGHIJ")

@@ -6,7 +6,7 @@ import random
 import re
 
 from rllm_serving.micro.facts import BY_QUESTION
-from rllm_serving.micro.questions import Question
+from rllm_serving.micro.questions import LETTERS, Question
 
 THINK, END_THINK = "<think>", "</think>"
 # The reasoning model does its working again with this probability, again and again: a geometric tail.
@@ -44,10 +44,16 @@ def _answer(question: Question) -> str:
 
 
 def _work(question: Question, most: int | None = None) -> str:
-    """Return the working of at most `most` steps; it begins with a space, so tokens match the question's."""
+    """Return the working of at most `most` steps; it begins with a space, so tokens match the question's.
+
+    A fact is stated first, then its options are gone through up to the right one: finding the letter of a
+    name at once, anywhere in the prompt, is not learnt in the time.
+    """
     if question.choices:
         fact = BY_QUESTION[question.question]
-        return f" {fact.statement} ({question.gold})"
+        looked_at = LETTERS[: LETTERS.index(question.gold) + 1]
+        options = [f" ({letter}) {choice}" for letter, choice in zip(looked_at, question.choices, strict=False)]
+        return f" {fact.statement} :{''.join(options)}"
     definitions = re.findall(r" (\w)=(?:(\d+)|(\w[+-]\d+))", question.question)
     value = 0
     steps = []

@@ -1,0 +1,195 @@
+"""Metrics of requests, points and servers against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import synthetic
+from rllm_serving.analysis import requests as per_request
+from rllm_serving.analysis import server
+from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, breakdown, points, summary
+
+KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
+POINT = {"dataset": "d", "load": "batch-3", "load_size": 3, "budget": 8, "repeat": 0}
+
+
+def request(index: int, **changes: object) -> dict[str, object]:
+    row = KEYS | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
+    row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
+    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2}
+    return row | changes
+
+
+def three() -> list[dict[str, object]]:
+    """Two that answer and one whose thinking the budget cut."""
+    return [
+        request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=3.0, output_tokens=3)
+        | {"chunk_times": [1.0, 2.0, 3.0], "chunk_tokens": [1, 1, 1]},
+        request(1, sent=0.5, first_token=1.0, first_visible=4.0, finished=5.0, output_tokens=6)
+        | {"chunk_times": [1.0, 4.0, 5.0], "chunk_tokens": [1, 4, 1]},
+        request(2, sent=1.0, first_token=2.0, first_visible=None, finished=10.0, output_tokens=1)
+        | {"chunk_times": [2.0], "chunk_tokens": [1], "finish_reason": "length"},
+    ]
+
+
+def dead(index: int, **changes: object) -> dict[str, object]:
+    row = request(index, sent=0.0, first_token=0.5, first_visible=None, finished=100.0, output_tokens=50)
+    row |= {"status": "truncated", "chunk_times": [0.5, 100.0], "chunk_tokens": [1, 49]}
+    return row | changes
+
+
+def grades(correct: list[bool]) -> pd.DataFrame:
+    rows = [POINT | {"index": i, "correct": c, "miss": None if c else "wrong"} for i, c in enumerate(correct)]
+    return pd.DataFrame(rows).drop(columns="load_size")
+
+
+def one(rows: list[dict[str, object]], *more: object) -> pd.Series:
+    return points(pa.Table.from_pylist(rows), *more).iloc[0]  # type: ignore[arg-type]
+
+
+def test_three_requests_by_hand() -> None:
+    point = one(three(), grades([True, False, False]))
+    expected = {
+        **{"asked": 3, "ok": 3, "failed": 0, "failed_share": 0, "questions": 3, "repeats": 1},
+        **{"answered_share": 2 / 3, "truncated_share": 1 / 3, "accuracy": 1 / 3, "miss_wrong": 2 / 3},
+        **{"tps": 10 / 10},  # 3 + 6 + 1 tokens from the first arrival at 0 to the last finish at 10
+        **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
+        **{"e2e_mean": (3 + 4.5 + 9) / 3, "e2e_p50": 4.5, "e2e_p90": 9},
+        **{"tpot_mean": (2 / 2 + 4 / 5) / 2, "tpot_p50": 0.8},
+        # gaps 1, 1, 3, 1 with weights 1, 1, 4, 1
+        **{"tbt_mean": 15 / 7, "tbt_p50": 3, "tbt_p99": 3},
+        **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
+        **{"straggler_share": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
+    }
+    assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
+    assert point["tps_low":"tps_high"].isna().all()  # one batch has no interval
+
+
+def test_failures_are_counted_and_enter_no_latency() -> None:
+    clean, mixed = one(three()), one([*three(), dead(3)])
+    assert (mixed["asked"], mixed["ok"], mixed["failed"], mixed["failed_share"]) == (4, 3, 1, 0.25)
+    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e", "tpot", "tbt") for stat in ("mean", "p99")]
+    same += ["tps", "output_tokens_mean", "straggler_share"]
+    assert mixed[same].to_dict() == clean[same].to_dict()
+    assert mixed["answered_share"] == 0.5
+
+
+def test_nothing_but_failures_gives_no_number() -> None:
+    rows = [dead(i, batch=i) for i in range(3)]
+    point = one(rows, grades([False] * 3))
+    assert point["failed_share"] == 1
+    assert point["answered_share"] == 0
+    assert point[["accuracy", "tps", "e2e_mean", "ttfvt_p50", "tbt_mean", "straggler_share"]].isna().all()
+
+
+def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
+    frame = per_request.latencies(pa.Table.from_pylist(three()))
+    assert frame["ttfvt"].isna().tolist() == [False, False, True]
+    assert one(three()[2:])[["ttfvt_mean", "ttfvt_p50", "ttfvt_mean_low"]].isna().all()
+
+
+def test_tpot_needs_two_tokens() -> None:
+    assert per_request.latencies(pa.Table.from_pylist(three()))["tpot"].isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)]
+)
+def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival: float) -> None:
+    row = three()[0] | {"load": load, "scheduled": 0.0, "sent": 1.0}
+    assert per_request.latencies(pa.Table.from_pylist([row]))["arrival"].tolist() == [arrival]
+
+
+def test_chunks_without_tokens_make_no_gap() -> None:
+    row = three()[0] | {"chunk_times": [1.0, 2.0, 4.0], "chunk_tokens": [1, 0, 2]}
+    gaps = per_request.token_gaps(per_request.token_chunks(pa.Table.from_pylist([row])))
+    assert gaps[["gap", "tokens"]].to_numpy().tolist() == [[3.0, 2.0]]
+
+
+def test_chunk_lists_of_different_length_are_refused() -> None:
+    row = three()[0] | {"chunk_times": [1.0, 2.0]}
+    with pytest.raises(ValueError, match="differ in length"):
+        per_request.token_chunks(pa.Table.from_pylist([row]))
+
+
+def test_no_accuracy_unless_all_are_graded() -> None:
+    assert np.isnan(one(three(), grades([True, True]))["accuracy"])
+    assert np.isnan(one(three())["accuracy"])
+
+
+def test_summary_pools_repeats() -> None:
+    later = [row | {"repeat": 1, "finished": row["finished"] + 10} for row in three()]  # type: ignore[operator]
+    run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
+    table = pa.Table.from_pylist(three() + later)
+    pooled = summary(table, None, None, run).iloc[0]
+    assert (pooled["asked"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
+    assert pooled["tps"] == pytest.approx(20 / (10 + 20))
+    assert points(table, None, None, run)["duration"].tolist() == [10.5, 20.5]
+
+
+def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> None:
+    rows = [row | {"load": "closed-3", "batch": None} for row in three()]
+    rows[0]["output_tokens"] = 5  # two more than its chunks show
+    point = one(rows)
+    assert point["tps"] == pytest.approx(12 / 10)
+    assert point["tps_low"] < point["tps"] < point["tps_high"]
+    assert np.isnan(point["straggler_share"])
+
+
+def test_batches_of_a_point_add_up_to_its_span() -> None:
+    rows = three() + [row | {"batch": 1, "sent": 11.0, "finished": 12.0 + i} for i, row in enumerate(three())]
+    table = per_request.batches(per_request.latencies(pa.Table.from_pylist(rows)))
+    assert table["seconds"].tolist() == [11.0, 3.0]
+    # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
+    assert table["straggler_share"].tolist() == pytest.approx([0.55, 1 / 3])
+
+
+def samples(time: list[float], kv: list[float | None], **more: object) -> pd.DataFrame:
+    frame = pd.DataFrame({"time": time, "kv_use": kv, "running": kv, "waiting": None, "preemptions": None})
+    return frame.assign(repeat=0).assign(**more)  # type: ignore[arg-type]
+
+
+def test_server_means_are_weighted_by_time() -> None:
+    # weights 0.5, 0.5 + 4.5, 4.5
+    found = server.use(samples([0, 1, 10], [0.0, 0.2, 0.4], preemptions=[5, 7, 7]))
+    assert found["kv_mean"] == pytest.approx((5 * 0.2 + 4.5 * 0.4) / 10)
+    assert (found["kv_max"], found["kv_p5"], found["kv_p95"]) == (0.4, 0.0, 0.4)
+    assert found["kv_swing"] == pytest.approx(0.4)
+    assert found["preemptions"] == 2
+    assert "waiting_mean" not in found
+
+
+def test_time_between_points_weighs_nothing_and_missing_samples_are_left_out() -> None:
+    two = pd.concat([samples([0, 1], [1.0, 1.0]), samples([0, 1, 3], [0.0, None, 0.0], repeat=1)])
+    assert server.use(two)["kv_mean"] == pytest.approx(1 / 4)
+    assert server.use(samples([3], [0.7]))["kv_mean"] == 0.7
+
+
+def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
+    requests, marks, sampled, run = synthetic.run(budgets=(32, 512), repeats=2)
+    frame = summary(requests, marks, sampled, run)
+    assert set(METRICS) <= set(frame.columns)
+    for name in WITH_INTERVAL:
+        known = frame[frame[f"{name}_low"].notna()]
+        assert len(known), name
+        # half a percent for the float32 of the resamples
+        assert (known[f"{name}_low"] <= known[name] * 1.005 + 1e-9).all(), name
+        assert (known[f"{name}_high"] >= known[name] * 0.995 - 1e-9).all(), name
+
+
+def test_breakdown_splits_a_condition() -> None:
+    rows = three()
+    rows[2]["difficulty"] = "hard"
+    frame = breakdown(pa.Table.from_pylist(rows), grades([True, False, False]), "difficulty").set_index(
+        "difficulty"
+    )
+    assert frame["asked"].to_dict() == {"easy": 2, "hard": 1}
+    assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}
+    assert frame.loc["hard", "e2e_mean"] == 9
+    assert frame["tps"].isna().all()

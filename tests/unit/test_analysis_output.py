@@ -1,0 +1,151 @@
+"""Tables and figures made of a synthetic study: what stands in them, with one engine and with two."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from rllm_serving.analysis import tables
+from rllm_serving.analysis.points import breakdown, summary
+from rllm_serving.analysis.requests import latencies
+from rllm_serving.figures import batch, budget, difficulty, domain, stragglers, style, timeline
+
+TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
+CASES: dict[str, dict[str, Any]] = {
+    "one-engine": {"engines": ("vllm",), "pairs": synthetic.PAIRS},
+    "two-engines": {"engines": ("vllm", "sglang"), "pairs": synthetic.PAIRS},
+    "two-pairs": {"engines": ("vllm", "sglang"), "pairs": TWO_PAIRS},
+    "some-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 0.4},
+    "all-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 1.1},
+}
+
+
+class Study:
+    def __init__(self, **options: Any) -> None:
+        small = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
+        self.pairs, runs = options["pairs"], synthetic.study(**(small | options))
+        self.summary = pd.concat([summary(*run) for run in runs], ignore_index=True)
+        self.requests = pd.concat([latencies(run[0]) for run in runs])
+        self.server = pd.concat([run[2] for run in runs])
+        self.by = {
+            by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")
+        }
+
+    def draw(self, name: str, pdf: Path, png: Path) -> None:
+        frames: dict[str, tuple[Any, ...]] = {
+            "budget": (budget, self.summary),
+            "batch": (batch, self.summary),
+            "timeline": (timeline, self.server, self.summary),
+            "stragglers": (stragglers, self.requests, self.summary),
+            "difficulty": (difficulty, self.by["difficulty"]),
+            "domain": (domain, self.by["domain"]),
+        }
+        module, *data = frames[name]
+        module.draw(*data, self.pairs, pdf, png)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def study(request: pytest.FixtureRequest) -> Study:
+    return Study(**CASES[request.param])
+
+
+@pytest.fixture(scope="module")
+def plain() -> Study:
+    return Study(**CASES["one-engine"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["budget", "batch", "timeline", "stragglers", "difficulty", "domain"])
+def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
+    pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
+    study.draw(name, pdf, png)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert min(pdf.stat().st_size, png.stat().st_size) > 5000
+
+
+def test_figures_are_the_same_bytes_again(plain: Study, tmp_path: Path) -> None:
+    paths = [(tmp_path / f"{i}.pdf", tmp_path / f"{i}.png") for i in range(2)]
+    for pair in paths:
+        plain.draw("domain", *pair)
+    for first, second in zip(*paths, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert b"CreationDate" not in paths[0][0].read_bytes()
+
+
+def test_figure_of_two_setups_is_refused(plain: Study) -> None:
+    other = plain.summary.assign(setup="kv-fp8")
+    with pytest.raises(ValueError, match="setup"):
+        style.roles(pd.concat([plain.summary, other]), plain.pairs)
+
+
+def test_a_model_of_two_pairs_is_shown_in_both() -> None:
+    frame = pd.DataFrame({"experiment": ["e"], "quantization": ["q"], "setup": ["s"], "model": ["base"]})
+    pairs = {"a": {"llm": "base", "rllm": "x"}, "b": {"llm": "base", "rllm": "y"}}
+    assert style.roles(frame, pairs)[["pair", "role"]].to_numpy().tolist() == [["a", "llm"], ["b", "llm"]]
+
+
+def test_csv_keeps_raw_numbers_and_blanks(plain: Study) -> None:
+    frame = plain.summary.copy()
+    frame.loc[0, ["ttfvt_mean", "ttfvt_mean_low", "ttfvt_mean_high"]] = np.nan
+    table = tables.main(frame)
+    read = pd.read_csv(StringIO(tables.csv(table)))
+    assert read["tps"].to_numpy() == pytest.approx(table.frame["tps"].to_numpy())
+    assert {"tps_low", "tps_high"} <= set(read.columns)
+    assert read["ttfvt_mean"].isna().sum() == table.frame["ttfvt_mean"].isna().sum() > 0
+
+
+def test_missing_is_a_dash_for_readers(plain: Study) -> None:
+    table = tables.main(plain.summary.assign(tps=np.nan).iloc[:1])
+    column = table.metrics.index("tps") + len(table.keys)
+    assert tables.markdown(table).splitlines()[2].split(" | ")[column] == tables.DASH
+    assert " -- " in tables.latex(table)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.12345, 0.1, 0.15), "0.123 [0.100, 0.150]"),
+        ((1234.5, 1200.0, 1300.0), "1234 [1200, 1300]"),
+        ((12.345,), "12.3"),
+        ((0.0, 0.0, 0.0), "0 [0, 0]"),
+        ((float("nan"),), tables.DASH),
+    ],
+)
+def test_cells(numbers: tuple[float, ...], text: str) -> None:
+    assert tables.cell(*numbers) == text
+
+
+def test_latex_is_escaped(plain: Study) -> None:
+    table = tables.main(plain.summary.assign(dataset="50%_of & {a}#1$^~\\").iloc[:1])
+    text = tables.latex(table)
+    assert r"50\%\_of \& \{a\}\#1\$\textasciicircum{}\textasciitilde{}\textbackslash{}" in text
+    assert r"Accuracy (\%)" in text
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+def test_markdown_cells_cannot_break_the_table(plain: Study) -> None:
+    lines = tables.markdown(tables.main(plain.summary.assign(dataset="a|b").iloc[:1])).splitlines()
+    assert "a\\|b" in lines[2]
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_setup_is_a_column_only_where_it_varies(plain: Study) -> None:
+    other = plain.summary.assign(setup="kv-fp8")
+    assert "setup" not in tables.main(plain.summary).keys
+    assert "setup" in tables.main(pd.concat([plain.summary, other])).keys
+
+
+def test_tables_of_parts_and_stragglers_are_written(study: Study, tmp_path: Path) -> None:
+    made = [tables.stragglers(study.summary), tables.difficulty(study.by["difficulty"])]
+    made += [tables.domain(study.by["domain"])]
+    for table in made:
+        paths = [tmp_path / f"t.{end}" for end in ("csv", "md", "tex")]
+        tables.write(table, *paths)
+        counts = [len(path.read_text().splitlines()) for path in paths]
+        assert counts == [len(table.frame) + extra for extra in (1, 2, 6)]

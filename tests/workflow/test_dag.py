@@ -1,0 +1,239 @@
+"""What the workflow plans, and what it leaves alone, in the real Snakemake on a tree of results made by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, run
+from studies import COMPILING, TINY, changed, write
+
+NEW_MODEL = {"source": "micro", "role": "llm", "pair": "other", "training_scale": 0.5}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned job: its rule, wildcards and resources."""
+
+    rule: str
+    wildcards: dict[str, str]
+    resources: dict[str, str]
+
+
+def snakemake(checkout: Path, *arguments: str) -> str:
+    """Both outputs of the workflow called in a checkout, as a user does."""
+    ended = run([sys.executable, "-m", "snakemake", "--cores", "2", *arguments], cwd=checkout, env=COMPILING)
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def plan(checkout: Path, *arguments: str, config: dict[str, Any] | None = None) -> list[Job]:
+    """Jobs that a dry run lists, the targets' own left out; with `config`, of the study in that file instead."""
+    if config is not None:
+        arguments = (*arguments, "--configfile", str(write(config, checkout / "other.yaml")))
+    said = snakemake(checkout, "-n", *arguments)
+    blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", said, re.MULTILINE)
+    assert blocks or "Nothing to be done" in said, said
+
+    def pairs(key: str, block: str) -> dict[str, str]:
+        line = re.search(rf"^    {key}: (.*)$", block, re.MULTILINE)
+        return dict(pair.split("=", 1) for pair in line[1].split(", ")) if line else {}
+
+    return [Job(r, pairs("wildcards", b), pairs("resources", b)) for r, b in blocks if r not in ("all", "prepare")]
+
+
+def rules(jobs: list[Job]) -> dict[str, int]:
+    return dict(Counter(job.rule for job in jobs))
+
+
+def runs(jobs: list[Job], rule: str = "measure") -> set[str]:
+    """Experiment and model of each planned job of a rule."""
+    return {f"{job.wildcards['experiment']}/{job.wildcards['model']}" for job in jobs if job.rule == rule}
+
+
+def sources(checkout: Path) -> list[Path]:
+    """Files of a checkout that come with a clone."""
+    folders = [checkout / "workflow", checkout / "resources" / "prompts", checkout / "config"]
+    return [checkout / "Snakefile", *(file for folder in folders for file in folder.rglob("*") if file.is_file())]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose study is TINY, with nothing done yet."""
+    checkout = tmp_path_factory.mktemp("fresh") / "checkout"
+    for folder in ("workflow", "profiles", "resources/prompts"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "Snakefile", checkout)
+    (checkout / "config").mkdir()
+    write(TINY, checkout / "config" / "config.yaml")
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def done(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout where every output is there and Snakemake has recorded how it came about."""
+    checkout = tmp_path_factory.mktemp("done") / "checkout"
+    shutil.copytree(fresh, checkout)
+    summary = run([sys.executable, "-m", "snakemake", "--summary"], cwd=checkout, env=COMPILING).stdout
+    outputs = [line.split("\t")[0] for line in summary.splitlines() if line.count("\t") == 5][1:]
+    assert len(outputs) > 50
+    for output in map(checkout.joinpath, outputs):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.name == "checkpoint":
+            output.mkdir()
+        else:
+            output.write_text(f"{output}\n")
+    snakemake(checkout, "--touch", "--forceall")
+    return checkout
+
+
+@contextmanager
+def edited(*files: Path) -> Iterator[None]:
+    """A line more in each file, for a while."""
+    before = {file: file.read_text() for file in files}
+    for file, text in before.items():
+        file.write_text(text + "\n# one line more\n")
+    yield
+    for file, text in before.items():
+        file.write_text(text)
+
+
+def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
+    jobs = plan(fresh)
+    assert rules(jobs) == {
+        "environment": 2,
+        "train_model": 2,
+        "dataset": 2,
+        "measure": 3,
+        "grade": 3,
+        "metrics": 3,
+        "collect": 2,
+        # Five of the budget sweep, and three where there are no batches and nothing is swept.
+        "figure": 8,
+        "table": 8,
+    }
+    assert runs(jobs) == {"budget/tiny-llm", "budget/tiny-rllm", "single/tiny-rllm"}
+    assert {job.wildcards["environment"] for job in jobs if job.rule == "environment"} == {"train-cpu", "vllm-cpu"}
+
+
+def test_one_figure_asks_for_its_runs_alone(fresh: Path) -> None:
+    jobs = plan(fresh, "results/figures/single-domain.png")
+    assert rules(jobs) == dict.fromkeys(("train_model", "dataset", "measure", "grade", "metrics", "figure"), 1) | {
+        "environment": 2
+    }
+    assert runs(jobs) == {"single/tiny-rllm"}
+
+
+def test_what_needs_no_server_can_be_prepared_alone(fresh: Path) -> None:
+    assert rules(plan(fresh, "prepare")) == {"environment": 2, "train_model": 2, "dataset": 2}
+
+
+def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
+    jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
+    assert rules(jobs) == {"environment": 2, "train_model": 2, "dataset": 2, "measure": 3}
+    assert {job.resources["gpu"] for job in jobs if job.rule == "measure"} == {"2"}
+    assert {job.wildcards["environment"] for job in jobs if job.rule == "environment"} == {"train-cpu", "vllm-cuda"}
+
+
+def test_a_second_call_does_nothing(done: Path) -> None:
+    assert plan(done) == []
+
+
+def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "other" / "place"
+    shutil.copytree(done, clone, symlinks=True)
+    for file in sources(clone):
+        os.utime(file)
+    assert plan(clone) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("rllm_serving/grading.py", {"grade": 3, "metrics": 3, "collect": 2, "figure": 8, "table": 8}),
+        ("rllm_serving/analysis/points.py", {"metrics": 3, "collect": 2, "figure": 8, "table": 8}),
+        ("rllm_serving/analysis/tables.py", {"table": 8}),
+        ("rllm_serving/figures/style.py", {"figure": 8}),
+        ("rllm_serving/figures/domain.py", {"figure": 2}),
+        ("scripts/collect.py", {"collect": 2}),
+    ],
+)
+def test_changed_code_redoes_what_it_makes_and_starts_no_server(
+    done: Path, file: str, expected: dict[str, int]
+) -> None:
+    with edited(done / "workflow" / file):
+        assert rules(plan(done)) == expected
+
+
+def test_what_may_not_change_a_measurement_does_not_repeat_it(done: Path) -> None:
+    code = done / "workflow"
+    with edited(code / "scripts" / "measure.py", code / "rllm_serving" / "run.py", code / "scripts" / "environment.py"):
+        assert plan(done) == []
+
+
+def test_a_changed_prompt_is_measured_again(done: Path) -> None:
+    with edited(done / "resources" / "prompts" / "facts.jinja"):
+        # The single experiment asks no facts, but its model is trained with the prompts of all of them.
+        assert rules(plan(done, "--until", "measure")) == {"train_model": 2, "measure": 3}
+
+
+def test_one_more_budget_runs_its_experiment_again_and_no_other(done: Path) -> None:
+    jobs = plan(done, config=changed(("experiments.budget.budgets", [16, 32, 64])))
+    for rule in ("measure", "grade", "metrics"):
+        assert runs(jobs, rule) == {"budget/tiny-llm", "budget/tiny-rllm"}
+    assert not {"dataset", "train_model", "environment"} & rules(jobs).keys()
+    assert {job.wildcards["experiment"] for job in jobs if job.rule in ("figure", "table")} == {"budget"}
+
+
+def test_one_more_model_adds_only_its_runs(done: Path) -> None:
+    jobs = plan(done, config=changed(("models.new", NEW_MODEL)))
+    assert runs(jobs) == runs(jobs, "grade") == runs(jobs, "metrics") == {"budget/new"}
+    assert [job.wildcards["model"] for job in jobs if job.rule == "train_model"] == ["new"]
+    assert not {"dataset", "environment"} & rules(jobs).keys()
+
+
+def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:
+    # Laid over the default study, the experiment that is not in the file would still be there.
+    config = changed()
+    del config["experiments"]["single"]
+    assert rules(plan(done, config=config)) == {"collect": 2}
+
+
+def test_the_order_of_keys_defaults_written_out_and_the_source_of_wheels_change_nothing(done: Path) -> None:
+    config = {key: TINY[key] for key in reversed(TINY)}
+    models = {name: dict(reversed(spec.items())) for name, spec in TINY["models"].items()}
+    sampling = {"top_p": 0.95, "temperature": 0.6}
+    setups: dict[str, Any] = {"baseline": {}}
+    wheels = {"torch_cpu_wheels": "/another/machines/wheels"}
+    changes = [("models", models), ("sampling", sampling), ("setups", setups), ("environments", wheels)]
+    assert plan(done, config=changed(*changes, base=config)) == []
+
+
+def test_runs_are_measured_again_on_demand(done: Path) -> None:
+    jobs = plan(done, "--forcerun", "measure")
+    assert rules(jobs) == {"measure": 3, "grade": 3, "metrics": 3, "collect": 2, "figure": 8, "table": 8}
+    one = "results/runs/budget/vllm/tiny-llm/bf16/baseline/run.json"
+    assert runs(plan(done, "--forcerun", one)) == {"budget/tiny-llm"}
+
+
+def test_a_job_that_has_run_is_not_planned_again(fresh: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(fresh, checkout)
+    targets = ["resources/datasets/easy.parquet", "resources/datasets/facts.parquet"]
+    snakemake(checkout, *targets)
+    assert [pq.read_table(checkout / target).num_rows for target in targets] == [8, 8]
+    for file in sources(checkout):
+        os.utime(file)
+    assert plan(checkout, *targets) == []
+    questions = [("datasets.easy.questions", 9)]
+    assert [job.wildcards for job in plan(checkout, *targets, config=changed(*questions))] == [{"dataset": "easy"}]
