@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import ROOT, SMALL, snakemake
 from rllm_serving.config import check_schema
 from rllm_serving.engines import ENGINES, Launch, Options
@@ -23,7 +24,6 @@ from rllm_serving.run import Measurement, Places
 from rllm_serving.server import Server, ServerError
 from rllm_serving.study import Load, Point, Run
 from rllm_serving.telemetry import Devices, Sampler
-import yaml
 
 SERVED = yaml.safe_load(SMALL.read_text())["engines"]
 OPTIONS = Options(context_length=512, kv_cache_tokens=4096, max_running_requests=16)
@@ -80,7 +80,9 @@ def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     assert eventually(lambda: not processes(word), 20), [p.cmdline() for p in processes(word)]
 
 
-def test_a_server_answers_is_sampled_and_leaves_nothing(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+def test_a_server_answers_is_sampled_and_leaves_nothing(
+    launch: Launch, engine: str, tmp_path: Path, marked: str
+) -> None:
     with Server(ENGINES[engine], launch, tmp_path / "server.log", 300) as server:
         assert server.startup_s and server.pid
         with Sampler(server.port, server.pid, ENGINES[engine].metrics, 5, Devices(False)) as sampler:
@@ -93,7 +95,9 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(launch: Launch, engine: 
     assert server.stop() == 0
 
 
-def test_a_server_killed_while_loading_fails_at_once_with_its_log(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+def test_a_server_killed_while_loading_fails_at_once_with_its_log(
+    launch: Launch, engine: str, tmp_path: Path, marked: str
+) -> None:
     server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
 
     def kill() -> None:
@@ -118,12 +122,14 @@ def test_a_port_that_is_taken_is_noticed_before_anything_starts(launch: Launch, 
         assert server.pid is None and not server.log.exists()
 
 
-def test_a_model_that_does_not_load_is_told_with_the_engines_words(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+def test_a_model_that_does_not_load_is_told_with_the_engines_words(
+    launch: Launch, engine: str, tmp_path: Path, marked: str
+) -> None:
     (tmp_path / "empty").mkdir()
     broken = replace(launch, model=tmp_path / "empty")
-    with pytest.raises(ServerError, match="ended with exit code 1") as caught:
-        with Server(ENGINES[engine], broken, tmp_path / "server.log", 300):
-            pytest.fail("an empty folder was served")
+    server = Server(ENGINES[engine], broken, tmp_path / "server.log", 300)
+    with pytest.raises(ServerError, match="ended with exit code 1") as caught, server:
+        pytest.fail("an empty folder was served")
     assert "  | " in str(caught.value)
 
 
@@ -134,7 +140,9 @@ def test_a_flag_that_the_engine_does_not_know_is_told(launch: Launch, engine: st
         pytest.fail("an unknown flag was taken")
 
 
-def test_a_seeded_request_survives_preemption(launch: Launch, engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
+def test_a_seeded_request_survives_preemption(
+    launch: Launch, engine: str, small_study: Path, tmp_path: Path, marked: str
+) -> None:
     """A pool too small for its requests preempts them; on CPU that must not cost the engine its life."""
     options = replace(OPTIONS, kv_cache_tokens=1024)
     run = _run(engine, small_study, options, [Point("arith-hard", Load("batch", 12), 256, r, 12) for r in (0, 1)])

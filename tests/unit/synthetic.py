@@ -20,9 +20,7 @@ BUDGETS = [32, 64, 128, 256, 512]
 KEYS = {"quantization": "bf16", "setup": "baseline"}
 
 
-def _point(
-    rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: float
-) -> tuple[list, list, list, float]:
+def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: float) -> tuple[list, list, list, float]:
     difficulty, domain, llm_tokens, rllm_tokens, llm_right, rllm_right = SETS[keys["dataset"]]
     thinks = keys["model"].endswith("_rllm")
     size, budget, questions = keys["load_size"], keys["budget"], keys.pop("questions")
@@ -42,9 +40,7 @@ def _point(
             thought = int(wanted[i] * 0.85) if thinks else 0
             visible = first[i] + step[i] * thought if output[i] > thought else None
             chunks = np.arange(1, output[i], 2)
-            right = (
-                not failed and visible is not None and rng.random() < (rllm_right if thinks else llm_right)
-            )
+            right = not failed and visible is not None and rng.random() < (rllm_right if thinks else llm_right)
             miss = "truncated-thinking" if cut and visible is None else "truncated-answer" if cut else "wrong"
             requests.append(
                 keys

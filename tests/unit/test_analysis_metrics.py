@@ -98,9 +98,7 @@ def test_tpot_needs_two_tokens() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)]
-)
+@pytest.mark.parametrize(("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)])
 def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival: float) -> None:
     row = three()[0] | {"load": load, "scheduled": 0.0, "sent": 1.0}
     assert per_request.latencies(pa.Table.from_pylist([row]))["arrival"].tolist() == [arrival]
@@ -186,9 +184,7 @@ def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
 def test_breakdown_splits_a_condition() -> None:
     rows = three()
     rows[2]["difficulty"] = "hard"
-    frame = breakdown(pa.Table.from_pylist(rows), grades([True, False, False]), "difficulty").set_index(
-        "difficulty"
-    )
+    frame = breakdown(pa.Table.from_pylist(rows), grades([True, False, False]), "difficulty").set_index("difficulty")
     assert frame["asked"].to_dict() == {"easy": 2, "hard": 1}
     assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}
     assert frame.loc["hard", "e2e_mean"] == 9

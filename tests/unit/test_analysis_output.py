@@ -32,9 +32,7 @@ class Study:
         self.summary = pd.concat([summary(*run) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
-        self.by = {
-            by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")
-        }
+        self.by = {by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")}
 
     def draw(self, name: str, pdf: Path, png: Path) -> None:
         frames: dict[str, tuple[Any, ...]] = {

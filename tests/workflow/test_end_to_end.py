@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, run, snakemake
+from conftest import SMALL, run, snakemake
 from rllm_serving.micro.questions import generate
 
 RUNS = ["budget/vllm/small-llm", "budget/vllm/small-rllm", "closed/vllm/small-rllm"]
@@ -141,5 +141,3 @@ def test_one_more_budget_measures_only_the_new_points(small_study: Path, tmp_pat
     assert {p["name"]: p["started_at"] for p in after["points"] if p["name"] in kept} == kept
     assert len(after["sessions"]) == len(before["sessions"]) + 1
     assert run(snakemake(small_study)).returncode == 0
-
-

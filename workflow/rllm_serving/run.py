@@ -27,8 +27,6 @@ from .progress import Progress
 from .server import Server
 from .study import Point, Run, request_seed
 
-MEASUREMENT = 1
-"""Raised when the way of measuring changes, so that points measured in different ways never share a run."""
 WARM_UP_TOKENS = 32
 
 log = logging.getLogger(__name__)
@@ -96,10 +94,11 @@ class Measurement:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of all that a point's numbers depend on, besides the point itself."""
-        run = {key: value for key, value in self.run.to_dict().items() if key != "points"}
+        run = {key: value for key, value in self.run.to_dict().items() if key not in ("points", "measurement")}
+        # Patience and strictness decide whether a point counts, not what it is: they may change between attempts.
+        run["sample_hz"] = self.run.measurement["sample_hz"]
         files = {**self.places.datasets, **{f"template {k}": v for k, v in self.places.templates.items()}}
         content = {
-            "measurement": MEASUREMENT,
             "run": run,
             "device": self.device,
             "packages": self.environment["packages"],
@@ -176,7 +175,6 @@ class Measurement:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "id": f"{started}/{server.port}",
-            "started_at": started,
             "command": server.command,
             "environment": self.engine.environment(self.launch),
             "startup_seconds": server.startup_s,
@@ -188,7 +186,11 @@ class Measurement:
     def _bodies(self, point: Point, server: Server) -> list[bytes]:
         template = self.places.templates[point.dataset]
         bodies = []
-        for question in self.questions[point.dataset][: point.questions]:
+        questions = self.questions[point.dataset]
+        if point.questions is not None and point.questions > len(questions):
+            key = f"experiments.{self.run.experiment}.questions"
+            raise RunError(f"{key}: {point.questions} asked, datasets.{point.dataset} has {len(questions)}")
+        for question in questions[: point.questions]:
             text = prompts.render(template, question["question"], question["choices"])
             body = {
                 "model": self.run.model,
@@ -239,6 +241,7 @@ class Measurement:
         samples = records.table([{**keys, **row} for row in sampler.rows(start)], records.SERVER)
         record = {
             "name": point.name,
+            **point.keys,
             "point": asdict(point),
             "session": session,
             "started_at": started_at,

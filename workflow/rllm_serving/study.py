@@ -13,6 +13,9 @@ from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
 from .micro import shape
 
+MEASUREMENT = 1
+"""Raised when the way of measuring changes, so that points measured in different ways never share a run."""
+
 SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
 POINT_KEYS = ("dataset", "load", "budget", "repeat")
 
@@ -73,6 +76,7 @@ class Run:
     measurement: Mapping[str, float]
     seed: int
     points: tuple[Point, ...] = field(repr=False)
+    version: int = MEASUREMENT
 
     @property
     def keys(self) -> dict[str, str]:

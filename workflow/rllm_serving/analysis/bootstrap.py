@@ -94,9 +94,7 @@ def _bins(cumulated: Array) -> Codes:
     return np.cumsum(np.diff(bins, prepend=bins[0]) > 0)
 
 
-def quantiles(
-    values: Array, cluster: Codes, shares: list[float], weights: Array | None = None
-) -> list[Estimate]:
+def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array | None = None) -> list[Estimate]:
     """Weighted quantiles: the smallest value at or below which lies at least that share of the weight.
 
     values, weights (default 1), cluster: shape (n,); rows that are NaN or weigh nothing are left out. Returns

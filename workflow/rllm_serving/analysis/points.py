@@ -61,9 +61,7 @@ GAUGES = {
 
 
 def _spread(names: dict[str, tuple[str, str]], stats: Sequence[str]) -> dict[str, tuple[str, str]]:
-    return {
-        f"{name}_{stat}": (unit, f"{stat}: {text}") for name, (unit, text) in names.items() for stat in stats
-    }
+    return {f"{name}_{stat}": (unit, f"{stat}: {text}") for name, (unit, text) in names.items() for stat in stats}
 
 
 METRICS: dict[str, tuple[str, str]] = {

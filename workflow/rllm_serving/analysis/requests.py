@@ -68,9 +68,7 @@ def token_chunks(requests: pa.Table) -> pd.DataFrame:
     lists = [requests.column(name).combine_chunks() for name in CHUNKS]
     row, same = (pc.list_parent_indices(part).to_numpy(zero_copy_only=False) for part in lists)
     if not np.array_equal(row, same):
-        raise ValueError(
-            "requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again"
-        )
+        raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
     time, tokens = (pc.list_flatten(part).to_numpy(zero_copy_only=False).astype(float) for part in lists)
     full = tokens > 0
     return pd.DataFrame({"row": row[full], "time": time[full], "tokens": tokens[full]}, copy=False)
@@ -99,9 +97,7 @@ def batches(frame: pd.DataFrame) -> pd.DataFrame:
     (arrival <= t < end); missing below two successful requests.
     """
     group = frame.assign(output_tokens=frame["output_tokens"].where(frame["ok"])).groupby(["repeat", "batch"])
-    table = group.agg(
-        start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum")
-    )
+    table = group.agg(start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum"))
     following = table.groupby(level="repeat")["start"].shift(-1)
     table["seconds"] = following.fillna(table["end"]) - table["start"]
     table["straggler_share"] = _share_below_half(frame[frame["ok"]], table)

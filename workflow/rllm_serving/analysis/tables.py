@@ -15,7 +15,7 @@ import pandas as pd
 
 from .points import WITH_INTERVAL
 
-DASH = "–"
+DASH = "–"  # noqa: RUF001
 KEYS = {
     "engine": "Engine",
     "model": "Model",
@@ -149,10 +149,8 @@ def latex(table: Table) -> str:
 
     layout = "l" * len(table.keys) + "r" * len(table.metrics)
     body = [line(row) for row in _cells(table)]
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", line(_headers(table)), r"\midrule", *body]
-        + [r"\bottomrule", r"\end{tabular}", ""]
-    )
+    head = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", line(_headers(table)), r"\midrule"]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def write(table: Table, csv_path: Path | str, md_path: Path | str, tex_path: Path | str) -> None:

@@ -20,9 +20,7 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     """
     frame = style.largest(style.roles(breakdown, pairs))
     seen = set(zip(frame["domain"], frame["dataset"], strict=True))
-    groups = [
-        group for group in product(sorted(set(frame["domain"])), style.by_length(frame)) if group in seen
-    ]
+    groups = [group for group in product(sorted(set(frame["domain"])), style.by_length(frame)) if group in seen]
     names, engines = sorted(frame["pair"].unique()), style.engines(frame)
     height = 0.26 * len(groups) + 0.5
     fig, axes = style.figure(len(names), len(engines), height, sharex=True, sharey=True)

@@ -24,9 +24,7 @@ def relative(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 @style.styled
-def draw(
-    requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
-) -> None:
+def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """Columns are datasets. Upper row: share of requests finished against the batch's time, all batches
     pooled, at the largest batch. Lower row: straggler share (`points.METRICS`) against batch size.
     Both at the largest budget.

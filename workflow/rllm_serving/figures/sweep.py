@@ -25,9 +25,7 @@ def _series(ax: Axes, rows: pd.DataFrame, x: str, metric: str, role: str, line: 
     scale, colour = ROWS[metric][1], style.COLOURS[role]
     rows = rows.sort_values(x)
     at, value = rows[x].to_numpy(dtype=float) * shift, rows[metric].to_numpy(dtype=float) * scale
-    ax.errorbar(
-        at, value, style.error(rows, metric, scale), color=colour, ls=line, capsize=1.5, elinewidth=0.8
-    )
+    ax.errorbar(at, value, style.error(rows, metric, scale), color=colour, ls=line, capsize=1.5, elinewidth=0.8)
     partial = (rows["answered_share"] < 1).to_numpy() & (metric == "ttfvt_mean")
     for chosen, face in ((~partial, colour), (partial, "white")):
         ax.plot(at[chosen], value[chosen], style.MARKERS[role], color=colour, mfc=face, zorder=3)

@@ -14,9 +14,7 @@ ROWS = {"kv_use": ("KV cache\nin use (%)", 100.0), "running": ("Running\nrequest
 
 
 @style.styled
-def draw(
-    server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
-) -> None:
+def draw(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """The first repeat of the hardest set (longest RLLM outputs) at the largest load and the largest budget.
 
     server: server.parquet of the runs of one experiment; summary: their `points.summary`, which says what is
