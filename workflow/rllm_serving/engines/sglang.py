@@ -69,5 +69,5 @@ class Sglang(Engine):
         variables = {"HF_HUB_OFFLINE": "1"}
         if launch.device == "cpu":
             # One thread decodes a tiny model as fast as two and leaves a core to the client.
-            variables |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+            variables |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         return variables

@@ -79,5 +79,5 @@ class Vllm(Engine):
         if launch.device == "cpu":
             # One thread decodes a tiny model as fast as two and leaves a core to the client. The space (GiB) bounds
             # the KV pool where kv_cache_tokens does not; without it vLLM wants half of the machine's memory free.
-            variables |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
+            variables |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
         return variables
