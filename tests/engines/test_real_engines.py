@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,19 +23,10 @@ from rllm_serving.run import Measurement, Places
 from rllm_serving.server import Server, ServerError
 from rllm_serving.study import Load, Point, Run
 from rllm_serving.telemetry import Devices, Sampler
+from unit.scripted import eventually
 
 SERVED = yaml.safe_load(SMALL.read_text())["engines"]
 OPTIONS = Options(context_length=512, kv_cache_tokens=4096, max_running_requests=16)
-
-
-def eventually(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether `condition` comes true within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def processes(text: str) -> list[psutil.Process]:
