@@ -78,7 +78,7 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(
         with Sampler(server.port, server.pid, ENGINES[engine].metrics, 5, Devices(False)) as sampler:
             assert b"choices" in server.post("/v1/completions", {"model": "small-rllm", "prompt": "1", "max_tokens": 4})
         server.flush()
-        row = sampler.rows(0.0)[-1]
+        row = sampler.rows(0.0, 0.0)[-1]
         told = {name for name, value in row.items() if value is not None}
         assert {"kv_use", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= told
         assert row["host_rss_bytes"] > 2**28

@@ -76,7 +76,14 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
             held = (alive * (40 + np.maximum(0, t - first) / step)).sum() / 4000
             samples.append(
                 {name: keys[name] for name in keys}
-                | {"time": t, "kv_use": min(1, held), "running": alive.sum(), "waiting": 0, "preemptions": 0}
+                | {
+                    "time": t,
+                    "kv_use": min(1, held),
+                    "running": alive.sum(),
+                    "waiting": 0,
+                    "preemptions": 0,
+                    "loaded": True,
+                }
             )
         clock = end + 0.01
     return requests, grades, samples, clock

@@ -149,7 +149,9 @@ def test_batches_of_a_point_add_up_to_its_span() -> None:
 
 
 def samples(time: list[float], kv: list[float | None], **more: object) -> pd.DataFrame:
-    frame = pd.DataFrame({"time": time, "kv_use": kv, "running": kv, "waiting": None, "preemptions": None})
+    frame = pd.DataFrame(
+        {"time": time, "kv_use": kv, "running": kv, "waiting": None, "preemptions": None, "loaded": True}
+    )
     return frame.assign(repeat=0).assign(**more)  # type: ignore[arg-type]
 
 
@@ -167,6 +169,13 @@ def test_time_between_points_weighs_nothing_and_missing_samples_are_left_out() -
     two = pd.concat([samples([0, 1], [1.0, 1.0]), samples([0, 1, 3], [0.0, None, 0.0], repeat=1)])
     assert server.use(two)["kv_mean"] == pytest.approx(1 / 4)
     assert server.use(samples([3], [0.7]))["kv_mean"] == 0.7
+
+
+def test_gauges_are_those_under_load_and_counters_grow_over_all_samples() -> None:
+    idle_at_both_ends = samples([-0.1, 1, 2, 2.1], [0.0, 0.5, 0.5, 0.0], preemptions=[0, 0, 1, 3])
+    found = server.use(idle_at_both_ends.assign(loaded=[False, True, True, False]))
+    assert (found["kv_mean"], found["kv_p5"], found["preemptions"]) == (0.5, 0.5, 3)
+    assert "kv_mean" not in server.use(idle_at_both_ends.assign(loaded=False))
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:

@@ -85,8 +85,9 @@ def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() ->
     for i, seconds in enumerate(cpu):
         rss = None if seconds is None else 1000 + i
         telemetry._raw.append(_Raw(100 + i / 2, PAGE if i else None, rss, seconds, NO_DEVICE))
-    rows = telemetry.rows(101.0)
+    rows = telemetry.rows(101.0, 102.5)
     assert [row["time"] for row in rows] == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
+    assert [row["loaded"] for row in rows] == [False, False, True, True, True, True, False]
     assert [row["host_cpu_cores"] for row in rows] == [None, 0.5, 2.0, None, None, None, 1.0]
     assert [row["host_rss_bytes"] for row in rows] == [1000.0, 1001.0, 1002.0, None, 1004.0, 1005.0, 1006.0]
     assert rows[0]["running"] is None and rows[1]["running"] == 31.0
@@ -111,9 +112,9 @@ def tree() -> Iterator[int]:
 def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> None:
     with Scripted(metrics=PAGE) as server, sampler(server.port, tree) as telemetry:
         # The parent rests: the time and the memory are its child's.
-        assert eventually(lambda: any((row["host_cpu_cores"] or 0) > 0.02 for row in telemetry.rows(0.0)))
+        assert eventually(lambda: any((row["host_cpu_cores"] or 0) > 0.02 for row in telemetry.rows(0.0, 1e9)))
         own = psutil.Process(tree).memory_info().rss
-    rows = telemetry.rows(0.0)
+    rows = telemetry.rows(0.0, 1e9)
     assert all(row | VALUES == row for row in rows)
     assert all((row["host_rss_bytes"] or 0) > own + (60 << 20) for row in rows)
     assert telemetry.cost_s > 0
@@ -128,10 +129,10 @@ def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
     with Scripted() as server, sampler(server.port, gone.pid) as telemetry:
         assert eventually(lambda: len(server.seen) > 2)  # each a 404
     nothing = dict.fromkeys([*METRICS, *NO_DEVICE, "host_rss_bytes", "host_cpu_cores"])
-    assert all(row == {"time": row["time"], **nothing} for row in telemetry.rows(0.0))
+    assert all(row == {"time": row["time"], "loaded": row["loaded"], **nothing} for row in telemetry.rows(0.0, 1e9))
     with sampler(server.port, gone.pid) as telemetry:  # nobody listens any more
         assert eventually(lambda: len(telemetry._raw) > 2)
-    assert all(row == {"time": row["time"], **nothing} for row in telemetry.rows(0.0))
+    assert all(row == {"time": row["time"], "loaded": row["loaded"], **nothing} for row in telemetry.rows(0.0, 1e9))
 
 
 def test_without_a_device_its_columns_are_null() -> None:

@@ -46,6 +46,7 @@ REQUESTS = pa.schema(
 SERVER = pa.schema(
     [
         *_KEYS,
+        ("loaded", pa.bool_()),
         *(
             (name, pa.float64())
             for name in (
@@ -69,7 +70,8 @@ SERVER = pa.schema(
         ),
     ]
 )
-"""A row a sample. time: seconds since the point's start (below 0 before it); kv_use and device_utilisation: 0-1;
+"""A row a sample. time: seconds since the point's start (below 0 before it);
+loaded: whether it was taken while the load lasted; kv_use and device_utilisation: 0-1;
 preemptions to generated_tokens: counters of the server since its start; null where a source has none."""
 
 

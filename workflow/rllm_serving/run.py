@@ -238,14 +238,15 @@ class Measurement:
         requests = self._requests(point, start, exchanges)
         self._judge(point, requests)
         keys = {**self.run.keys, **point.keys}
-        samples = records.table([{**keys, **row} for row in sampler.rows(start)], records.SERVER)
+        end = max(exchange.ended or start for exchange, _ in exchanges)
+        samples = records.table([{**keys, **row} for row in sampler.rows(start, end)], records.SERVER)
         record = {
             "name": point.name,
             **point.keys,
             "point": asdict(point),
             "session": session,
             "started_at": started_at,
-            "duration_s": max(exchange.ended or start for exchange, _ in exchanges) - start,
+            "duration_s": end - start,
             "telemetry": {"samples": samples.num_rows, "late": sampler.late, "cpu_s": sampler.cost_s},
         }
         return requests, samples, record

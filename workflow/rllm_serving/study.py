@@ -13,7 +13,7 @@ from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
 from .micro import shape
 
-MEASUREMENT = 1
+MEASUREMENT = 2
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
 
 SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")

@@ -66,7 +66,8 @@ class Devices:
 class Sampler:
     """Samples a server at `hz` in a thread of its own while the context is open; `rows` then gives the samples.
 
-    Attributes: cost_s, CPU seconds that the sampling itself took; late, samples that came over half a period late.
+    The context opens with the first sample taken and closes after a last one, so that the counters' growth between
+    them is all that happened inside, however short it was. Attributes: cost_s, CPU seconds that the sampling itself took; late, samples that came over half a period late.
     """
 
     port: int
@@ -79,10 +80,11 @@ class Sampler:
     _raw: list[_Raw] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._stop = threading.Event()
+        self._stop, self._begun = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sample, name="telemetry", daemon=True)
         self._prefixes = tuple(source.metric.encode() for source in self.sources.values())
         self._thread.start()
+        self._begun.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,6 +101,7 @@ class Sampler:
                 tree, refreshed = self._tree(), clock()
             page = self._page(connection)
             self._raw.append(_Raw(clock(), page, *_usage(tree), self.devices.read()))
+            self._begun.set()
             if ending:
                 break
             due += 1 / self.hz
@@ -129,15 +132,17 @@ class Sampler:
             return None
         return b"\n".join(line for line in page.split(b"\n") if line.startswith(self._prefixes)) + b"\n"
 
-    def rows(self, start: float) -> list[dict[str, float | None]]:
+    def rows(self, start: float, end: float) -> list[dict[str, float | None]]:
         """One row a sample: time in seconds since `start`, server metrics, device, host memory and CPU.
 
-        host_cpu_cores is the CPU time that the server's processes used since the sample before, in cores.
+        loaded: whether the sample was taken between start and end of the load. host_cpu_cores: CPU time that the
+        server's processes used since the sample before, in cores.
         """
         rows: list[dict[str, float | None]] = []
         before: _Raw | None = None
         for raw in self._raw:
-            row: dict[str, float | None] = {"time": raw.time - start, **read(raw.page, self.sources), **raw.device}
+            row: dict[str, float | None] = {"time": raw.time - start, "loaded": start <= raw.time <= end}
+            row |= {**read(raw.page, self.sources), **raw.device}
             row["host_rss_bytes"] = None if raw.rss is None else float(raw.rss)
             row["host_cpu_cores"] = None
             if before is not None and raw.cpu_s is not None and before.cpu_s is not None:

@@ -34,6 +34,8 @@ def time_blocks(time: Array, point: Codes, start: Array, end: Array) -> Codes:
 def use(samples: pd.DataFrame) -> dict[str, float]:
     """Server metrics of a condition from its rows of server.parquet (any number of repeats).
 
+    Gauges are described by the samples taken while the load lasted; counters by all.
+
     {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
     blocks a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is
     a share (0..1), running and waiting are requests. preemptions: increase of the server's counter between
@@ -42,7 +44,7 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
     for name, column in GAUGES.items():
-        seen = samples[samples[column].notna()]
+        seen = samples[samples["loaded"] & samples[column].notna()]
         if seen.empty:
             continue
         value, weight = seen[column].to_numpy(dtype=float), time_weights(seen)
