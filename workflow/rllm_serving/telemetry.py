@@ -67,7 +67,9 @@ class Sampler:
     """Samples a server at `hz` in a thread of its own while the context is open; `rows` then gives the samples.
 
     The context opens with the first sample taken and closes after a last one, so that the counters' growth between
-    them is all that happened inside, however short it was. Attributes: cost_s, CPU seconds that the sampling itself took; late, samples that came over half a period late.
+    them is all that happened inside, however short it was.
+
+    Attributes: cost_s, CPU seconds that the sampling itself took; late, samples that came over half a period late.
     """
 
     port: int
