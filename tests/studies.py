@@ -23,6 +23,7 @@ REMOVED = object()
 TINY: dict[str, Any] = {
     "study": "tiny",
     "device": "cpu",
+    "engines": ["vllm"],
     "models": {
         "tiny-llm": {"source": "micro", "role": "llm", "pair": "tiny"},
         "tiny-rllm": {"source": "micro", "role": "rllm", "pair": "tiny", "reasoning_parser": "deepseek-r1"},
@@ -70,7 +71,7 @@ def load(config: dict[str, Any]) -> Study:
     checks.check_schema(config, SCHEMA)
     complete = copy.deepcopy(config)
     validate(complete, str(SCHEMA))
-    return Study(complete, PROMPTS)
+    return Study(complete, PROMPTS, complete["device"])
 
 
 def write(config: dict[str, Any], file: Path) -> Path:

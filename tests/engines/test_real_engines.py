@@ -20,8 +20,8 @@ from rllm_serving.config import check_schema
 from rllm_serving.engines import ENGINES, Launch, Options
 from rllm_serving.environments import python
 from rllm_serving.run import Measurement, Places
+from rllm_serving.runs import Load, Point, Run
 from rllm_serving.server import Server, ServerError
-from rllm_serving.study import Load, Point, Run
 from rllm_serving.telemetry import Devices, Sampler
 from unit.scripted import eventually
 
@@ -52,6 +52,7 @@ def launch(engine: str, small_study: Path) -> Launch:
     return Launch(
         python=python(small_study / f"resources/environments/{engine}-cpu"),
         model=small_study / "resources/models/small-rllm/checkpoint",
+        draft=None,
         served_name="small-rllm",
         device="cpu",
         options=OPTIONS,
@@ -209,6 +210,7 @@ def _places(engine: str, study: Path, folder: Path) -> Places:
         python=python(environment),
         environment=environment / "environment.json",
         model=study / "resources/models/small-rllm/model.json",
+        draft=None,
         datasets={"arith-hard": study / "resources/datasets/arith-hard.parquet"},
         templates={"arith-hard": ROOT / "resources/prompts/arith.jinja"},
         requests=out / "requests.parquet",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rllm_serving.engines import ENGINES, Options
 from rllm_serving.run import WARM_UP_TOKENS, Measurement, Places
-from rllm_serving.study import Load, Point, Run
+from rllm_serving.runs import Load, Point, Run
 from unit.replies import THINK_CLOSE
 from unit.stand import Stand
 from unit.test_telemetry import PAGE
@@ -65,6 +65,7 @@ class Bench:
             python=Path(sys.executable),
             environment=self.folder / "environment.json",
             model=self.folder / "model.json",
+            draft=None,
             datasets={"sums": self.folder / "sums.parquet"},
             templates={"sums": self.folder / "sums.jinja"},
             requests=out / "requests.parquet",

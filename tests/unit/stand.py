@@ -12,14 +12,15 @@ from unit.scripted import PROGRAM
 class Stand(Engine):
     """Starts the scripted server, or whatever else a test wants."""
 
-    name = "stand"
+    name = title = "stand"
     module = "json"
     distributions = ("stand",)
     flush_path = "/reset_prefix_cache"
     metrics = ENGINES["vllm"].metrics
     counts_think_close = False
-    reasoning_parsers: ClassVar[Mapping[str, str]] = {}
-    advice: ClassVar[Mapping[str, str]] = {"out of memory": "Lower serving.memory_share."}
+    values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    refused: ClassVar[Mapping[tuple[str, str, str], str]] = {}
+    advice: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *arguments: object, program: str | None = None) -> None:
         self.arguments, self.program = [str(a) for a in arguments], program

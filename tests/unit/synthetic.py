@@ -64,10 +64,11 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                 | {"reasoning_tokens": None if failed else min(thought, output[i])}
                 | {"answer_tokens": None if failed else max(0, output[i] - thought)}
                 | {"finish_reason": None if failed else "length" if cut else "stop"}
+                | {"reasoning_text": f"thought {k}" if thinks else "", "answer_text": f"answer {k}"}
             )
             grades.append(
                 {name: keys[name] for name in ("dataset", "load", "budget", "repeat")}
-                | {"index": k, "question_id": f"{keys['dataset']}-{k}", "correct": bool(right)}
+                | {"index": k, "question_id": f"{keys['dataset']}-{k}", "correct": bool(right), "extracted": "1"}
                 | {"miss": None if right else "failed" if failed else miss}
             )
         end = finished.max()
@@ -83,6 +84,8 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                     "waiting": 0,
                     "preemptions": 0,
                     "loaded": True,
+                    "device_memory_bytes": np.nan,
+                    "host_rss_bytes": 2e9 * slow,
                 }
             )
         clock = end + 0.01

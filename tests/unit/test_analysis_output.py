@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import synthetic
 from rllm_serving.analysis import tables
+from rllm_serving.analysis.compare import Side, compare
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.requests import latencies
-from rllm_serving.figures import batch, budget, difficulty, domain, stragglers, style, timeline
+from rllm_serving.figures import batch, budget, difficulty, domain, engines, stragglers, style, timeline
 
 TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
 CASES: dict[str, dict[str, Any]] = {
@@ -32,6 +33,12 @@ class Study:
         self.summary = pd.concat([summary(*run) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
+        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Side(*run[:3]) for run in runs}
+        models = [model for pair in self.pairs.values() for model in pair.values()]
+        both = [
+            compare(sides["sglang" + model], sides["vllm" + model]) for model in models if "sglang" + model in sides
+        ]
+        self.versus = pd.concat(both, ignore_index=True) if both else None
         self.by = {by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")}
 
     def draw(self, name: str, pdf: Path, png: Path) -> None:
@@ -42,6 +49,7 @@ class Study:
             "stragglers": (stragglers, self.requests, self.summary),
             "difficulty": (difficulty, self.by["difficulty"]),
             "domain": (domain, self.by["domain"]),
+            "engines": (engines, self.versus),
         }
         module, *data = frames[name]
         module.draw(*data, self.pairs, pdf, png)
@@ -58,8 +66,10 @@ def plain() -> Study:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["budget", "batch", "timeline", "stragglers", "difficulty", "domain"])
+@pytest.mark.parametrize("name", ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines"])
 def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
+    if name == "engines" and study.versus is None:
+        pytest.skip("one engine")
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     study.draw(name, pdf, png)
     assert pdf.read_bytes().startswith(b"%PDF")
@@ -142,8 +152,37 @@ def test_setup_is_a_column_only_where_it_varies(plain: Study) -> None:
 def test_tables_of_parts_and_stragglers_are_written(study: Study, tmp_path: Path) -> None:
     made = [tables.stragglers(study.summary), tables.difficulty(study.by["difficulty"])]
     made += [tables.domain(study.by["domain"])]
+    made += [] if study.versus is None else [tables.engines(study.versus), tables.agreement(study.versus)]
     for table in made:
         paths = [tmp_path / f"t.{end}" for end in ("csv", "md", "tex")]
         tables.write(table, *paths)
         counts = [len(path.read_text().splitlines()) for path in paths]
         assert counts == [len(table.frame) + extra for extra in (1, 2, 6)]
+
+
+def test_a_comparison_says_where_nothing_changed() -> None:
+    assert tables.cell(1.01, 0.97, 1.05, no_change=1.0) == f"{tables.ABOUT} 1.01 [0.97, 1.05]"
+    assert tables.cell(1.03, 1.01, 1.05, no_change=1.0) == "1.03 [1.01, 1.05]"
+    assert tables.cell(1.03, no_change=1.0) == "1.03"
+    study = Study(**CASES["two-engines"])
+    assert study.versus is not None
+    table = tables.engines(study.versus)
+    assert table.keys[:3] == ["engine", "against", "model"] and len(table.frame) == 2 * 4 * 2 * 2
+    slow = table.frame[table.frame["budget"] == 512]
+    assert (slow["tpot_ratio_low"] > 1).all()
+    assert tables.ABOUT in tables.markdown(table) and r"$\approx$" in tables.latex(table)
+    assert "accuracy_difference_low" in tables.csv(table).splitlines()[0]
+    agreement = tables.agreement(study.versus)
+    assert set(agreement.metrics) < set(agreement.frame.columns) and (agreement.frame["same_answer"] == 1).all()
+
+
+def test_a_server_that_cannot_be_stands_in_the_table_with_its_reason(plain: Study) -> None:
+    marked = {"experiment": "pilot-budget", "engine": "sglang", "model": "micro_llm", "quantization": "bf16"}
+    marked |= {"setup": "spec", "reason": "needs CUDA"}
+    table = tables.main(pd.concat([plain.summary, pd.DataFrame([marked])], ignore_index=True))
+    (line,) = [line for line in tables.markdown(table).splitlines() if "sglang" in line]
+    assert "not supported: needs CUDA" in line and line.count(f" {tables.DASH} ") == len(table.metrics) - 1 + 3
+    other = next(line for line in tables.markdown(table).splitlines() if "vllm" in line)
+    assert "512" in other or "32 |" in other
+    assert ".0 |" not in other.split("batch")[1].split("|")[1]
+    assert "needs CUDA" in tables.csv(table)

@@ -19,7 +19,7 @@ from rllm_serving.engines import ENGINES, Options
 from rllm_serving.loads import LOADS
 from rllm_serving.micro.questions import SUITES
 from snakemake.utils import validate
-from studies import SCHEMA, TINY, changed, load
+from studies import REMOVED, SCHEMA, TINY, changed, load
 
 DEFINITION: dict[str, Any] = yaml.safe_load(SCHEMA.read_text())
 
@@ -33,7 +33,7 @@ def completed(config: dict[str, Any]) -> dict[str, Any]:
 def keys_of(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys that a part of the schema allows, NAME for what the user names; serving options count once."""
     reference = schema.get("$ref", "").rpartition("/")[2]
-    if reference == "serving" and prefix != "serving.":
+    if reference in ("serving", "sampling") and prefix != f"{reference}.":
         return
     schema = DEFINITION["$defs"][reference] if reference else schema
     for name, part in schema.get("properties", {}).items():
@@ -51,11 +51,8 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_defaults_are_filled_in_at_every_level() -> None:
     config = completed(TINY)
-    assert (
-        config["engines"] == ["vllm"]
-        and config["device"] == "cpu"
-        and config["environments"]["torch_cpu_wheels"] is None
-    )
+    assert completed(changed(("engines", REMOVED)))["engines"] == ["vllm", "sglang"]
+    assert config["device"] == "cpu" and config["environments"]["torch_cpu_wheels"] is None
     assert config["sampling"] == {"temperature": 0.6, "top_p": 0.95}
     assert config["setups"] == {"baseline": {}} and config["quantizations"] == {"bf16": {}}
     single = config["experiments"]["single"]
@@ -87,7 +84,13 @@ def test_the_schema_allows_what_the_library_has() -> None:
     assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS)
     assert set(definitions["dataset"]["properties"]["suite"]["enum"]) == set(SUITES)
     for engine in ENGINES.values():
-        assert set(definitions["model"]["properties"]["reasoning_parser"]["enum"]) == set(engine.reasoning_parsers)
+        assert set(definitions["model"]["properties"]["reasoning_parser"]["enum"]) == set(
+            engine.values["reasoning_parser"]
+        )
+        for option in set(engine.values) - {"reasoning_parser"}:
+            allowed = set(definitions["serving"]["properties"][option]["enum"])
+            assert allowed >= set(engine.values[option])
+        assert {option for _, option, _ in engine.refused} <= set(engine.values)
 
 
 def test_every_key_is_explained_in_a_table_and_no_other() -> None:

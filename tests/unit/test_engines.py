@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rllm_serving import records
 from rllm_serving.engines import ENGINES, Engine, Launch, Options
 
 OPTIONS = Options(context_length=2048, kv_cache_tokens=8192, max_running_requests=16, tensor_parallel=2)
-LAUNCH = Launch(Path("env/bin/python"), Path("models/m"), "m", "cuda", OPTIONS, "deepseek-r1", False, 5)
+LAUNCH = Launch(Path("env/bin/python"), Path("models/m"), None, "m", "cuda", OPTIONS, "deepseek-r1", False, 5)
 
 
 def flags(launch: Launch, engine: str = "vllm") -> dict[str, str | None]:
@@ -38,7 +39,7 @@ def test_every_engine_listens_on_loopback_alone_and_tells_all_columns(engine: En
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert all(isinstance(text, str) for text in [*environment, *environment.values()])
     assert set(engine.metrics) < set(records.SERVER.names)
-    assert set(engine.reasoning_parsers) == {"deepseek-r1", "qwen3"}
+    assert set(engine.values["reasoning_parser"]) == {"deepseek-r1", "qwen3"}
     assert ENGINES[engine.name] is engine
 
 
@@ -59,7 +60,7 @@ def test_vllm_on_a_gpu() -> None:
         "--enable-prefix-caching": None,
     }
     assert found == found | expected
-    assert not set(found) & {"--kv-cache-dtype", "--trust-remote-code", "--no-enable-chunked-prefill"}
+    assert not set(found) & {"--speculative-config", "--trust-remote-code", "--no-enable-chunked-prefill"}
 
 
 def test_vllm_on_a_cpu_prefills_in_one_step_and_needs_no_share_of_a_gpu() -> None:
@@ -91,3 +92,60 @@ def test_vllm_options_turned_the_other_way() -> None:
 def test_vllm_advises_on_what_stands_in_its_log(line: str, advice: str) -> None:
     told = ENGINES["vllm"].advise(["INFO start", line, "INFO end"])
     assert advice in told and bool(told) == bool(advice)
+
+
+def test_sglang_on_a_gpu() -> None:
+    found = flags(LAUNCH, "sglang")
+    expected = {
+        "--model-path": "models/m",
+        "--random-seed": "5",
+        "--context-length": "2048",
+        "--tensor-parallel-size": "2",
+        "--max-running-requests": "16",
+        "--mem-fraction-static": "0.9",
+        "--max-total-tokens": "8192",
+        "--reasoning-parser": "deepseek-r1",
+        "--sampling-defaults": "openai",
+        "--enable-metrics": None,
+        "--schedule-policy": "fcfs",
+        "--kv-cache-dtype": "auto",
+    }
+    assert found == found | expected
+    assert not set(found) & {"--device", "--disable-radix-cache", "--speculative-algorithm", "--trust-remote-code"}
+    assert "--disable-radix-cache" in flags(with_options(prefix_cache=False), "sglang")
+    assert "--mem-fraction-static" not in flags(with_options("cpu"), "sglang")
+
+
+def test_scheduling_has_one_name_and_each_engine_its_own() -> None:
+    launch = with_options(scheduling="shortest-prompt")
+    assert flags(launch)["--scheduling-policy"] == "priority"
+    assert {"--enable-priority-scheduling", "--schedule-low-priority-values-first"} <= set(flags(launch, "sglang"))
+    assert flags(with_options(scheduling="longest-prefix"), "sglang")["--schedule-policy"] == "lpm"
+
+
+def test_speculation_by_the_text_and_by_a_model() -> None:
+    ngram = with_options(speculation="ngram", speculative_tokens=4)
+    assert json.loads(flags(ngram)["--speculative-config"] or "") == {
+        **{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4, "prompt_lookup_min": 1}
+    }
+    found = flags(ngram, "sglang")
+    assert (found["--speculative-algorithm"], found["--speculative-num-draft-tokens"]) == ("NGRAM", "5")
+    draft = replace(with_options(speculation="draft"), draft=Path("models/small"))
+    assert json.loads(flags(draft)["--speculative-config"] or "") == {
+        **{"method": "draft_model", "num_speculative_tokens": 3, "model": "models/small"}
+    }
+    found = flags(draft, "sglang")
+    assert found["--speculative-draft-model-path"] == "models/small"
+    assert (found["--speculative-num-steps"], found["--speculative-eagle-topk"]) == ("3", "1")
+
+
+def test_what_an_engine_cannot_do_is_told_with_its_reason() -> None:
+    def refusals(engine: str, device: str, **options: object) -> dict[str, str]:
+        served = asdict(replace(OPTIONS, **options)) | {"reasoning_parser": None}  # type: ignore[arg-type]
+        return dict(ENGINES[engine].refusals(served, device))
+
+    assert not any(refusals(engine, device) for engine in ENGINES for device in ("cpu", "cuda"))
+    assert "needs CUDA" in refusals("sglang", "cpu", speculation="ngram")["speculation"]
+    assert not refusals("sglang", "cuda", speculation="ngram")
+    told = refusals("vllm", "cuda", scheduling="longest-prefix")
+    assert told == {"scheduling": "vLLM has no 'longest-prefix' here; it has fcfs, shortest-prompt"}

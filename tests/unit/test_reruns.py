@@ -16,8 +16,8 @@ import pytest
 from rllm_serving import run as module
 from rllm_serving.engines import ENGINES, Options
 from rllm_serving.run import Measurement, RunError
+from rllm_serving.runs import Run
 from rllm_serving.server import ServerError
-from rllm_serving.study import Run
 from unit import scripted
 from unit.bench import BUDGETS, POINTS, QUESTIONS, RUN, Bench
 from unit.scripted import eventually

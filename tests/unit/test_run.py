@@ -13,7 +13,7 @@ from rllm_serving import logs, records
 from rllm_serving.engines import ENGINES, Options
 from rllm_serving.progress import Progress
 from rllm_serving.run import Measurement, RunError, check_allotment
-from rllm_serving.study import request_seed
+from rllm_serving.runs import request_seed
 from unit.bench import BUDGETS, POINTS, QUESTIONS, RUN, Bench
 from unit.replies import THINK_CLOSE
 

@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from rllm_serving.study import Load, Run, Study, attention_heads, ordered, request_seed
+from rllm_serving.config import ConfigError
+from rllm_serving.runs import Load, Run, ordered, request_seed
+from rllm_serving.study import Study, attention_heads
 from studies import TINY, changed, load
 
 SINGLE = "single/vllm/tiny-rllm/bf16/baseline"
@@ -151,3 +153,58 @@ def test_an_experiment_gives_the_figures_that_it_sweeps_for(study: Study) -> Non
 def test_heads_are_known_for_micro_models_and_not_for_the_hubs(study: Study) -> None:
     assert attention_heads({"source": "micro", "role": "draft"}, "key") == 2
     assert attention_heads({"source": "hub", "role": "llm"}, "key") is None
+
+
+SPECULATING = [
+    ("engines", ["vllm", "sglang"]),
+    ("setups", {"spec": {"speculation": "ngram"}}),
+    ("experiments.budget.setups", ["baseline", "spec"]),
+]
+
+
+def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^setups\.spec\.speculation .*SGLang on cpu.*on_unsupported: mark"
+    ) as caught:
+        load(changed(*SPECULATING))
+    assert "\n" not in str(caught.value)
+    study = load(changed(*SPECULATING, ("on_unsupported", "mark")))
+    marked = [(row["engine"], row["model"], row["setup"]) for row in study.unsupported]
+    assert marked == [("sglang", "tiny-llm", "spec"), ("sglang", "tiny-rllm", "spec")]
+    assert all("CUDA" in row["reason"] and row["experiment"] == "budget" for row in study.unsupported)
+    setups = [(run.engine, run.setup) for run in study.runs.values() if run.experiment == "budget"]
+    assert setups == 2 * [("vllm", "baseline"), ("sglang", "baseline"), ("vllm", "spec")]
+
+
+def test_a_draft_model_is_part_of_runs_that_use_it_alone() -> None:
+    draft = ("models.small", {"source": "micro", "role": "draft"})
+    setups = ("setups", {"spec": {"speculation": "draft", "draft": "small"}, "ngram": {"speculation": "ngram"}})
+    options = load(changed(draft, setups, ("serving.draft", "small"))).options
+    assert options("tiny-rllm", "spec").draft == "small"
+    assert options("tiny-rllm", "ngram").draft is None and options("tiny-rllm", "baseline").draft is None
+    asked = ("experiments.single.setups", ["spec"])
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'tiny-llm'; allowed: small"):
+        load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft", "draft": "tiny-llm"}})))
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'None'; allowed: small"):
+        load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft"}})))
+
+
+def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None:
+    setups = [("setups", {"cold": {"prefix_cache": False}}), ("experiments.budget.setups", ["baseline", "cold"])]
+    study = load(changed(("engines", ["sglang", "vllm"]), *setups))
+    mine = study.runs["budget/vllm/tiny-llm/bf16/cold"]
+    assert study.reference(mine, "engine") == "budget/sglang/tiny-llm/bf16/cold"
+    assert study.reference(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
+    first = study.runs["budget/sglang/tiny-llm/bf16/baseline"]
+    assert study.reference(first, "engine") is None and study.reference(first, "baseline") is None
+
+
+def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(study: Study) -> None:
+    assert study.tables("single") == ["main", "stragglers", "difficulty", "domain"]
+    greedy = ("experiments.single.sampling", {"temperature": 0})
+    both = load(changed(("engines", ["vllm", "sglang"]), greedy))
+    assert both.runs[SINGLE].sampling == {"temperature": 0, "top_p": 0.95}
+    assert both.runs[BUDGET].sampling == {"temperature": 0.6, "top_p": 0.95}
+    assert both.tables("single")[4:] == ["engines", "agreement"] and both.tables("budget")[4:] == ["engines"]
+    assert "agreement" not in load(changed(greedy)).tables("single")
+    assert both.figures("single")[-1] == "engines" and "engines" not in study.figures("single")

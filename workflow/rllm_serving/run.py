@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from . import client, hardware, prompts, records, stream, telemetry
+from . import client, hardware, records, stream, telemetry
+from .bodies import bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, parquet_bytes, write_atomically
 from .loads import LOADS
 from .progress import Progress
+from .runs import Point, Run, request_seed
 from .server import Server
-from .study import Point, Run, request_seed
 
 WARM_UP_TOKENS = 32
 
@@ -44,6 +45,7 @@ class Places:
     python: Path
     environment: Path
     model: Path
+    draft: Path | None
     datasets: Mapping[str, Path]
     templates: Mapping[str, Path]
     requests: Path
@@ -75,6 +77,7 @@ class Measurement:
         self.run, self.places, self.device = run, places, device
         self.engine = ENGINES[run.engine]
         self.model: dict[str, Any] = json.loads(places.model.read_text())
+        self.draft: dict[str, Any] | None = None if places.draft is None else json.loads(places.draft.read_text())
         self.environment: dict[str, Any] = json.loads(places.environment.read_text())
 
     @cached_property
@@ -83,6 +86,7 @@ class Measurement:
         return Launch(
             python=self.places.python,
             model=Path(self.model["path"]),
+            draft=None if self.draft is None else Path(self.draft["path"]),
             served_name=self.run.model,
             device=self.device,
             options=self.run.options,
@@ -103,6 +107,7 @@ class Measurement:
             "device": self.device,
             "packages": self.environment["packages"],
             "model": self.model,
+            "draft": self.draft,
             "files": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -184,26 +189,12 @@ class Measurement:
         }
 
     def _bodies(self, point: Point, server: Server) -> list[bytes]:
-        template = self.places.templates[point.dataset]
-        bodies = []
         questions = self.questions[point.dataset]
         if point.questions is not None and point.questions > len(questions):
             key = f"experiments.{self.run.experiment}.questions"
             raise RunError(f"{key}: {point.questions} asked, datasets.{point.dataset} has {len(questions)}")
-        for question in questions[: point.questions]:
-            text = prompts.render(template, question["question"], question["choices"])
-            body = {
-                "model": self.run.model,
-                "messages": [{"role": "user", "content": text}],
-                "stream": True,
-                "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-                "return_token_ids": True,
-                "max_tokens": point.budget,
-                "seed": request_seed(self.run.seed, point.dataset, question["question_id"], point.repeat),
-                **self.run.sampling,
-            }
-            bodies.append(client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body))
-        return bodies
+        asked = bodies(self.run, point, questions, self.places.templates[point.dataset])
+        return [client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body) for body in asked]
 
     def _warm_up(self, server: Server, points: list[Point]) -> None:
         """Send the widest load once with a small budget, unrecorded: no point pays for a first time."""
@@ -289,6 +280,8 @@ class Measurement:
             "config": {key: value for key, value in self.run.to_dict().items() if key != "points"},
             "device": self.device,
             "model": self.model,
+            "draft": self.draft,
+            "metrics": {column: source.metric for column, source in self.engine.metrics.items()},
             "environment": self.environment,
             "sessions": list(sessions.values()),
             "points": [{**record, "session": record["session"]["id"]} for _, _, record in measured],

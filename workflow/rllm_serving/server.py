@@ -180,13 +180,21 @@ class Server:
         with _open(request, timeout=timeout_s) as response:
             return response.read()
 
-    def flush(self) -> None:
-        """Empty the prefix cache. Raises ServerError when the server refuses."""
-        try:
-            self.post(self.engine.flush_path)
-        except OSError as error:
-            self.check()
-            raise ServerError(f"{self.engine.name} did not empty its prefix cache: {error}") from None
+    def flush(self, patience_s: float = 10.0) -> None:
+        """Empty the prefix cache, waiting for a server that has not yet put away its last request.
+
+        Raises ServerError when the server refuses for longer than `patience_s`.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self.post(self.engine.flush_path)
+                return
+            except OSError as error:
+                self.check()
+                if time.monotonic() > deadline:
+                    raise ServerError(f"{self.engine.name} did not empty its prefix cache: {error}") from None
+            time.sleep(0.1)
 
     def check(self) -> None:
         """Raise ServerError when the server's process is gone."""

@@ -1,130 +1,41 @@
-"""The study: what a config means. Servers, points and runs in the project's vocabulary, as frozen records."""
+"""The study: what a config means, as the runs that it asks for."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
 from .micro import shape
+from .runs import Load, Point, Run, ordered
 
-MEASUREMENT = 2
-"""Raised when the way of measuring changes, so that points measured in different ways never share a run."""
-
-SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
-POINT_KEYS = ("dataset", "load", "budget", "repeat")
-
-
-@dataclass(frozen=True)
-class Load:
-    """How requests arrive: `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight."""
-
-    kind: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}-{self.size}"
-
-
-@dataclass(frozen=True)
-class Point:
-    """The unit of measurement: the questions of one dataset, each once, under one load, budget and repeat."""
-
-    dataset: str
-    load: Load
-    budget: int
-    repeat: int
-    questions: int | None
-
-    @property
-    def name(self) -> str:
-        """File-system name of the point, unique within a run."""
-        return f"{self.dataset}__{self.load.name}__{self.budget}__{self.repeat}"
-
-    @property
-    def keys(self) -> dict[str, Any]:
-        """The point's key columns."""
-        return {
-            "dataset": self.dataset,
-            "load": self.load.name,
-            "load_size": self.load.size,
-            "budget": self.budget,
-            "repeat": self.repeat,
-        }
-
-
-@dataclass(frozen=True)
-class Run:
-    """One experiment on one server: one job, one server start, all its points."""
-
-    experiment: str
-    engine: str
-    model: str
-    quantization: str
-    setup: str
-    role: str
-    reasoning_parser: str | None
-    trust_remote_code: bool
-    options: Options
-    sampling: Mapping[str, float]
-    measurement: Mapping[str, float]
-    seed: int
-    points: tuple[Point, ...] = field(repr=False)
-    version: int = MEASUREMENT
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """The server's key columns."""
-        return {name: getattr(self, name) for name in SERVER_KEYS}
-
-    @property
-    def folder(self) -> str:
-        """The run's place under results/runs."""
-        return "/".join(self.keys.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for a job's parameters; `from_dict` reads them back."""
-        return ordered(asdict(self))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Run:
-        """The run that `to_dict` wrote."""
-        points = tuple(Point(**{**p, "load": Load(**p["load"])}) for p in data["points"])
-        return cls(**{**data, "options": Options(**data["options"]), "points": points})
-
-
-def ordered(value: Any) -> Any:
-    """`value` as plain JSON with sorted keys: Snakemake compares parameters by their text, a config has any order."""
-    return json.loads(json.dumps(value, sort_keys=True))
-
-
-def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int) -> int:
-    """Sampling seed of a request: the same on every server, so that servers are compared on equal draws."""
-    text = f"{study_seed}/{dataset}/{question_id}/{repeat}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") >> 1
+DRAFTED = ("draft", "eagle3")
+"""Kinds of speculation that need a model of their own."""
 
 
 class Study:
     """A validated config (schema defaults filled in) and the runs that it asks for.
 
     Raises ConfigError, one line with the key, for what a schema cannot see: unknown names, budgets beyond the
-    context, tensor parallel sizes that do not divide the heads, files that are not there.
+    context, tensor parallel sizes that do not divide the heads, files that are not there, options that an engine
+    can't serve on `device`. With `on_unsupported: mark` the latter are no runs but rows of `unsupported`: SERVER_KEYS
+    and `reason`.
     """
 
-    def __init__(self, config: Mapping[str, Any], prompts: Path) -> None:
-        self.config = config
+    def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
+        self.config, self.device = config, device
         self.name: str = config["study"]
         self.models: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["models"].items()}
         self.datasets: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["datasets"].items()}
         self.engines = choose("engines", config["engines"], list(ENGINES))
         self._check_paths(prompts)
         self.pairs = self._pairs()
+        self.unsupported: list[dict[str, str]] = []
         self.runs = {run.folder: run for name in config["experiments"] for run in self._expand(name)}
 
     def _check_paths(self, prompts: Path) -> None:
@@ -152,8 +63,24 @@ class Study:
     def options(self, model: str, setup: str) -> Options:
         """Serving options: the study's, then the model's, then the setup's, later ones winning."""
         layers = (self.config["serving"], self.models[model].get("serving", {}), self.config["setups"][setup])
-        merged = {key: value for layer in layers for key, value in layer.items()}
-        return Options(**merged)
+        options = Options(**{key: value for layer in layers for key, value in layer.items()})
+        # A draft model that nothing uses must not make a run depend on it.
+        return options if options.speculation in DRAFTED else replace(options, draft=None)
+
+    def reference(self, run: Run, basis: str) -> str | None:
+        """Folder of the run that a run is compared with; None for that run itself, or where there is none.
+
+        basis: "engine", the same on the experiment's first engine; "baseline", bf16 and baseline on the same engine.
+        """
+        if basis == "engine":
+            first = next(r.engine for r in self.runs.values() if r.experiment == run.experiment)
+            other = replace(run, engine=first)
+        else:
+            other = replace(run, quantization="bf16", setup="baseline")
+        return other.folder if other.folder != run.folder and other.folder in self.runs else None
+
+    def _engines(self, experiment: str) -> set[str]:
+        return {run.engine for run in self.runs.values() if run.experiment == experiment}
 
     def figures(self, experiment: str) -> list[str]:
         """Figures that an experiment can give: sweeps need two values of what they sweep."""
@@ -166,8 +93,17 @@ class Study:
             "stragglers": bool(batches),
             "difficulty": True,
             "domain": True,
+            "engines": len(self._engines(experiment)) > 1,
         }
         return [name for name, possible in wanted.items() if possible]
+
+    def tables(self, experiment: str) -> list[str]:
+        """Tables that an experiment can give; whether engines agree is asked where chance plays no part."""
+        entry = self.config["experiments"][experiment]
+        several = len(self._engines(experiment)) > 1
+        greedy = {**self.config["sampling"], **entry["sampling"]}["temperature"] == 0
+        wanted = {"engines": several, "agreement": several and greedy}
+        return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]
 
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
@@ -198,32 +134,45 @@ class Study:
             for load in entry["loads"]
             for budget in entry["budgets"]
         )
+        sampling = {**self.config["sampling"], **entry["sampling"]}
         runs = []
-        for model in models:
-            spec = self.models[model]
-            for setup in setups:
-                options = self.options(model, setup)
-                self._check_options(model, setup, options, max(entry["budgets"]), key)
-                runs += [
-                    Run(
-                        experiment=name,
-                        engine=engine,
-                        model=model,
-                        quantization=quantization,
-                        setup=setup,
-                        role=spec["role"],
-                        reasoning_parser=spec.get("reasoning_parser"),
-                        trust_remote_code=spec.get("trust_remote_code", False),
-                        options=options,
-                        sampling=self.config["sampling"],
-                        measurement=self.config["measurement"],
-                        seed=self.config["seed"],
-                        points=points,
-                    )
-                    for engine in engines
-                    for quantization in quantizations
-                ]
+        for model, setup in product(models, setups):
+            spec, options = self.models[model], self.options(model, setup)
+            self._check_options(model, setup, options, max(entry["budgets"]), key)
+            for engine, quantization in product(engines, quantizations):
+                run = Run(
+                    experiment=name,
+                    engine=engine,
+                    model=model,
+                    quantization=quantization,
+                    setup=setup,
+                    role=spec["role"],
+                    reasoning_parser=spec.get("reasoning_parser"),
+                    trust_remote_code=spec.get("trust_remote_code", False),
+                    options=options,
+                    sampling=sampling,
+                    measurement=self.config["measurement"],
+                    seed=self.config["seed"],
+                    points=points,
+                )
+                if self._supported(run):
+                    runs.append(run)
         return runs
+
+    def _supported(self, run: Run) -> bool:
+        """Whether the run's engine can serve it; if not, it is an error or marked, as the config says."""
+        refusals = dict(ENGINES[run.engine].refusals(run.served, self.device))
+        if not refusals:
+            return True
+        option, reason = next(iter(refusals.items()))
+        if self.config["on_unsupported"] == "error":
+            raise ConfigError(
+                f"setups.{run.setup}.{option} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
+                f"other engines for it (experiments.{run.experiment}.engines), or set on_unsupported: mark to leave "
+                "such cells out and say so in the tables"
+            )
+        self.unsupported.append({**run.keys, "reason": "; ".join(refusals.values())})
+        return False
 
     def _check_options(self, model: str, setup: str, options: Options, budget: int, key: str) -> None:
         if budget >= options.context_length:
@@ -231,6 +180,9 @@ class Study:
                 f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
                 f"model '{model}', setup '{setup}', with a prompt; allowed: smaller budgets or a longer context"
             )
+        if options.speculation in DRAFTED:
+            drafts = [m for m, spec in self.models.items() if spec["role"] == "draft"]
+            choose(f"setups.{setup}.draft (model '{model}')", [str(options.draft)], drafts)
         heads = attention_heads(self.models[model], f"models.{model}.path")
         if heads is not None and heads % options.tensor_parallel:
             raise ConfigError(

@@ -27,6 +27,31 @@ rule metrics:
         "../scripts/metrics.py"
 
 
+# Two runs side by side: an engine against the first one, a setup or a quantization against the baseline.
+rule compare:
+    input:
+        mine=[f"{RUN}/{name}.parquet" for name in COMPARED_FILES],
+        reference=reference_files,
+        library=library(
+            "compare.py",
+            *(f"analysis/{module}.py" for module in ("bootstrap", "compare", "points", "requests", "server")),
+        ),
+    output:
+        f"{RUN}/versus-{{basis}}.parquet",
+    log:
+        "logs/compare/{experiment}/{engine}/{model}/{quantization}/{setup}-{basis}.log",
+    wildcard_constraints:
+        basis="engine|baseline",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    script:
+        "../scripts/compare.py"
+
+
 rule collect:
     input:
         rows=[f"results/runs/{run}/{{level}}.parquet" for run in STUDY.runs],

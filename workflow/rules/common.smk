@@ -30,16 +30,16 @@ def load_study():
             checks.check_file(Path(file))
         checks.check_schema(config, SCHEMA)
         validate(config, str(SCHEMA))
-        return Study(config, PROMPTS)
+        return Study(config, PROMPTS, resolve_device(config["device"]))
     except checks.ConfigError as error:
         # Not a WorkflowError: Snakemake adds the place in this file, which is not where the mistake is.
         sys.exit(f"Error in the config: {error}")
 
 
 STUDY = load_study()
-DEVICE = resolve_device(config["device"])
+DEVICE = STUDY.device
 MICRO = [name for name, spec in STUDY.models.items() if spec["source"] == "micro"]
-MODELS = sorted({run.model for run in STUDY.runs.values()})
+MODELS = sorted({model for run in STUDY.runs.values() for model in (run.model, run.options.draft) if model})
 
 
 def one_of(names):
@@ -86,23 +86,49 @@ def run_dataset_names(wildcards):
     return sorted({point.dataset for point in run_of(wildcards).points})
 
 
+def run_draft(wildcards):
+    """The draft model that a run speculates with, if it does."""
+    draft = run_of(wildcards).options.draft
+    return [f"resources/models/{draft}/model.json"] if draft else []
+
+
 def run_templates(wildcards):
     """Prompt templates of a run's datasets, in the order of run_dataset_names."""
     return [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)]
 
 
-def runs_of(experiment):
-    """Folders of an experiment's runs."""
-    return [f"results/runs/{folder}" for folder, run in STUDY.runs.items() if run.experiment == experiment]
+COMPARED_FILES = ("requests", "grades", "server")
+
+
+def reference_files(wildcards):
+    """The files of the run that a run is compared with."""
+    folder = STUDY.reference(run_of(wildcards), wildcards.basis)
+    return [f"results/runs/{folder}/{name}.parquet" for name in COMPARED_FILES]
+
+
+def files_of(experiment, level):
+    """That file of every run of an experiment that has it: `versus-…` only those with something to compare with."""
+    basis = level.removeprefix("versus-")
+    return [
+        f"results/runs/{folder}/{level}.parquet"
+        for folder, run in STUDY.runs.items()
+        if run.experiment == experiment and (basis == level or STUDY.reference(run, basis))
+    ]
 
 
 def table_inputs(wildcards):
     """The files that a table is made from."""
-    return [f"{folder}/{TABLE_SOURCES[wildcards.table]}.parquet" for folder in runs_of(wildcards.experiment)]
+    return files_of(wildcards.experiment, TABLE_SOURCES[wildcards.table])
+
+
+def table_unsupported(wildcards):
+    """Servers that an experiment asks for and cannot have, for the table that lists them all."""
+    return [row for row in STUDY.unsupported if wildcards.table == "main" and row["experiment"] == wildcards.experiment]
 
 
 # The level of results/runs/*/{level}.parquet that each table is made from.
 TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
+TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine"}
 # The files of each run that each figure is drawn from, in the order of its arguments.
 FIGURE_SOURCES = {
     "budget": ["summary"],
@@ -111,23 +137,21 @@ FIGURE_SOURCES = {
     "stragglers": ["requests", "summary"],
     "difficulty": ["difficulty"],
     "domain": ["domain"],
+    "engines": ["versus-engine"],
 }
 
 
 def figure_inputs(wildcards):
     """A figure's files, named by what they hold, for every run of its experiment."""
-    return {
-        source: [f"{folder}/{source}.parquet" for folder in runs_of(wildcards.experiment)]
-        for source in FIGURE_SOURCES[wildcards.figure]
-    }
+    return {source: files_of(wildcards.experiment, source) for source in FIGURE_SOURCES[wildcards.figure]}
 
 
 def all_tables():
-    """Every table of every experiment, in its three formats."""
+    """Every table that each experiment can give, in its three formats."""
     return [
         f"results/tables/{experiment}-{table}.{suffix}"
         for experiment in config["experiments"]
-        for table in TABLE_SOURCES
+        for table in STUDY.tables(experiment)
         for suffix in ("csv", "md", "tex")
     ]
 

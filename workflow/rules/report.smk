@@ -4,7 +4,7 @@
 rule table:
     input:
         rows=table_inputs,
-        library=library("table.py", "analysis/tables.py"),
+        library=library("table.py", "analysis/compare.py", "analysis/tables.py"),
     output:
         csv="results/tables/{experiment}-{table}.csv",
         md="results/tables/{experiment}-{table}.md",
@@ -19,6 +19,8 @@ rule table:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        unsupported=table_unsupported,
     script:
         "../scripts/table.py"
 

@@ -5,6 +5,7 @@ rule measure:
     input:
         environment=lambda wildcards: f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
         model="resources/models/{model}/model.json",
+        draft=run_draft,
         datasets=run_datasets,
         templates=run_templates,
     output:
@@ -15,7 +16,6 @@ rule measure:
     log:
         run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
         server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
-    retries: 0
     conda:
         "../envs/workflow.yaml"
     # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.

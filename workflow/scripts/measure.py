@@ -5,7 +5,7 @@ from pathlib import Path
 from rllm_serving import environments
 from rllm_serving.logs import logged
 from rllm_serving.run import Measurement, Places, check_allotment
-from rllm_serving.study import Run
+from rllm_serving.runs import Run
 
 run = Run.from_dict(snakemake.params.run)
 names = snakemake.params.datasets
@@ -14,6 +14,7 @@ places = Places(
     python=environments.python(environment.parent),
     environment=environment,
     model=Path(snakemake.input.model),
+    draft=Path(*snakemake.input.draft) if snakemake.input.draft else None,
     datasets=dict(zip(names, map(Path, snakemake.input.datasets), strict=True)),
     templates=dict(zip(names, map(Path, snakemake.input.templates), strict=True)),
     requests=Path(snakemake.output.requests),

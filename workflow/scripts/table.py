@@ -6,5 +6,7 @@ from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):
     frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)
+    if snakemake.params.unsupported:
+        frame = pd.concat([frame, pd.DataFrame(snakemake.params.unsupported)], ignore_index=True)
     make = getattr(tables, snakemake.wildcards.table)
     tables.write(make(frame), snakemake.output.csv, snakemake.output.md, snakemake.output.tex)

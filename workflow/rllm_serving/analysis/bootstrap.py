@@ -59,20 +59,65 @@ def _interval(resampled: NDArray[np.floating], filled: int) -> tuple[float, floa
     return float(low), float(high)
 
 
+def _resample(
+    numerator: Array, denominator: Array, cluster: Codes, size: int
+) -> tuple[float, NDArray[np.float32], int] | None:
+    """sum(numerator) / sum(denominator), the same of each resample, number of clusters with data; None without any."""
+    known = np.isfinite(numerator) & np.isfinite(denominator)
+    top, bottom = numerator[known], denominator[known]
+    if not bottom.sum() > 0:
+        return None
+    parts = np.stack([np.bincount(cluster[known], part, size) for part in (top, bottom)])
+    tops, bottoms = parts.astype(np.float32) @ draws(size)
+    resampled = np.divide(tops, bottoms, out=np.full(RESAMPLES, np.nan, np.float32), where=bottoms > 0)
+    return float(top.sum() / bottom.sum()), resampled, int(np.count_nonzero(parts[1]))
+
+
+def _size(cluster: Codes) -> int:
+    return int(cluster.max(initial=-1)) + 1
+
+
 def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Estimate:
     """sum(numerator) / sum(denominator); rows where either is NaN are left out.
 
     numerator, denominator: shape (n,); cluster: shape (n,), numbers from `codes`.
     """
-    known = np.isfinite(numerator) & np.isfinite(denominator)
-    top, bottom = numerator[known], denominator[known]
-    if not bottom.sum() > 0:
-        return MISSING
-    size = int(cluster.max()) + 1
-    parts = np.stack([np.bincount(cluster[known], part, size) for part in (top, bottom)])
-    tops, bottoms = parts.astype(np.float32) @ draws(size)
-    resampled = np.divide(tops, bottoms, out=np.full(RESAMPLES, np.nan), where=bottoms > 0)
-    return Estimate(float(top.sum() / bottom.sum()), *_interval(resampled, int(np.count_nonzero(parts[1]))))
+    found = _resample(numerator, denominator, cluster, _size(cluster))
+    return MISSING if found is None else Estimate(found[0], *_interval(*found[1:]))
+
+
+Sums = tuple[Array, Array, Codes]
+"""Numerator, denominator and cluster of a ratio of sums, as `ratio` takes them."""
+
+
+class Comparison(NamedTuple):
+    """A statistic on two sides, with mine / reference and mine - reference."""
+
+    value: Estimate
+    reference: Estimate
+    ratio: Estimate
+    difference: Estimate
+
+
+def paired(mine: Sums, reference: Sums) -> Comparison:
+    """Two ratios of sums, their quotient and their difference, with paired intervals.
+
+    Cluster k of both was drawn from the same unit (the same question, the same batch), so a resample draws it on
+    both sides: what the units have in common cancels. The quotient is missing where the reference is 0, and has no
+    interval where it is 0 in a resample.
+    """
+    size = max(_size(mine[2]), _size(reference[2]))
+    found = [_resample(*side, size) for side in (mine, reference)]
+    value, other = (MISSING if side is None else Estimate(side[0], *_interval(*side[1:])) for side in found)
+    one, two = found
+    if one is None or two is None:
+        return Comparison(value, other, MISSING, MISSING)
+    filled = min(one[2], two[2])
+    quotient, difference = MISSING, Estimate(one[0] - two[0], *_interval(one[1] - two[1], filled))
+    if two[0] != 0:
+        ends = (np.nan, np.nan) if (two[1] == 0).any() else _interval(one[1] / two[1], filled)
+        quotient = Estimate(one[0] / two[0], *ends)
+    return Comparison(value, other, quotient, difference)
 
 
 def mean(values: Array, cluster: Codes, weights: Array | None = None) -> Estimate:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from . import server as gauges
-from .bootstrap import Array, Codes, Estimate, codes, mean, quantiles, ratio
+from .bootstrap import Array, Codes, Estimate, Sums, codes, mean, quantiles, ratio
 from .requests import CHUNKS, CONDITION, SERVER, batches, latencies, token_chunks, token_gaps
 
 LATENCIES = {
@@ -135,19 +135,29 @@ def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Co
     """Time between tokens, throughput and stragglers. chunks: those of the group's successful requests."""
     gaps = token_gaps(chunks)
     row.spread("tbt", gaps["gap"], cluster[gaps["row"]], LATENCY_SHARES, gaps["tokens"].to_numpy())
-    # Throughput made of nothing but errors, or of requests whose tokens nobody counted, is no throughput.
+    tps = throughput(group, chunks)
+    if tps is not None:
+        row.put("tps", ratio(*tps))
+        if group["load"].iloc[0].startswith("batch"):
+            shares = batches(group)["straggler_share"].to_numpy()
+            row.put("straggler_share", mean(shares, codes(np.arange(len(shares)))))
+
+
+def throughput(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums | None:
+    """Tokens, seconds and number of each batch (batch loads) or of each equal block of time (other loads).
+
+    group: rows of `latencies` of one condition; chunks: `token_chunks` of its successful requests. None where
+    throughput would be made of nothing but errors, or of requests whose tokens nobody counted.
+    """
     if not group["ok"].any() or group.loc[group["ok"], "output_tokens"].isna().any():
-        return
-    if group["load"].iloc[0].startswith("batch"):
-        table = batches(group)
-        unit = codes(np.arange(len(table)))
-        row.put("tps", ratio(table["tokens"].to_numpy(), table["seconds"].to_numpy(), unit))
-        row.put("straggler_share", mean(table["straggler_share"].to_numpy(), unit))
-    else:
-        row.put("tps", ratio(*_time_blocks(group, chunks)))
+        return None
+    if not group["load"].iloc[0].startswith("batch"):
+        return _time_blocks(group, chunks)
+    table = batches(group)
+    return table["tokens"].to_numpy(dtype=float), table["seconds"].to_numpy(), codes(np.arange(len(table)))
 
 
-def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> tuple[Array, Array, Codes]:
+def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     """Tokens, seconds and number of each equal time block of the group's points, for the interval of TPS.
 
     Tokens fall into blocks by their chunks' times; each request's chunks are scaled to its own token count,
@@ -169,13 +179,15 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> tuple[Array, Arra
     return np.bincount(block, tokens, len(length)).astype(float), length, codes(np.arange(len(length)))
 
 
-def graded(requests: pa.Table, grades: pd.DataFrame | None) -> pd.DataFrame:
-    """`latencies` with the grades' `correct` (float, NaN where there is no grade) and `miss`."""
+def graded(
+    requests: pa.Table, grades: pd.DataFrame | None, columns: Sequence[str] = ("correct", "miss")
+) -> pd.DataFrame:
+    """`latencies` with columns of grades.parquet: `correct` (float, NaN where there is no grade), `miss`, ..."""
     frame = latencies(requests)
     if grades is None:
         return frame.assign(correct=np.nan, miss=None)
     keys = [name for name in [*SERVER, *CONDITION, "repeat", "index"] if name in grades.columns]
-    found = grades[[*keys, "correct", "miss"]].astype({"correct": float})
+    found = grades[[*keys, *columns]].astype({"correct": float})
     return frame.merge(found, on=keys, how="left", validate="one_to_one")
 
 

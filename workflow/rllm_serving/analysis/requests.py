@@ -25,9 +25,10 @@ TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
 
 
-def read(path: Path | str) -> pa.Table:
-    """The columns of a requests.parquet that the analysis needs (texts stay on disk)."""
-    return pq.read_table(path, columns=[*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, *CHUNKS])
+def read(path: Path | str, texts: bool = False) -> pa.Table:
+    """The columns of a requests.parquet that the analysis needs; what the models wrote only with `texts`."""
+    written = ["reasoning_text", "answer_text"] if texts else []
+    return pq.read_table(path, columns=[*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, *CHUNKS, *written])
 
 
 def latencies(requests: pa.Table) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .bootstrap import Array, Codes, codes, mean, quantiles
+from .bootstrap import Array, Codes, Sums, quantiles, ratio
 
 BLOCKS = 20
 GAUGES = {"kv": "kv_use", "running": "running", "waiting": "waiting"}
@@ -31,6 +31,27 @@ def time_blocks(time: Array, point: Codes, start: Array, end: Array) -> Codes:
     return point * BLOCKS + np.clip(np.floor(share * BLOCKS), 0, BLOCKS - 1).astype(np.int64)
 
 
+def under_load(samples: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The samples taken while the load lasted that have a value, sorted by repeat and time."""
+    seen: pd.DataFrame = samples[samples["loaded"] & samples[column].notna()]
+    return seen.sort_values(["repeat", "time"], kind="stable")
+
+
+def sums(samples: pd.DataFrame, column: str) -> Sums | None:
+    """value x seconds, seconds and block of each sample under load: their ratio is the time-weighted mean.
+
+    Block: one of BLOCKS equal blocks of time a point, point number = repeat. None without samples.
+    """
+    seen = under_load(samples, column)
+    if seen.empty:
+        return None
+    weight = time_weights(seen)
+    point = seen.groupby("repeat")["time"]
+    start, end = (np.asarray(point.transform(edge), dtype=np.float64) for edge in ("min", "max"))
+    block = time_blocks(seen["time"].to_numpy(dtype=float), seen["repeat"].to_numpy(dtype=np.int64), start, end)
+    return seen[column].to_numpy(dtype=float) * weight, weight, block
+
+
 def use(samples: pd.DataFrame) -> dict[str, float]:
     """Server metrics of a condition from its rows of server.parquet (any number of repeats).
 
@@ -44,19 +65,15 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
     for name, column in GAUGES.items():
-        seen = samples[samples["loaded"] & samples[column].notna()]
-        if seen.empty:
+        parts = sums(samples, column)
+        if parts is None:
             continue
-        value, weight = seen[column].to_numpy(dtype=float), time_weights(seen)
-        time: Array = seen["time"].to_numpy(dtype=float)
-        point = seen.groupby("repeat")["time"]
-        start, end = (np.asarray(point.transform(edge), dtype=np.float64) for edge in ("min", "max"))
-        block = codes(time_blocks(time, codes(seen["repeat"]), start, end))
-        estimate = mean(value, block, weight)
+        value = under_load(samples, column)[column].to_numpy(dtype=float)
+        estimate, block = ratio(*parts), parts[2]
         result |= {f"{name}_mean": estimate.value, f"{name}_max": value.max()}
         result |= {f"{name}_mean_low": estimate.low, f"{name}_mean_high": estimate.high}
         if name == "kv":
-            low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], weight))
+            low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], parts[1]))
             result |= {"kv_p5": low, "kv_p95": high, "kv_swing": high - low}
     counter = samples.loc[samples["preemptions"].notna(), ["repeat", "preemptions"]].astype(float)
     if len(counter) > 1:

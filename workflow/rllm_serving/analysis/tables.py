@@ -1,8 +1,9 @@
 """Tables of the study as CSV (raw numbers, interval ends in own columns), Markdown and LaTeX (for reading).
 
 A cell for reading is `value [low, high]`, all three with the digits that give the value three significant
-ones, in the unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. LaTeX needs
-booktabs.
+ones, in the unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. A comparison whose
+interval holds "no change" is marked with the sign for "about equal". A row with a `reason` is a server that cannot be:
+it says so instead of its numbers. LaTeX needs booktabs.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from .points import WITH_INTERVAL
+from .compare import SAME
+from .requests import CONDITION, SERVER
 
 DASH = "–"  # noqa: RUF001
 KEYS = {
     "engine": "Engine",
+    "against": "Against",
     "model": "Model",
     "quantization": "Weights",
     "setup": "Setup",
@@ -44,6 +47,23 @@ HEADERS = {
     "kv_max": ("KV cache max (%)", PERCENT),
     "straggler_share": ("Batch time below half running (%)", PERCENT),
 }
+# A metric of `compare.compare`: header of its ratio or, for the others, of its value.
+COMPARED = {
+    "accuracy": "Accuracy",
+    "tps": "Throughput",
+    "ttfvt": "TTFVT",
+    "tpot": "TPOT",
+    "e2e": "E2E",
+    "output_tokens": "Output tokens",
+    "kv": "KV use",
+}
+HEADERS |= {f"{name}_ratio": (f"{text} ratio", 1.0) for name, text in COMPARED.items()}
+HEADERS |= {"accuracy_difference": ("Accuracy difference (points)", PERCENT)}
+HEADERS |= dict(
+    zip(SAME, (("Same answer (%)", PERCENT), ("Same text (%)", PERCENT), ("Same length (%)", PERCENT)), strict=True)
+)
+NO_CHANGE = {"_ratio": 1.0, "_difference": 0.0}
+ABOUT = "≈"
 MAIN = ["accuracy", "tps", "ttfvt_mean", "ttfvt_p99", "answered_share", "tpot_mean", "e2e_mean"]
 MAIN += ["output_tokens_mean", "kv_max"]
 STRAGGLERS = ["straggler_share", "e2e_p50", "e2e_p99", "output_tokens_mean", "output_tokens_p99", "tps"]
@@ -70,9 +90,10 @@ class Table:
 def _table(frame: pd.DataFrame, metrics: list[str], part: list[str]) -> Table:
     # Weights and setup say something only where the experiment varies them.
     optional = [name for name in ("quantization", "setup") if len(set(frame[name])) > 1]
-    keys = ["engine", "model", *optional, "dataset", *part, "load", "budget"]
-    order = ["engine", "model", *optional, "dataset", *part, "load_size", "budget"]
-    return Table(keys, metrics, frame.sort_values(order, kind="stable"))
+    server = [name for name in ("engine", "against", "model") if name in frame]
+    keys = [*server, *optional, "dataset", *part, "load", "budget"]
+    order = [*server, *optional, "dataset", *part, "load_size", "budget"]
+    return Table(keys, metrics, frame.sort_values(order, kind="stable").reset_index(drop=True))
 
 
 def main(summary: pd.DataFrame) -> Table:
@@ -95,21 +116,69 @@ def domain(breakdown: pd.DataFrame) -> Table:
     return _table(breakdown, DOMAIN, ["domain"])
 
 
-def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """`value [low, high]` with three significant digits of the value (whole numbers keep all)."""
+def engines(versus: pd.DataFrame) -> Table:
+    """Each engine against the first one at equal load, from `compare.compare`."""
+    wanted = [*((name, "ratio") for name in COMPARED), ("accuracy", "difference")]
+    metrics = ["accuracy_ratio", "accuracy_difference", *(f"{name}_ratio" for name in COMPARED if name != "accuracy")]
+    return _table(wide(versus, wanted), metrics, [])
+
+
+def agreement(versus: pd.DataFrame) -> Table:
+    """How often both engines said the same, from `compare.compare`."""
+    return _table(wide(versus, [(name, "value") for name in SAME]).rename(columns=_plain), SAME, [])
+
+
+def _plain(name: str) -> str:
+    """`same_text_value_low` as `same_text_low`."""
+    return name.replace("_value", "")
+
+
+def wide(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.DataFrame:
+    """Rows of `compare.compare` with a column `{metric}_{part}` (and _low, _high) for each wanted metric and part."""
+    keys = [*SERVER, "against", *CONDITION]
+    ends = ("", "_low", "_high")
+    table = versus.pivot(index=keys, columns="metric", values=[f"{p}{e}" for p in {p for _, p in wanted} for e in ends])
+    columns = {f"{name}_{part}{end}": table[f"{part}{end}", name] for name, part in wanted for end in ends}
+    return pd.DataFrame(columns).reset_index()
+
+
+def cell(value: float, low: float = math.nan, high: float = math.nan, no_change: float | None = None) -> str:
+    """`value [low, high]` with three significant digits of the value (whole numbers keep all).
+
+    no_change: value that means "the same"; an interval that holds it is marked with ABOUT.
+    """
     if math.isnan(value):
         return DASH
     digits = 0 if value == 0 else min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
     text = f"{value:.{digits}f}"
+    if no_change is not None and low <= no_change <= high:
+        text = f"{ABOUT} {text}"
     return text if math.isnan(low) or math.isnan(high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def _ends(table: Table, name: str) -> list[str]:
+    return [name, *(end for end in (f"{name}_low", f"{name}_high") if end in table.frame)]
+
+
+def _key_cells(column: pd.Series) -> list[str]:
+    whole = column.astype("Int64") if pd.api.types.is_float_dtype(column) else column
+    return [DASH if pd.isna(value) else str(value) for value in whole]
+
+
 def _cells(table: Table) -> list[list[str]]:
-    columns = [table.frame[key].astype(str).to_list() for key in table.keys]
+    columns = [_key_cells(table.frame[key]) for key in table.keys]
     for name in table.metrics:
-        ends = [name, f"{name}_low", f"{name}_high"] if name in WITH_INTERVAL else [name]
-        scaled = (table.frame[ends].astype(float) * HEADERS[name][1]).to_numpy()
-        columns.append([cell(*row) for row in scaled])
+        same = next((value for suffix, value in NO_CHANGE.items() if name.endswith(suffix)), None)
+        column: list[str] = []
+        scaled = (table.frame[_ends(table, name)].astype(float) * HEADERS[name][1]).to_numpy()
+        for value, *ends in scaled.tolist():
+            low, high = ends or (math.nan, math.nan)
+            column.append(cell(value, low, high, same))
+        columns.append(column)
+    if "reason" in table.frame:
+        first = columns[len(table.keys)]
+        for number, reason in enumerate(table.frame["reason"]):
+            first[number] = first[number] if pd.isna(reason) else f"not supported: {reason}"
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -121,7 +190,8 @@ def csv(table: Table) -> str:
     """Raw numbers in the units of `points.METRICS`, with `_low` and `_high` columns; missing is empty."""
     columns = list(table.keys)
     for name in table.metrics:
-        columns += [name, f"{name}_low", f"{name}_high"] if name in WITH_INTERVAL else [name]
+        columns += _ends(table, name)
+    columns += ["reason"] if "reason" in table.frame else []
     return table.frame[columns].to_csv(index=False)
 
 
@@ -137,7 +207,13 @@ def markdown(table: Table) -> str:
 
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        DASH: "--",
+        ABOUT: r"$\approx$",
+    }
 )
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+COMMON_ADVICE = {
+    "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
+    "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
+    "unrecognized arguments": "A flag is unknown to the installed engine: rebuild the environment from its lock.",
+}
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,11 @@ class Options:
     """Serving options under one name each; every engine translates them into flags of its own.
 
     context_length: tokens of prompt and output together; kv_cache_tokens: size of the KV pool (None: what
-    memory_share of the device allows); kv_cache_dtype: "auto" (the model's), "fp8-e4m3" or "fp8-e5m2".
+    memory_share of the device allows); kv_cache_dtype: "auto" (the model's), "fp8-e4m3" or "fp8-e5m2";
+    scheduling: which waiting request runs next: "fcfs" (the first), "shortest-prompt", "longest-prefix" (most of it in
+    the prefix cache), "longest-output" or "random"; speculation: who proposes tokens: "none", "ngram" (the text so
+    far), "draft" (a small model) or "eagle3" (a head trained for the model); draft: name of that model;
+    speculative_tokens: tokens proposed at a time.
     """
 
     context_length: int = 32768
@@ -24,14 +34,19 @@ class Options:
     kv_cache_dtype: str = "auto"
     max_running_requests: int = 64
     prefix_cache: bool = True
+    scheduling: str = "fcfs"
+    speculation: str = "none"
+    speculative_tokens: int = 3
+    draft: str | None = None
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything that one server start needs besides the engine."""
+    """Everything that one server start needs besides the engine. draft: the folder of the speculating model."""
 
     python: Path
     model: Path
+    draft: Path | None
     served_name: str
     device: str
     options: Options
@@ -58,6 +73,8 @@ class Engine(ABC):
     """One serving engine. Subclasses hold facts, not logic: flags, environment, paths, metric and field names."""
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    """The name as its makers write it."""
     module: ClassVar[str]
     """The Python module that proves the environment works."""
     health_path: ClassVar[str] = "/health"
@@ -66,10 +83,12 @@ class Engine(ABC):
     metrics: ClassVar[Mapping[str, Source]]
     counts_think_close: ClassVar[bool]
     """Whether the engine's own reasoning token count includes the closing `</think>`."""
-    reasoning_parsers: ClassVar[Mapping[str, str]]
-    """Our name of a reasoning parser -> the engine's."""
+    values: ClassVar[Mapping[str, Mapping[str, str]]]
+    """Option -> our value -> the engine's. A value that is missing here is one that the engine does not have."""
+    refused: ClassVar[Mapping[tuple[str, str, str], str]]
+    """(device, option, our value) -> why the engine can't do it there, as tried or read in its sources."""
     advice: ClassVar[Mapping[str, str]]
-    """Text found in the log of a server that died -> what the user can do about it."""
+    """Text found in the log of a server that died -> what the user can do about it; beside COMMON_ADVICE."""
 
     @abstractmethod
     def command(self, launch: Launch, port: int) -> list[str]:
@@ -79,7 +98,20 @@ class Engine(ABC):
     def environment(self, launch: Launch) -> dict[str, str]:
         """Environment variables to set on top of the workflow's own."""
 
+    def translate(self, option: str, value: str) -> str:
+        """The engine's word for a value of ours."""
+        return self.values[option][value]
+
+    def refusals(self, options: Mapping[str, object], device: str) -> Iterator[tuple[str, str]]:
+        """Option and reason for each of the options (name -> value) that the engine can't serve on the device."""
+        for option, known in self.values.items():
+            value = str(options.get(option, "auto"))
+            if value not in known and options.get(option) is not None:
+                yield option, f"{self.title} has no '{value}' here; it has {', '.join(known)}"
+            elif (device, option, value) in self.refused:
+                yield option, f"{self.title} on {device}: {self.refused[device, option, value]}"
+
     def advise(self, log: Sequence[str]) -> str:
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""
         text = "\n".join(log)
-        return " ".join(advice for needle, advice in self.advice.items() if needle in text)
+        return " ".join(advice for needle, advice in {**self.advice, **COMMON_ADVICE}.items() if needle in text)

@@ -12,6 +12,7 @@ class Sglang(Engine):
     """SGLang's OpenAI-compatible server."""
 
     name = "sglang"
+    title = "SGLang"
     module = "sglang"
     flush_path = "/flush_cache"
     # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
@@ -26,13 +27,22 @@ class Sglang(Engine):
         "generated_tokens": Source("sglang:generation_tokens_total", absent=0.0),
     }
     counts_think_close = True
-    reasoning_parsers: ClassVar[Mapping[str, str]] = {"deepseek-r1": "deepseek-r1", "qwen3": "qwen3"}
-    kv_cache_dtypes: ClassVar[Mapping[str, str]] = {"fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"}
+    values: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "reasoning_parser": {"deepseek-r1": "deepseek-r1", "qwen3": "qwen3"},
+        "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},
+        "scheduling": {
+            **{"fcfs": "fcfs", "shortest-prompt": "fcfs", "random": "random"},
+            **{"longest-prefix": "lpm", "longest-output": "lof"},
+        },
+        "speculation": {"none": "", "ngram": "NGRAM", "draft": "STANDALONE", "eagle3": "EAGLE3"},
+    }
+    refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
+        ("cpu", "speculation", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
+        ("cpu", "speculation", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
+        ("cpu", "speculation", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
+    }
     advice: ClassVar[Mapping[str, str]] = {
         "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
-        "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
-        "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
-        "unrecognized arguments": "A flag is unknown to the installed SGLang: rebuild the environment from its lock.",
     }
 
     def command(self, launch: Launch, port: int) -> list[str]:
@@ -54,12 +64,22 @@ class Sglang(Engine):
             command += ["--mem-fraction-static", str(options.memory_share)]
         if options.kv_cache_tokens is not None:
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
-        if options.kv_cache_dtype != "auto":
-            command += ["--kv-cache-dtype", self.kv_cache_dtypes[options.kv_cache_dtype]]
+        command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
+        command += ["--schedule-policy", self.translate("scheduling", options.scheduling)]
+        if options.scheduling == "shortest-prompt":
+            command += ["--enable-priority-scheduling", "--schedule-low-priority-values-first"]
+            command += ["--disable-priority-preemption", "--default-priority-value", "0"]
+        if options.speculation != "none":
+            command += ["--speculative-algorithm", self.translate("speculation", options.speculation)]
+            command += ["--speculative-num-draft-tokens", str(options.speculative_tokens + 1)]
+        if launch.draft is not None:
+            # A chain of drafts, as vLLM's; the token that the model itself adds is counted as one more draft.
+            command += ["--speculative-draft-model-path", str(launch.draft), "--speculative-eagle-topk", "1"]
+            command += ["--speculative-num-steps", str(options.speculative_tokens)]
         if not options.prefix_cache:
             command += ["--disable-radix-cache"]
         if launch.reasoning_parser is not None:
-            command += ["--reasoning-parser", self.reasoning_parsers[launch.reasoning_parser]]
+            command += ["--reasoning-parser", self.translate("reasoning_parser", launch.reasoning_parser)]
         if launch.trust_remote_code:
             command += ["--trust-remote-code"]
         return command

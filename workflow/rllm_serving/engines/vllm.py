@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .base import Engine, Launch, Source
 
@@ -12,6 +13,7 @@ class Vllm(Engine):
     """vLLM's OpenAI-compatible server."""
 
     name = "vllm"
+    title = "vLLM"
     module = "vllm"
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
@@ -28,18 +30,20 @@ class Vllm(Engine):
         "generated_tokens": Source("vllm:generation_tokens_total"),
     }
     counts_think_close = False
-    reasoning_parsers: ClassVar[Mapping[str, str]] = {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"}
-    kv_cache_dtypes: ClassVar[Mapping[str, str]] = {"fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"}
+    values: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "reasoning_parser": {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"},
+        "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},
+        "scheduling": {"fcfs": "fcfs", "shortest-prompt": "priority"},
+        "speculation": {"none": "", "ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"},
+    }
+    refused: ClassVar[Mapping[tuple[str, str, str], str]] = {}
     advice: ClassVar[Mapping[str, str]] = {
         "No available memory for the cache blocks": "Lower the weights' share: raise serving.memory_share or "
         "serving.tensor_parallel, or set serving.kv_cache_tokens.",
         "larger than the maximum number of tokens that can be stored in KV cache": "The KV pool holds less than "
         "one full context: lower serving.context_length or raise serving.kv_cache_tokens.",
-        "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
-        "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
         "CPU Generator does not use offset": "A seeded request was prefilled in parts, which vLLM on CPU does not "
         "survive; raise serving.context_length so that it covers the longest prompt.",
-        "unrecognized arguments": "A flag is unknown to the installed vLLM: rebuild the environment from its lock.",
     }
 
     def command(self, launch: Launch, port: int) -> list[str]:
@@ -54,8 +58,10 @@ class Vllm(Engine):
         command += ["--enable-prefix-caching" if options.prefix_cache else "--no-enable-prefix-caching"]
         # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
         command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
-        if options.kv_cache_dtype != "auto":
-            command += ["--kv-cache-dtype", self.kv_cache_dtypes[options.kv_cache_dtype]]
+        command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
+        command += ["--scheduling-policy", self.translate("scheduling", options.scheduling)]
+        if options.speculation != "none":
+            command += ["--speculative-config", json.dumps(self._speculation(launch))]
         if options.kv_cache_tokens is not None:
             block = 32 if launch.device == "cpu" else 16  # what the attention kernels of the device prefer
             command += ["--block-size", str(block)]
@@ -68,10 +74,18 @@ class Vllm(Engine):
         else:
             command += ["--gpu-memory-utilization", str(options.memory_share)]
         if launch.reasoning_parser is not None:
-            command += ["--reasoning-parser", self.reasoning_parsers[launch.reasoning_parser]]
+            command += ["--reasoning-parser", self.translate("reasoning_parser", launch.reasoning_parser)]
         if launch.trust_remote_code:
             command += ["--trust-remote-code"]
         return command
+
+    def _speculation(self, launch: Launch) -> dict[str, Any]:
+        options = launch.options
+        method = self.translate("speculation", options.speculation)
+        config: dict[str, Any] = {"method": method, "num_speculative_tokens": options.speculative_tokens}
+        if launch.draft is not None:
+            return {**config, "model": str(launch.draft)}
+        return {**config, "prompt_lookup_max": 4, "prompt_lookup_min": 1}
 
     def environment(self, launch: Launch) -> dict[str, str]:
         """See `Engine.environment`."""

@@ -20,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
+from ..engines import ENGINES as engine_classes
+
 P = ParamSpec("P")
 Pairs = dict[str, dict[str, str]]
 
@@ -27,7 +29,7 @@ WIDTH = 7.0  # inches: two columns of a printed page
 ROLES = {"llm": "LLM", "rllm": "RLLM"}
 COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
 MARKERS = {"llm": "o", "rllm": "s"}
-ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
+ENGINES = {engine.name: engine.title for engine in engine_classes.values()}
 GREY = "#555555"
 LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1))]
 RC: dict[Any, Any] = {

@@ -1,0 +1,123 @@
+"""Two runs side by side: the same questions, seeds, order and load on two servers, a ratio and a difference a metric.
+
+Intervals are paired bootstraps: over questions (all repeats together) for what is a mean of requests, over batches or
+blocks of time for throughput, over blocks of time for the server's gauges; see `bootstrap.paired`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from . import server as gauges
+from .bootstrap import MISSING, Array, Codes, Comparison, Estimate, Sums, codes, mean, paired
+from .points import graded, throughput
+from .requests import CHUNKS, CONDITION, SERVER, token_chunks
+
+MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
+"""Means of requests: `points.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
+SAME = ["same_answer", "same_text", "same_length"]
+"""Share of requests that ended well on both servers with the same extracted answer (or none on both), text, number of
+output tokens."""
+COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one run measured. requests: table from `requests.read`, texts included where texts are compared; grades,
+    server: its grades.parquet and server.parquet."""
+
+    requests: pa.Table
+    grades: pd.DataFrame
+    server: pd.DataFrame
+
+
+def compare(mine: Side, reference: Side) -> pd.DataFrame:
+    """One row a condition of both runs and metric.
+
+    Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
+    value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
+    with _low and _high; NaN where there is none. Metrics: accuracy, answered_share, the means of latencies and tokens
+    (see MEANS), tps, kv, running (mean under load), kv_max, memory (bytes, the device's where there is one, else the
+    host's; its maximum) and SAME.
+    Raises ValueError when the two did not ask the same questions.
+    """
+    frames = [graded(side.requests, side.grades, ("correct", "miss", "extracted")) for side in (mine, reference)]
+    names = ["/".join(frame[["engine", "quantization", "setup"]].iloc[0]) for frame in frames]
+    rows = []
+    groups: list[dict[Any, Any]] = [frame.groupby(CONDITION, sort=True).indices for frame in frames]
+    for key in sorted(groups[0].keys() & groups[1].keys()):
+        pair = [_condition(s, f, g[key]) for s, f, g in zip((mine, reference), frames, groups, strict=True)]
+        keys = {**frames[0][SERVER].iloc[0], "against": names[1], **dict(zip(CONDITION, key, strict=True))}
+        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*pair)]
+    return pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """The part of a side that belongs to one condition; requests in the order of repeat and index."""
+
+    requests: pd.DataFrame
+    chunks: pd.DataFrame
+    samples: pd.DataFrame
+
+
+def _condition(side: Side, frame: pd.DataFrame, rows: Any) -> _Condition:
+    group = frame.take(rows)
+    order = np.lexsort((group["index"].to_numpy(), group["repeat"].to_numpy()))
+    group = group.iloc[order].reset_index(drop=True)
+    chunks = token_chunks(side.requests.select(CHUNKS).take(pa.array(np.asarray(rows)[order])))
+    keys = [name for name in CONDITION if name in side.server.columns]
+    samples = side.server[(side.server[keys] == group[keys].iloc[0]).all(axis=1)]
+    return _Condition(group, chunks[group["ok"].to_numpy()[chunks["row"]]], samples)
+
+
+def _metrics(mine: _Condition, reference: _Condition) -> Iterator[tuple[str, dict[str, float]]]:
+    both = (mine, reference)
+    asked = [side.requests[["question_id", "repeat"]] for side in both]
+    if not asked[0].equals(asked[1]):
+        raise ValueError("the two runs asked different questions; measure them again with the same config")
+    cluster = codes(asked[0]["question_id"])
+    for name in MEANS:
+        yield name, _flat(paired(*(_mean(side.requests, name, cluster) for side in both)))
+    sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}
+    for name, column in (("kv", "kv_use"), ("running", "running")):
+        sums[name] = [gauges.sums(side.samples, column) for side in both]
+    for name, (one, two) in sums.items():
+        if one is not None and two is not None:
+            yield name, _flat(paired(one, two))
+    for name, columns in (("kv_max", ["kv_use"]), ("memory", ["device_memory_bytes", "host_rss_bytes"])):
+        value, other = (_maximum(side.samples, columns) for side in both)
+        bare = [Estimate(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
+        yield name, _flat(Comparison(*bare))
+    ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
+    for name, columns in zip(SAME, (["extracted"], ["reasoning_text", "answer_text"], ["output_tokens"]), strict=True):
+        said, other_said = (side.requests[columns].astype("string").fillna("") for side in both)
+        share = mean(np.where(ok, said.eq(other_said).all(axis=1), np.nan), cluster)
+        yield name, _flat(Comparison(share, MISSING, MISSING, MISSING))
+
+
+def _mean(requests: pd.DataFrame, name: str, cluster: Codes) -> Sums:
+    if name in ("accuracy", "answered_share"):
+        values = requests["correct" if name == "accuracy" else "answered"].to_numpy(dtype=float)
+    else:
+        values = requests[name].where(requests["ok"]).to_numpy(dtype=float)
+    return values, np.ones(len(values)), cluster
+
+
+def _flat(comparison: Comparison) -> dict[str, float]:
+    return dict(zip(COLUMNS, (number for estimate in comparison for number in estimate), strict=True))
+
+
+def _maximum(samples: pd.DataFrame, columns: list[str]) -> float:
+    """Largest value under load of the first of the columns that has any."""
+    for column in columns:
+        seen: Array = samples.loc[samples["loaded"], column].dropna().to_numpy(dtype=float)
+        if len(seen):
+            return float(seen.max())
+    return np.nan

@@ -1,0 +1,112 @@
+"""What a study is made of, as frozen records: loads, points, runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .engines import Options
+
+MEASUREMENT = 2
+"""Raised when the way of measuring changes, so that points measured in different ways never share a run."""
+
+SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
+POINT_KEYS = ("dataset", "load", "budget", "repeat")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How requests arrive: `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight."""
+
+    kind: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.size}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """The unit of measurement: the questions of one dataset, each once, under one load, budget and repeat."""
+
+    dataset: str
+    load: Load
+    budget: int
+    repeat: int
+    questions: int | None
+
+    @property
+    def name(self) -> str:
+        """File-system name of the point, unique within a run."""
+        return f"{self.dataset}__{self.load.name}__{self.budget}__{self.repeat}"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The point's key columns."""
+        return {
+            "dataset": self.dataset,
+            "load": self.load.name,
+            "load_size": self.load.size,
+            "budget": self.budget,
+            "repeat": self.repeat,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment on one server: one job, one server start, all its points."""
+
+    experiment: str
+    engine: str
+    model: str
+    quantization: str
+    setup: str
+    role: str
+    reasoning_parser: str | None
+    trust_remote_code: bool
+    options: Options
+    sampling: Mapping[str, float]
+    measurement: Mapping[str, float]
+    seed: int
+    points: tuple[Point, ...] = field(repr=False)
+    version: int = MEASUREMENT
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The server's key columns."""
+        return {name: getattr(self, name) for name in SERVER_KEYS}
+
+    @property
+    def folder(self) -> str:
+        """The run's place under results/runs."""
+        return "/".join(self.keys.values())
+
+    @property
+    def served(self) -> dict[str, Any]:
+        """All that an engine must be able to do for this run: name of an option -> value."""
+        return {**asdict(self.options), "reasoning_parser": self.reasoning_parser}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for a job's parameters; `from_dict` reads them back."""
+        return ordered(asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Run:
+        """The run that `to_dict` wrote."""
+        points = tuple(Point(**{**p, "load": Load(**p["load"])}) for p in data["points"])
+        return cls(**{**data, "options": Options(**data["options"]), "points": points})
+
+
+def ordered(value: Any) -> Any:
+    """`value` as plain JSON with sorted keys: Snakemake compares parameters by their text, a config has any order."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
+def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int) -> int:
+    """Sampling seed of a request: the same on every server, so that servers are compared on equal draws."""
+    text = f"{study_seed}/{dataset}/{question_id}/{repeat}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") >> 1
