@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import synthetic
 from rllm_serving.analysis import tables
 from rllm_serving.analysis.compare import Side, compare
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.requests import latencies
-from rllm_serving.figures import batch, budget, difficulty, domain, engines, stragglers, style, timeline
+from rllm_serving.figures import batch, budget, difficulty, domain, engines, optimisations, stragglers, style, timeline
 
 TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
 CASES: dict[str, dict[str, Any]] = {
@@ -24,6 +25,17 @@ CASES: dict[str, dict[str, Any]] = {
     "some-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 0.4},
     "all-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 1.1},
 }
+
+
+def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
+    """The same run under the name of another setup and weight format."""
+    names = {"setup": "baseline" if setup == "bf16" else setup, "quantization": quantization}
+    frame = run[0].to_pandas().assign(**names)
+    frame["finished"] += 0.01
+    return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
+
+
+FIGURES = ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations"]
 
 
 class Study:
@@ -41,6 +53,10 @@ class Study:
         self.versus = pd.concat(both, ignore_index=True) if both else None
         self.by = {by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")}
 
+        fast = [run[:3] for run in runs if run[3]["server"]["engine"] == "vllm"]
+        setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "bf16", "int8") for run in fast]
+        self.changes = pd.concat([compare(Side(*one), Side(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+
     def draw(self, name: str, pdf: Path, png: Path) -> None:
         frames: dict[str, tuple[Any, ...]] = {
             "budget": (budget, self.summary),
@@ -50,6 +66,7 @@ class Study:
             "difficulty": (difficulty, self.by["difficulty"]),
             "domain": (domain, self.by["domain"]),
             "engines": (engines, self.versus),
+            "optimisations": (optimisations, self.changes),
         }
         module, *data = frames[name]
         module.draw(*data, self.pairs, pdf, png)
@@ -66,7 +83,9 @@ def plain() -> Study:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines"])
+@pytest.mark.parametrize(
+    "name", ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations"]
+)
 def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
     if name == "engines" and study.versus is None:
         pytest.skip("one engine")
@@ -186,3 +205,24 @@ def test_a_server_that_cannot_be_stands_in_the_table_with_its_reason(plain: Stud
     assert "512" in other or "32 |" in other
     assert ".0 |" not in other.split("batch")[1].split("|")[1]
     assert "needs CUDA" in tables.csv(table)
+
+
+def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Study) -> None:
+    reason = {"experiment": "pilot-budget", "engine": "vllm", "model": "micro_llm", "quantization": "fp4"}
+    reason |= {"setup": "baseline", "reason": "no kernel"}
+    table = tables.optimisations(pd.concat([plain.changes, pd.DataFrame([reason])], ignore_index=True))
+    assert len(table.frame) == 2 * 4 * 2 * 2 * 3 + 1
+    first = table.frame.groupby(["model", "dataset", "load_size", "budget"])["setup"].first()
+    assert (first == "baseline").all()
+    lines = tables.markdown(table).splitlines()
+    spec = next(line for line in lines if "| spec |" in line)
+    assert f"({tables.ABOUT} 0 [0, 0])" in spec and "(x1." in spec
+    assert not any("(" in line for line in lines[2:] if "bf16 | baseline" in line)
+    assert sum("not supported: no kernel" in line for line in lines) == 1
+    raw = pd.read_csv(StringIO(tables.csv(table)))
+    assert {"tps", "tps_low", "tps_ratio", "tps_ratio_high", "accuracy_difference_low", "memory_max"} <= set(
+        raw.columns
+    )
+    changed = raw[raw["setup"] == "spec"]
+    assert (changed["e2e_mean_ratio_low"] > 1).all()
+    assert raw[(raw["setup"] == "baseline") & (raw["quantization"] == "bf16")]["tps_ratio"].isna().all()

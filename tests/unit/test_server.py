@@ -15,7 +15,7 @@ import pytest
 from rllm_serving import server as module
 from rllm_serving.engines import Launch, Options
 from rllm_serving.guard import alive
-from rllm_serving.server import Server, ServerError, check_port, free_port, tail
+from rllm_serving.server import HIGHEST_PORT, Server, ServerError, check_port, free_port, tail
 from unit import scripted
 from unit.scripted import HOST, eventually
 from unit.stand import Stand
@@ -145,6 +145,7 @@ def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None
 
 def test_free_ports_are_free() -> None:
     check_port(free_port())
+    assert max(free_port() for _ in range(200)) <= HIGHEST_PORT
 
 
 def test_a_server_that_dies_later_is_noticed(tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ SPECULATING = [
     ("engines", ["vllm", "sglang"]),
     ("setups", {"spec": {"speculation": "ngram"}}),
     ("experiments.budget.setups", ["baseline", "spec"]),
+    ("experiments.budget.sampling", {"temperature": 0}),
 ]
 
 
@@ -174,6 +175,13 @@ def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
     assert all("CUDA" in row["reason"] and row["experiment"] == "budget" for row in study.unsupported)
     setups = [(run.engine, run.setup) for run in study.runs.values() if run.experiment == "budget"]
     assert setups == 2 * [("vllm", "baseline"), ("sglang", "baseline"), ("vllm", "spec")]
+
+
+def test_what_an_engine_can_do_only_greedily_is_refused_where_tokens_are_sampled() -> None:
+    sampled = changed(*SPECULATING[:3], ("engines", ["vllm"]))
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.speculation at temperature > 0 .*vLLM on cpu"):
+        load(sampled)
+    assert load(changed(("device", "cuda"), base=sampled)).runs
 
 
 def test_a_draft_model_is_part_of_runs_that_use_it_alone() -> None:

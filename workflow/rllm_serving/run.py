@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import client, hardware, records, stream, telemetry
-from .bodies import bodies
+from .bodies import asked, bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, parquet_bytes, write_atomically
 from .loads import LOADS
 from .progress import Progress
-from .runs import Point, Run, request_seed
+from .runs import Point, Run
 from .server import Server
 
 WARM_UP_TOKENS = 32
@@ -193,13 +193,15 @@ class Measurement:
         if point.questions is not None and point.questions > len(questions):
             key = f"experiments.{self.run.experiment}.questions"
             raise RunError(f"{key}: {point.questions} asked, datasets.{point.dataset} has {len(questions)}")
-        asked = bodies(self.run, point, questions, self.places.templates[point.dataset])
-        return [client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body) for body in asked]
+        wanted = bodies(self.run, point, questions, self.places.templates[point.dataset])
+        return [client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body) for body in wanted]
 
     def _warm_up(self, server: Server, points: list[Point]) -> None:
         """Send the widest load once with a small budget, unrecorded: no point pays for a first time."""
         widest = max(points, key=lambda point: point.load.size)
-        brief = Point(widest.dataset, widest.load, min(WARM_UP_TOKENS, widest.budget), 0, widest.load.size)
+        questions = -(-widest.load.size // widest.samples)
+        budget = min(WARM_UP_TOKENS, widest.budget)
+        brief = replace(widest, budget=budget, questions=min(questions, widest.questions or questions))
         self._drive(server, brief)
 
     def _drive(self, server: Server, point: Point) -> tuple[float, list[tuple[client.Exchange, int | None]]]:
@@ -245,14 +247,13 @@ class Measurement:
     def _requests(self, point: Point, start: float, exchanges: list[tuple[client.Exchange, int | None]]) -> pa.Table:
         keys = {**self.run.keys, **point.keys}
         rows = []
-        for index, (exchange, batch) in enumerate(exchanges):
-            question = self.questions[point.dataset][index]
+        sent = asked(self.run, point, self.questions[point.dataset])
+        for index, ((question, seed), (exchange, batch)) in enumerate(zip(sent, exchanges, strict=True)):
             outcome = stream.decode(exchange, self.think_close, self.engine.counts_think_close)
             if self.run.reasoning_parser is None and outcome.output_tokens is not None:
                 # Without a reasoning parser nothing is hidden: every token belongs to the answer.
                 outcome.reasoning_tokens, outcome.answer_tokens = 0, outcome.output_tokens
                 outcome.reasoning_source = "no reasoning parser"
-            seed = request_seed(self.run.seed, point.dataset, question["question_id"], point.repeat)
             rows.append(records.request_row(keys, question, index, batch, seed, start, exchange, outcome))
         return records.table(rows, records.REQUESTS)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .engines import Options
+from .engines import SAMPLED_SPECULATION, Options
 
 MEASUREMENT = 2
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
@@ -31,13 +31,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Point:
-    """The unit of measurement: the questions of one dataset, each once, under one load, budget and repeat."""
+    """The unit of measurement: the questions of one dataset under one load, budget and repeat.
+
+    Each question is asked `samples` times in a row (as for a majority vote), with a seed a sample: above 1 the prompts
+    of a point repeat.
+    """
 
     dataset: str
     load: Load
     budget: int
     repeat: int
     questions: int | None
+    samples: int = 1
 
     @property
     def name(self) -> str:
@@ -88,7 +93,8 @@ class Run:
     @property
     def served(self) -> dict[str, Any]:
         """All that an engine must be able to do for this run: name of an option -> value."""
-        return {**asdict(self.options), "reasoning_parser": self.reasoning_parser}
+        drawn = self.options.speculation if self.sampling["temperature"] > 0 else None
+        return {**asdict(self.options), "reasoning_parser": self.reasoning_parser, SAMPLED_SPECULATION: drawn}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a job's parameters; `from_dict` reads them back."""
@@ -106,7 +112,7 @@ def ordered(value: Any) -> Any:
     return json.loads(json.dumps(value, sort_keys=True))
 
 
-def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int) -> int:
+def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int, sample: int = 0) -> int:
     """Sampling seed of a request: the same on every server, so that servers are compared on equal draws."""
-    text = f"{study_seed}/{dataset}/{question_id}/{repeat}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") >> 1
+    text = f"{study_seed}/{dataset}/{question_id}/{repeat}" + (f"/{sample}" if sample else "")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1

@@ -40,11 +40,18 @@ class ServerError(RuntimeError):
     """A server that did not start, or died; the message carries the end of its log and what to do."""
 
 
+HIGHEST_PORT = 55_000
+"""SGLang derives further ports by adding up to 10,000 to its own, and refuses to start where that leaves the range."""
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port of the loopback interface that nobody listens on, at most HIGHEST_PORT."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port <= HIGHEST_PORT:
+            return port
 
 
 def check_port(port: int) -> None:

@@ -79,30 +79,34 @@ class Study:
             other = replace(run, quantization="bf16", setup="baseline")
         return other.folder if other.folder != run.folder and other.folder in self.runs else None
 
-    def _engines(self, experiment: str) -> set[str]:
-        return {run.engine for run in self.runs.values() if run.experiment == experiment}
+    def _several(self, experiment: str) -> tuple[bool, bool]:
+        """Whether an experiment has several engines, and several setups or weight formats."""
+        runs = [run for run in self.runs.values() if run.experiment == experiment]
+        return len({run.engine for run in runs}) > 1, len({(run.quantization, run.setup) for run in runs}) > 1
 
     def figures(self, experiment: str) -> list[str]:
-        """Figures that an experiment can give: sweeps need two values of what they sweep."""
+        """Figures that an experiment can give: sweeps need two values of what they sweep, others one setup."""
         entry = self.config["experiments"][experiment]
         batches = [load for load in entry["loads"] if load["kind"] == "batch"]
+        engines, setups = self._several(experiment)
         wanted = {
-            "budget": len(entry["budgets"]) > 1,
-            "batch": len(batches) > 1,
-            "timeline": True,
-            "stragglers": bool(batches),
-            "difficulty": True,
-            "domain": True,
-            "engines": len(self._engines(experiment)) > 1,
+            "budget": len(entry["budgets"]) > 1 and not setups,
+            "batch": len(batches) > 1 and not setups,
+            "timeline": not setups,
+            "stragglers": bool(batches) and not setups,
+            "difficulty": not setups,
+            "domain": not setups,
+            "engines": engines,
+            "optimisations": setups,
         }
         return [name for name, possible in wanted.items() if possible]
 
     def tables(self, experiment: str) -> list[str]:
         """Tables that an experiment can give; whether engines agree is asked where chance plays no part."""
         entry = self.config["experiments"][experiment]
-        several = len(self._engines(experiment)) > 1
+        engines, setups = self._several(experiment)
         greedy = {**self.config["sampling"], **entry["sampling"]}["temperature"] == 0
-        wanted = {"engines": several, "agreement": several and greedy}
+        wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": setups}
         return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]
 
     def _expand(self, name: str) -> list[Run]:
@@ -119,15 +123,22 @@ class Study:
                 raise ConfigError(
                     f"{key}.questions: {want} asked, datasets.{dataset}.questions gives {have}; allowed: up to {have}"
                 )
-            asked = want or have
+            asked = (want or have or 0) * self.datasets[dataset].get("samples", 1)
             for number, load in enumerate(entry["loads"]):
                 if asked and load["size"] > asked:
                     raise ConfigError(
-                        f"{key}.loads.{number}.size: {load['size']} at once of the {asked} questions of "
+                        f"{key}.loads.{number}.size: {load['size']} at once of the {asked} requests of "
                         f"{dataset} would be fewer than it says; allowed: up to {asked}, or more questions"
                     )
         points = tuple(
-            Point(dataset, Load(**load), budget, repeat, entry.get("questions"))
+            Point(
+                dataset,
+                Load(**load),
+                budget,
+                repeat,
+                entry.get("questions"),
+                self.datasets[dataset].get("samples", 1),
+            )
             # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
             for repeat in range(entry["repeats"])
             for dataset in datasets

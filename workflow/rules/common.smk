@@ -123,12 +123,12 @@ def table_inputs(wildcards):
 
 def table_unsupported(wildcards):
     """Servers that an experiment asks for and cannot have, for the table that lists them all."""
-    return [row for row in STUDY.unsupported if wildcards.table == "main" and row["experiment"] == wildcards.experiment]
+    return [row for row in STUDY.unsupported if wildcards.table in ("main", "optimisations") and row["experiment"] == wildcards.experiment]
 
 
 # The level of results/runs/*/{level}.parquet that each table is made from.
 TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
-TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine"}
+TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine", "optimisations": "versus-baseline"}
 # The files of each run that each figure is drawn from, in the order of its arguments.
 FIGURE_SOURCES = {
     "budget": ["summary"],
@@ -138,6 +138,7 @@ FIGURE_SOURCES = {
     "difficulty": ["difficulty"],
     "domain": ["domain"],
     "engines": ["versus-engine"],
+    "optimisations": ["versus-baseline"],
 }
 
 

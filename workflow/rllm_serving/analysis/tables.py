@@ -62,6 +62,18 @@ HEADERS |= {"accuracy_difference": ("Accuracy difference (points)", PERCENT)}
 HEADERS |= dict(
     zip(SAME, (("Same answer (%)", PERCENT), ("Same text (%)", PERCENT), ("Same length (%)", PERCENT)), strict=True)
 )
+# A metric of `compare.compare` -> the column of HEADERS that its value stands under, and how its change is told.
+CHANGED = {
+    "accuracy": ("accuracy", "difference"),
+    "tps": ("tps", "ratio"),
+    "ttfvt": ("ttfvt_mean", "ratio"),
+    "tpot": ("tpot_mean", "ratio"),
+    "e2e": ("e2e_mean", "ratio"),
+    "output_tokens": ("output_tokens_mean", "ratio"),
+    "kv_max": ("kv_max", "ratio"),
+    "memory": ("memory_max", "ratio"),
+}
+HEADERS |= {"memory_max": ("Memory max (GB)", 1e-9)}
 NO_CHANGE = {"_ratio": 1.0, "_difference": 0.0}
 ABOUT = "≈"
 MAIN = ["accuracy", "tps", "ttfvt_mean", "ttfvt_p99", "answered_share", "tpot_mean", "e2e_mean"]
@@ -128,6 +140,33 @@ def agreement(versus: pd.DataFrame) -> Table:
     return _table(wide(versus, [(name, "value") for name in SAME]).rename(columns=_plain), SAME, [])
 
 
+def optimisations(versus: pd.DataFrame) -> Table:
+    """The paper's table: a row a setup or weight format, each metric as value and change against the baseline.
+
+    versus: rows of `compare.compare` with the baseline, and rows with a `reason` for what cannot be. A change is a
+    ratio, of accuracy a difference in points, with its paired interval. The baseline itself is the first row of its
+    engine, model and dataset.
+    """
+    marked = versus[versus["reason"].notna()] if "reason" in versus else None
+    wanted = [(name, part) for name, (_, change) in CHANGED.items() for part in ("value", "reference", change)]
+    frame = wide(versus if marked is None else versus[versus["reason"].isna()], wanted)
+    base = frame.drop_duplicates(["engine", "model", *CONDITION]).assign(quantization="bf16", setup="baseline")
+    for name in CHANGED:
+        for end in ("", "_low", "_high"):
+            base[f"{name}_value{end}"] = base[f"{name}_reference{end}"]
+            base[f"{name}_{CHANGED[name][1]}{end}"] = math.nan
+    names = {f"{name}_value": column for name, (column, _) in CHANGED.items()}
+    names |= {f"{name}_{change}": f"{column}_{change}" for name, (column, change) in CHANGED.items()}
+    names = {old + end: new + end for old, new in names.items() for end in ("", "_low", "_high")}
+    frame = pd.concat([base, frame, marked], ignore_index=True).rename(columns=names)
+    order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
+    frame = frame.assign(order=order).sort_values(
+        ["engine", "model", "dataset", "load_size", "budget", "order", "quantization", "setup"], kind="stable"
+    )
+    keys = ["engine", "model", "dataset", "load", "budget", "quantization", "setup"]
+    return Table(keys, [column for column, _ in CHANGED.values()], frame.reset_index(drop=True))
+
+
 def _plain(name: str) -> str:
     """`same_text_value_low` as `same_text_low`."""
     return name.replace("_value", "")
@@ -160,6 +199,24 @@ def _ends(table: Table, name: str) -> list[str]:
     return [name, *(end for end in (f"{name}_low", f"{name}_high") if end in table.frame)]
 
 
+def _change(table: Table, name: str) -> str | None:
+    """The column with the change of a metric against its baseline, where the table has one."""
+    return next((f"{name}{end}" for end in NO_CHANGE if f"{name}{end}" in table.frame), None)
+
+
+def _changed_cells(table: Table, name: str) -> list[str]:
+    change = _change(table, name) or ""
+    sign, same = ("x", 1.0) if change.endswith("_ratio") else ("", 0.0)
+    scale = HEADERS[name][1] if same == 0 else 1.0
+    found = (table.frame[[change, f"{change}_low", f"{change}_high"]].astype(float) * scale).to_numpy()
+    values = (table.frame[name].astype(float) * HEADERS[name][1]).tolist()
+    cells = []
+    for value, (middle, low, high) in zip(values, found.tolist(), strict=True):
+        told = cell(middle, low, high, same)
+        cells.append(cell(value) if math.isnan(middle) else f"{cell(value)} ({sign}{told})")
+    return cells
+
+
 def _key_cells(column: pd.Series) -> list[str]:
     whole = column.astype("Int64") if pd.api.types.is_float_dtype(column) else column
     return [DASH if pd.isna(value) else str(value) for value in whole]
@@ -168,6 +225,9 @@ def _key_cells(column: pd.Series) -> list[str]:
 def _cells(table: Table) -> list[list[str]]:
     columns = [_key_cells(table.frame[key]) for key in table.keys]
     for name in table.metrics:
+        if _change(table, name):
+            columns.append(_changed_cells(table, name))
+            continue
         same = next((value for suffix, value in NO_CHANGE.items() if name.endswith(suffix)), None)
         column: list[str] = []
         scaled = (table.frame[_ends(table, name)].astype(float) * HEADERS[name][1]).to_numpy()
@@ -190,7 +250,7 @@ def csv(table: Table) -> str:
     """Raw numbers in the units of `points.METRICS`, with `_low` and `_high` columns; missing is empty."""
     columns = list(table.keys)
     for name in table.metrics:
-        columns += _ends(table, name)
+        columns += [*_ends(table, name), *(_ends(table, change) if (change := _change(table, name)) else [])]
     columns += ["reason"] if "reason" in table.frame else []
     return table.frame[columns].to_csv(index=False)
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+SAMPLED_SPECULATION = "speculation at temperature > 0"
+"""The option under which an engine refuses a kind of speculation only where tokens are sampled."""
+
 COMMON_ADVICE = {
     "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
     "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
@@ -102,14 +105,15 @@ class Engine(ABC):
         """The engine's word for a value of ours."""
         return self.values[option][value]
 
-    def refusals(self, options: Mapping[str, object], device: str) -> Iterator[tuple[str, str]]:
-        """Option and reason for each of the options (name -> value) that the engine can't serve on the device."""
+    def refusals(self, served: Mapping[str, object], device: str) -> Iterator[tuple[str, str]]:
+        """Option and reason for each option of a run (`Run.served`) that the engine can't serve on the device."""
         for option, known in self.values.items():
-            value = str(options.get(option, "auto"))
-            if value not in known and options.get(option) is not None:
+            value = served.get(option)
+            if value is not None and value not in known:
                 yield option, f"{self.title} has no '{value}' here; it has {', '.join(known)}"
-            elif (device, option, value) in self.refused:
-                yield option, f"{self.title} on {device}: {self.refused[device, option, value]}"
+        for (where, option, value), reason in self.refused.items():
+            if where == device and served.get(option) == value:
+                yield option, f"{self.title} on {device}: {reason}"
 
     def advise(self, log: Sequence[str]) -> str:
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""

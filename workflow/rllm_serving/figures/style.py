@@ -70,13 +70,13 @@ def save(fig: Figure, pdf: Path | str, png: Path | str) -> None:
     fig.savefig(png, format="png", dpi=200, metadata={"Software": None})
 
 
-def roles(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
+def roles(frame: pd.DataFrame, pairs: Pairs, several: bool = False) -> pd.DataFrame:
     """The rows of models that belong to a pair, with columns `pair` and `role` ("llm" or "rllm").
 
     A model of several pairs appears once for each. ValueError when nothing is left, or when the frame mixes
-    experiments, weight formats or setups, which no figure could tell apart.
+    experiments, weight formats or setups, which the figure could not tell apart; `several`: it can tell the latter.
     """
-    for name in ("experiment", "quantization", "setup"):
+    for name in ("experiment",) if several else ("experiment", "quantization", "setup"):
         if len(set(frame[name])) > 1:
             raise ValueError(f"figure of several values of {name}: {sorted(set(frame[name]))}; pass one")
     known = [(pair, role, model) for pair, models in pairs.items() for role, model in models.items()]

@@ -1,0 +1,43 @@
+"""The methods of weight quantization that a config can name; facts that need neither torch nor an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """How weights are stored and who makes them so.
+
+    scheme: llmcompressor's name for the format; None where the engine quantizes bf16 weights itself as it loads them.
+    calibrated: whether making it looks at texts. ratio: bytes of a quantized layer (weights, scales, zero points)
+    over its bytes in bf16; None where no checkpoint is made. formats: what `quant_method` in the config.json of a
+    ready-made checkpoint may say.
+    """
+
+    scheme: str | None = None
+    calibrated: bool = False
+    ratio: float | None = None
+    formats: tuple[str, ...] = ()
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint of its own is served, not the model's bf16 one."""
+        return self.scheme is not None
+
+
+_LLMCOMPRESSOR = "compressed-tensors"
+# Groups of 128 weights share a scale of 2 bytes and, where zero is not in the middle, a zero point of 4 bits.
+_INT4, _INT4_ZEROS = 0.25 + 2 / 256, 0.25 + 2.5 / 256
+
+METHODS: dict[str, Method] = {
+    "bf16": Method(),
+    "fp8": Method("FP8_DYNAMIC", ratio=0.5, formats=(_LLMCOMPRESSOR, "fp8")),
+    "int8": Method("W8A8", ratio=0.5, formats=(_LLMCOMPRESSOR,)),
+    "gptq-int4": Method("W4A16", True, _INT4, (_LLMCOMPRESSOR, "gptq")),
+    "awq-int4": Method("W4A16_ASYM", True, _INT4_ZEROS, (_LLMCOMPRESSOR, "awq")),
+    "bnb-nf4": Method(),
+    "torchao-int8-weight": Method(),
+    "torchao-int8-dynamic": Method(),
+    "torchao-fp8-weight": Method(),
+}
