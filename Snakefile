@@ -13,6 +13,7 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/environments.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/quantization.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/serving.smk"
 include: "workflow/rules/grading.smk"
@@ -27,8 +28,8 @@ rule all:
         "results/points.parquet",
         "results/points.csv",
         "results/summary.parquet",
-        all_tables(),
-        all_figures(),
+        [tables_of(experiment) for experiment in config["experiments"]],
+        [figures_of(experiment) for experiment in config["experiments"]],
 
 
 # Everything that a run needs, without starting a server: for machines that lose their network afterwards.
@@ -36,6 +37,7 @@ rule prepare:
     input:
         [f"resources/environments/{name}/environment.json" for name in engine_environments()],
         [f"resources/models/{model}/model.json" for model in MODELS],
+        [f"resources/models/{model}/{quantization}/model.json" for model, quantization in QUANTIZED],
         [f"resources/datasets/{dataset}.parquet" for dataset in STUDY.datasets],
 
 
@@ -43,3 +45,14 @@ rule prepare:
 rule measured:
     input:
         [f"results/runs/{run}/run.json" for run in STUDY.runs],
+
+
+# One experiment alone, by its name: its runs, tables and figures.
+for experiment in config["experiments"]:
+
+    rule:
+        name:
+            target_name(experiment)
+        input:
+            tables_of(experiment),
+            figures_of(experiment),

@@ -83,7 +83,8 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(
         told = {name for name, value in row.items() if value is not None}
         assert {"kv_use", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= told
         assert row["host_rss_bytes"] > 2**28
-    assert server.stop() == 0
+    # SGLang is killed, as it would do itself after some seconds.
+    assert server.stop() == {"vllm": 0, "sglang": 137}[engine]
 
 
 def test_a_server_killed_while_loading_fails_at_once_with_its_log(

@@ -17,6 +17,7 @@ class Stand(Engine):
     distributions = ("stand",)
     flush_path = "/reset_prefix_cache"
     metrics = ENGINES["vllm"].metrics
+    kernels: ClassVar[Mapping[str, str]] = {"listener": r"^(\w+)$"}
     counts_think_close = False
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import synthetic
-from rllm_serving.analysis import tables
+from rllm_serving.analysis import comparisons, tables
 from rllm_serving.analysis.compare import Side, compare
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.requests import latencies
+from rllm_serving.analysis.why import why
 from rllm_serving.figures import batch, budget, difficulty, domain, engines, optimisations, stragglers, style, timeline
 
 TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
@@ -29,7 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
     """The same run under the name of another setup and weight format."""
-    names = {"setup": "baseline" if setup == "bf16" else setup, "quantization": quantization}
+    names = {"setup": setup, "quantization": quantization}
     frame = run[0].to_pandas().assign(**names)
     frame["finished"] += 0.01
     return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
@@ -45,17 +47,23 @@ class Study:
         self.summary = pd.concat([summary(*run) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
-        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Side(*run[:3]) for run in runs}
-        models = [model for pair in self.pairs.values() for model in pair.values()]
-        both = [
-            compare(sides["sglang" + model], sides["vllm" + model]) for model in models if "sglang" + model in sides
-        ]
-        self.versus = pd.concat(both, ignore_index=True) if both else None
         self.by = {by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")}
+        self.runs = runs
 
-        fast = [run[:3] for run in runs if run[3]["server"]["engine"] == "vllm"]
-        setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "bf16", "int8") for run in fast]
-        self.changes = pd.concat([compare(Side(*one), Side(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+    @cached_property
+    def versus(self) -> pd.DataFrame | None:
+        """SGLang against vLLM."""
+        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Side(*run[:3]) for run in self.runs}
+        models = [model for pair in self.pairs.values() for model in pair.values()]
+        both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
+        return pd.concat(both, ignore_index=True) if both else None
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """A setup and a weight format against the baseline."""
+        fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
+        setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
+        return pd.concat([compare(Side(*one), Side(*base)) for one, base in zip(setups, fast * 2, strict=True)])
 
     def draw(self, name: str, pdf: Path, png: Path) -> None:
         frames: dict[str, tuple[Any, ...]] = {
@@ -65,11 +73,17 @@ class Study:
             "stragglers": (stragglers, self.requests, self.summary),
             "difficulty": (difficulty, self.by["difficulty"]),
             "domain": (domain, self.by["domain"]),
-            "engines": (engines, self.versus),
-            "optimisations": (optimisations, self.changes),
+            "engines": (engines,),
+            "optimisations": (optimisations,),
         }
         module, *data = frames[name]
+        data += {"engines": lambda: [self.versus], "optimisations": lambda: [self.changes]}.get(name, list)()
         module.draw(*data, self.pairs, pdf, png)
+
+
+@pytest.fixture(scope="module")
+def both() -> Study:
+    return Study(**CASES["two-engines"])
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -83,12 +97,12 @@ def plain() -> Study:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "name", ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations"]
-)
+@pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
     if name == "engines" and study.versus is None:
         pytest.skip("one engine")
+    if name == "optimisations" and len(study.runs) > 2:
+        pytest.skip("the same panels as with one engine and one pair")
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     study.draw(name, pdf, png)
     assert pdf.read_bytes().startswith(b"%PDF")
@@ -171,7 +185,7 @@ def test_setup_is_a_column_only_where_it_varies(plain: Study) -> None:
 def test_tables_of_parts_and_stragglers_are_written(study: Study, tmp_path: Path) -> None:
     made = [tables.stragglers(study.summary), tables.difficulty(study.by["difficulty"])]
     made += [tables.domain(study.by["domain"])]
-    made += [] if study.versus is None else [tables.engines(study.versus), tables.agreement(study.versus)]
+    made += [] if study.versus is None else [comparisons.engines(study.versus), comparisons.agreement(study.versus)]
     for table in made:
         paths = [tmp_path / f"t.{end}" for end in ("csv", "md", "tex")]
         tables.write(table, *paths)
@@ -179,19 +193,18 @@ def test_tables_of_parts_and_stragglers_are_written(study: Study, tmp_path: Path
         assert counts == [len(table.frame) + extra for extra in (1, 2, 6)]
 
 
-def test_a_comparison_says_where_nothing_changed() -> None:
+def test_a_comparison_says_where_nothing_changed(both: Study) -> None:
     assert tables.cell(1.01, 0.97, 1.05, no_change=1.0) == f"{tables.ABOUT} 1.01 [0.97, 1.05]"
     assert tables.cell(1.03, 1.01, 1.05, no_change=1.0) == "1.03 [1.01, 1.05]"
     assert tables.cell(1.03, no_change=1.0) == "1.03"
-    study = Study(**CASES["two-engines"])
-    assert study.versus is not None
-    table = tables.engines(study.versus)
+    assert both.versus is not None
+    table = comparisons.engines(both.versus)
     assert table.keys[:3] == ["engine", "against", "model"] and len(table.frame) == 2 * 4 * 2 * 2
     slow = table.frame[table.frame["budget"] == 512]
     assert (slow["tpot_ratio_low"] > 1).all()
     assert tables.ABOUT in tables.markdown(table) and r"$\approx$" in tables.latex(table)
     assert "accuracy_difference_low" in tables.csv(table).splitlines()[0]
-    agreement = tables.agreement(study.versus)
+    agreement = comparisons.agreement(both.versus)
     assert set(agreement.metrics) < set(agreement.frame.columns) and (agreement.frame["same_answer"] == 1).all()
 
 
@@ -210,7 +223,7 @@ def test_a_server_that_cannot_be_stands_in_the_table_with_its_reason(plain: Stud
 def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Study) -> None:
     reason = {"experiment": "pilot-budget", "engine": "vllm", "model": "micro_llm", "quantization": "fp4"}
     reason |= {"setup": "baseline", "reason": "no kernel"}
-    table = tables.optimisations(pd.concat([plain.changes, pd.DataFrame([reason])], ignore_index=True))
+    table = comparisons.optimisations(pd.concat([plain.changes, pd.DataFrame([reason])], ignore_index=True))
     assert len(table.frame) == 2 * 4 * 2 * 2 * 3 + 1
     first = table.frame.groupby(["model", "dataset", "load_size", "budget"])["setup"].first()
     assert (first == "baseline").all()
@@ -226,3 +239,15 @@ def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Stud
     changed = raw[raw["setup"] == "spec"]
     assert (changed["e2e_mean_ratio_low"] > 1).all()
     assert raw[(raw["setup"] == "baseline") & (raw["quantization"] == "bf16")]["tps_ratio"].isna().all()
+
+
+def test_the_reasons_stand_in_a_table_with_what_the_engine_chose(plain: Study) -> None:
+    fast = [Side(*run[:3]) for run in plain.runs]
+    reasons = pd.concat([why(one, one) for one in fast]).assign(setup="spec", kernels="linear Fast")
+    table = comparisons.why(reasons)
+    lines = tables.markdown(table).splitlines()
+    assert len(lines) == 2 + len(reasons) and all("| linear Fast |" in line for line in lines[2:])
+    assert "x" not in lines[2].split("linear Fast")[1]
+    raw = pd.read_csv(StringIO(tables.csv(table)))
+    parts = raw[["first_token", "thinking", "answer", "speed"]].sum(axis=1)
+    assert parts.to_numpy() == pytest.approx(raw["delta_e2e"].to_numpy())

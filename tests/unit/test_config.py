@@ -18,6 +18,8 @@ from rllm_serving.datasets import FORMATS
 from rllm_serving.engines import ENGINES, SAMPLED_SPECULATION, Options
 from rllm_serving.loads import LOADS
 from rllm_serving.micro.questions import SUITES
+from rllm_serving.quantization.calibration import KINDS
+from rllm_serving.quantization.methods import METHODS
 from snakemake.utils import validate
 from studies import REMOVED, SCHEMA, TINY, changed, load
 
@@ -79,6 +81,8 @@ def test_the_configs_that_come_with_the_project_are_right(file: Path) -> None:
 
 def test_the_schema_allows_what_the_library_has() -> None:
     definitions = DEFINITION["$defs"]
+    assert definitions["quantization"]["properties"]["method"]["enum"] == list(METHODS)
+    assert definitions["quantization"]["properties"]["calibration"]["enum"] == list(KINDS)
     assert set(definitions["serving"]["properties"]) == {field.name for field in dataclasses.fields(Options)}
     assert set(definitions["load"]["properties"]["kind"]["enum"]) == set(LOADS)
     assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS)
@@ -87,7 +91,8 @@ def test_the_schema_allows_what_the_library_has() -> None:
         assert set(definitions["model"]["properties"]["reasoning_parser"]["enum"]) == set(
             engine.values["reasoning_parser"]
         )
-        for option in set(engine.values) - {"reasoning_parser"}:
+        assert set(engine.values["quantization"]) <= set(METHODS)
+        for option in set(engine.values) - {"reasoning_parser", "quantization"}:
             allowed = set(definitions["serving"]["properties"][option]["enum"])
             assert allowed >= set(engine.values[option])
         assert {option for _, option, _ in engine.refused} <= {*engine.values, SAMPLED_SPECULATION}

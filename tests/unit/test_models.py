@@ -30,7 +30,7 @@ CONFIG = {
 
 def safetensors(*shapes: list[int]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    header |= {f"t{n}": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for n, shape in enumerate(shapes)}
+    header |= {f"t{shape}": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for shape in shapes}
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + b"\0" * 64
 

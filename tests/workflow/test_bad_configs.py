@@ -39,6 +39,19 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("experiments.budget.datasets", ["easy", "gsm8k"])],
         ["experiments.budget.datasets: ", "'gsm8k'", "allowed: easy, facts"],
     ),
+    "experiment named like a rule": (
+        [("experiments.grade", TINY["experiments"]["single"])],
+        ["experiments.grade: ", "another name"],
+    ),
+    "option that an engine has not": (
+        [("serving.scheduling", "longest-prefix")],
+        ["setups.baseline.scheduling", "vLLM has no 'longest-prefix'", "fcfs, shortest-prompt", "on_unsupported: mark"],
+    ),
+    "speculation without a draft model": (
+        [("serving.speculation", "draft")],
+        ["setups.baseline.draft", "'None'"],
+    ),
+    "unknown scheduling": ([("serving.scheduling", "fair")], ["serving.scheduling: ", "'fair'", "shortest-prompt"]),
     "unknown setup": (
         [("experiments.budget.setups", ["fast"])],
         ["experiments.budget.setups: ", "'fast'", "allowed: baseline"],
@@ -47,7 +60,10 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("experiments.budget.quantizations", ["fp7"])],
         ["experiments.budget.quantizations: ", "'fp7'", "allowed: bf16"],
     ),
-    "quantization that nothing implements": ([("quantizations", {"fp7": {}})], ["quantizations: ", "'fp7'", "bf16"]),
+    "quantization that nothing implements": (
+        [("quantizations", {"fp7": {"method": "fp7"}})],
+        ["quantizations.fp7.method: ", "'fp7'", "bf16, fp8, int8"],
+    ),
     "list where only all is a word": (
         [("experiments.budget.models", "tiny-llm")],
         ["experiments.budget.models: ", "'tiny-llm'", "all or a list of names"],

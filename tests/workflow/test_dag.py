@@ -138,6 +138,44 @@ def test_what_needs_no_server_can_be_prepared_alone(fresh: Path) -> None:
     assert rules(plan(fresh, "prepare")) == {"environment": 2, "train_model": 2, "dataset": 2}
 
 
+QUANTIZED: list[tuple[str, Any]] = [
+    ("engines", ["vllm", "sglang"]),
+    ("on_unsupported", "mark"),
+    ("quantizations", {"w4": {"method": "gptq-int4"}, "ao": {"method": "torchao-int8-weight"}}),
+    ("experiments.single.quantizations", ["bf16", "w4", "ao"]),
+]
+
+
+def test_a_model_is_quantized_once_and_only_for_methods_with_a_checkpoint(fresh: Path) -> None:
+    jobs = plan(fresh, "--until", "measure", config=changed(*QUANTIZED))
+    made = [job.wildcards for job in jobs if job.rule == "quantize"]
+    assert made == [{"model": "tiny-rllm", "quantization": "w4"}]
+    served = [job.wildcards for job in jobs if job.rule == "measure" and job.wildcards["experiment"] == "single"]
+    assert {(run["engine"], run["quantization"]) for run in served} == {
+        *(("vllm", "bf16"), ("vllm", "w4")),
+        *(("sglang", "bf16"), ("sglang", "ao")),
+    }
+    environments = {job.wildcards["environment"] for job in jobs if job.rule == "environment"}
+    assert environments == {"train-cpu", "vllm-cpu", "sglang-cpu", "quantize-cpu"}
+    assert rules(plan(fresh, "prepare", config=changed(*QUANTIZED)))["quantize"] == 1
+
+
+def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: Path) -> None:
+    hub = {"source": "hub", "role": "rllm", "pair": "hub", "reasoning_parser": "qwen3", "id": "a/b", "revision": "main"}
+    jobs = plan(
+        fresh,
+        "resources/models/hub/w4/model.json",
+        config=changed(
+            ("models.hub", hub),
+            ("quantizations", {"w4": {"method": "awq-int4", "dataset": "facts"}}),
+            ("experiments.single.models", ["hub"]),
+            ("experiments.single.quantizations", ["w4"]),
+        ),
+    )
+    assert rules(jobs) == {"environment": 1, "fetch_model": 1, "dataset": 1, "quantize": 1}
+    assert next(job.wildcards for job in jobs if job.rule == "dataset") == {"dataset": "facts"}
+
+
 def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
     jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
     assert rules(jobs) == {"environment": 2, "train_model": 2, "dataset": 2, "measure": 3}

@@ -15,7 +15,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # In this order: train-cpu.in takes its versions from vllm-cpu.txt.
-NAMES = ("vllm-cpu", "sglang-cpu", "train-cpu", "vllm-cuda", "sglang-cuda", "workflow")
+NAMES = (
+    *("vllm-cpu", "sglang-cpu", "train-cpu", "quantize-cpu"),
+    *("vllm-cuda", "sglang-cuda", "quantize-cuda", "workflow"),
+)
 # In every CPU lock, without hash: it is not on PyPI, and the same version may be packed anew elsewhere.
 TORCH_CPU = """\
 # No hash: the +cpu build is not on PyPI, each machine takes it from its own source of PyTorch wheels.

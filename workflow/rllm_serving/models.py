@@ -21,9 +21,12 @@ class ModelError(ValueError):
     """A model that cannot be used; the message names its key in the config and what to do."""
 
 
-def materialise(name: str, spec: Mapping[str, Any], target: Path, cache_dir: Path | None = None) -> dict[str, Any]:
+def materialise(
+    name: str, spec: Mapping[str, Any], target: Path, cache_dir: Path | None = None, key: str | None = None
+) -> dict[str, Any]:
     """Make model `name` of the config (`spec`) ready for the engines and describe it in `target`/model.json.
 
+    key: where the config has it, "models.`name`" if not told otherwise.
     spec: `source` hub (`id`, `revision`) or path (`path`); optional `trust_remote_code`. A hub model goes
     into the hub's own cache (`cache_dir`, default below HF_HOME) with the token in HF_TOKEN, if any; with
     HF_HUB_OFFLINE=1 it must be there already. `target`/checkpoint becomes a link to the folder. The record is
@@ -33,14 +36,15 @@ def materialise(name: str, spec: Mapping[str, Any], target: Path, cache_dir: Pat
     max_position_embeddings (null if it does not). Raises ModelError.
     """
     hub = spec["source"] == "hub"
-    folder = _snapshot(name, spec, cache_dir) if hub else Path(spec["path"]).expanduser().absolute()
+    key = key or f"models.{name}"
+    folder = _snapshot(key, spec, cache_dir) if hub else Path(spec["path"]).expanduser().absolute()
     record = {
         "source": spec["source"],
         "id": spec.get("id"),
         "revision": spec.get("revision"),
         "commit": folder.name if hub else None,
         "path": str(target.absolute() / "checkpoint"),
-        **describe(name, folder, spec.get("trust_remote_code", False)),
+        **describe(name, folder, spec.get("trust_remote_code", False), key),
     }
     target.mkdir(parents=True, exist_ok=True)
     link = target / "checkpoint"
@@ -50,24 +54,19 @@ def materialise(name: str, spec: Mapping[str, Any], target: Path, cache_dir: Pat
     return record
 
 
-def describe(name: str, folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
+def describe(name: str, folder: Path, trust_remote_code: bool = False, key: str | None = None) -> dict[str, Any]:
     """Check that `folder` is a whole checkpoint of model `name`; return what its files tell for the record.
 
     Raises ModelError if config.json, a tokenizer or weights (or one shard of them) are missing, if a weight
     file is no safetensors file, or if the model brings code of its own and `trust_remote_code` is not set.
     """
-    key = f"models.{name}"
+    key = key or f"models.{name}"
     if not (folder / "config.json").is_file():
         raise ModelError(f"{key}: {folder} has no config.json; give the folder of a Hugging Face checkpoint")
     config = _json(key, folder / "config.json")
     if not any((folder / file).is_file() for file in _TOKENIZERS):
         raise ModelError(f"{key}: {folder} has no tokenizer (one of {', '.join(_TOKENIZERS)})")
-    weights = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    shards = set(_json(key, index)["weight_map"].values()) if index.is_file() else set()
-    missing = sorted(shards - {file.name for file in weights if file.is_file()})
-    if missing or not weights:
-        raise ModelError(f"{key}: {folder} lacks weights: {', '.join(missing) or '*.safetensors'}")
+    weights = tensors(key, folder)
     if not trust_remote_code and any(
         "auto_map" in _json(key, file)
         for file in (folder / "config.json", folder / "tokenizer_config.json")
@@ -77,7 +76,7 @@ def describe(name: str, folder: Path, trust_remote_code: bool = False) -> dict[s
             f"{key}: {folder} brings code of its own (auto_map), which loading it would run; "
             f"read it, then set {key}.trust_remote_code: true, or choose another model"
         )
-    parameters = sum(_parameters(key, file) for file in weights if not shards or file.name in shards)
+    parameters = sum(math.prod(tensor["shape"]) for tensor in weights.values())
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     sizes = [{"name": str(file.relative_to(folder)), "bytes": file.stat().st_size} for file in files]
     text = config.get("text_config", config)
@@ -93,6 +92,21 @@ def describe(name: str, folder: Path, trust_remote_code: bool = False) -> dict[s
     }
 
 
+def tensors(key: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Every tensor of a checkpoint (name -> dtype, shape, data_offsets) from its safetensors files' headers.
+
+    Raises ModelError, naming `key`, when weights are missing or are no safetensors files.
+    """
+    weights = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    shards = set(_json(key, index)["weight_map"].values()) if index.is_file() else set()
+    missing = sorted(shards - {file.name for file in weights if file.is_file()})
+    if missing or not weights:
+        raise ModelError(f"{key}: {folder} lacks weights: {', '.join(missing) or '*.safetensors'}")
+    headers = [_header(key, file) for file in weights if not shards or file.name in shards]
+    return {name: tensor for header in headers for name, tensor in header.items()}
+
+
 def _json(key: str, file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -103,24 +117,26 @@ def _json(key: str, file: Path) -> dict[str, Any]:
     return content
 
 
-def _parameters(key: str, file: Path) -> int:
-    """Elements of all tensors of a safetensors file, from its header: 8 bytes of length, then JSON."""
+def _header(key: str, file: Path) -> dict[str, dict[str, Any]]:
+    """The tensors of a safetensors file, from its header: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         # A pointer that Git LFS left in place of the file reads as an absurd length.
         header = stream.read(length) if length <= _MAX_HEADER_BYTES else b""
     try:
-        tensors = json.loads(header)
-        return sum(math.prod(tensor["shape"]) for tag, tensor in tensors.items() if tag != "__metadata__")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{key}: {file} is no safetensors file (cut off, or a Git LFS pointer?)") from error
+        entries = {name: tensor for name, tensor in json.loads(header).items() if name != "__metadata__"}
+        if all(isinstance(size, int) for tensor in entries.values() for size in tensor["shape"]):
+            return entries
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ModelError(f"{key}: {file} is no safetensors file (cut off, or a Git LFS pointer?)")
 
 
-def _snapshot(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> Path:
+def _snapshot(key: str, spec: Mapping[str, Any], cache_dir: Path | None) -> Path:
     """The folder of a hub model in the hub's cache, downloaded if need be; its name is the commit."""
     from huggingface_hub import errors, snapshot_download
 
-    key, wanted = f"models.{name}", f"{spec['id']} at revision {spec['revision']}"
+    wanted = f"{spec['id']} at revision {spec['revision']}"
     token = os.environ.get("HF_TOKEN")
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     try:

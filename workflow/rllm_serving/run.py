@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from . import client, hardware, records, stream, telemetry
+from . import client, hardware, kernels, records, stream, telemetry
 from .bodies import asked, bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, parquet_bytes, write_atomically
@@ -93,6 +93,7 @@ class Measurement:
             reasoning_parser=self.run.reasoning_parser,
             trust_remote_code=self.run.trust_remote_code,
             seed=self.run.seed,
+            quantization=self.run.method,
         )
 
     @cached_property
@@ -184,6 +185,7 @@ class Measurement:
             "environment": self.engine.environment(self.launch),
             "startup_seconds": server.startup_s,
             "server_log": str(server.log),
+            "kernels": kernels.chosen(self.engine, server.log),
             "hardware": hardware.describe(),
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }

@@ -63,7 +63,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment on one server: one job, one server start, all its points."""
+    """One experiment on one server: one job, one server start, all its points.
+
+    quantization: its name in the config; method: what that name stands for (see quantization.methods).
+    """
 
     experiment: str
     engine: str
@@ -78,6 +81,7 @@ class Run:
     measurement: Mapping[str, float]
     seed: int
     points: tuple[Point, ...] = field(repr=False)
+    method: str = "bf16"
     version: int = MEASUREMENT
 
     @property
@@ -94,7 +98,12 @@ class Run:
     def served(self) -> dict[str, Any]:
         """All that an engine must be able to do for this run: name of an option -> value."""
         drawn = self.options.speculation if self.sampling["temperature"] > 0 else None
-        return {**asdict(self.options), "reasoning_parser": self.reasoning_parser, SAMPLED_SPECULATION: drawn}
+        return {
+            **asdict(self.options),
+            "reasoning_parser": self.reasoning_parser,
+            "quantization": self.method,
+            SAMPLED_SPECULATION: drawn,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a job's parameters; `from_dict` reads them back."""

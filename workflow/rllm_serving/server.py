@@ -130,12 +130,12 @@ class Server:
     def _start(self) -> None:
         variables = {k: v for k, v in os.environ.items() if k not in NEVER_PASSED_ON}
         variables |= self.engine.environment(self.launch)
-        watch = ",".join(map(str, workflow_ancestors()))
+        watch, grace = ",".join(map(str, workflow_ancestors())), str(self.engine.stop_grace_s)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._log_start = log.tell()  # what an earlier start left there is no news of this one
             self._guard = subprocess.Popen(
-                [sys.executable, guard.__file__, "--watch", watch, "--", *self.command],
+                [sys.executable, guard.__file__, "--watch", watch, "--grace", grace, "--", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

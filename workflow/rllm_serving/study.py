@@ -12,6 +12,7 @@ from typing import Any
 from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
 from .micro import shape
+from .quantization.methods import METHODS
 from .runs import Load, Point, Run, ordered
 
 DRAFTED = ("draft", "eagle3")
@@ -32,8 +33,12 @@ class Study:
         self.name: str = config["study"]
         self.models: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["models"].items()}
         self.datasets: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["datasets"].items()}
+        self.quantizations: Mapping[str, Any] = {
+            name: {"method": "bf16", **ordered(spec)} for name, spec in config["quantizations"].items()
+        }
         self.engines = choose("engines", config["engines"], list(ENGINES))
         self._check_paths(prompts)
+        self._check_quantizations()
         self.pairs = self._pairs()
         self.unsupported: list[dict[str, str]] = []
         self.runs = {run.folder: run for name in config["experiments"] for run in self._expand(name)}
@@ -45,6 +50,12 @@ class Study:
         templates = sorted(p.stem for p in prompts.glob("*.jinja"))
         for name, dataset in self.datasets.items():
             choose(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
+
+    def _check_quantizations(self) -> None:
+        for name, spec in self.quantizations.items():
+            choose(f"quantizations.{name}.checkpoints", list(spec.get("checkpoints", {})), self.models)
+            if "dataset" in spec:
+                choose(f"quantizations.{name}.dataset", [spec["dataset"]], self.datasets)
 
     def _pairs(self) -> dict[str, dict[str, str]]:
         pairs: dict[str, dict[str, str]] = {}
@@ -66,6 +77,10 @@ class Study:
         options = Options(**{key: value for layer in layers for key, value in layer.items()})
         # A draft model that nothing uses must not make a run depend on it.
         return options if options.speculation in DRAFTED else replace(options, draft=None)
+
+    def has_checkpoint(self, quantization: str) -> bool:
+        """Whether models quantized so have a checkpoint of their own, rather than being quantized by the engine."""
+        return METHODS[self.quantizations[quantization]["method"]].has_checkpoint
 
     def reference(self, run: Run, basis: str) -> str | None:
         """Folder of the run that a run is compared with; None for that run itself, or where there is none.
@@ -98,6 +113,7 @@ class Study:
             "domain": not setups,
             "engines": engines,
             "optimisations": setups,
+            "why": setups,
         }
         return [name for name, possible in wanted.items() if possible]
 
@@ -106,7 +122,7 @@ class Study:
         entry = self.config["experiments"][experiment]
         engines, setups = self._several(experiment)
         greedy = {**self.config["sampling"], **entry["sampling"]}["temperature"] == 0
-        wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": setups}
+        wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": setups, "why": setups}
         return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]
 
     def _expand(self, name: str) -> list[Run]:
@@ -147,10 +163,12 @@ class Study:
         )
         sampling = {**self.config["sampling"], **entry["sampling"]}
         runs = []
-        for model, setup in product(models, setups):
+        # One thing changes at a time: setups with the first weight format, other formats with the first setup.
+        servers = [(setup, quantizations[0]) for setup in setups] + [(setups[0], other) for other in quantizations[1:]]
+        for model, (setup, quantization) in product(models, servers):
             spec, options = self.models[model], self.options(model, setup)
             self._check_options(model, setup, options, max(entry["budgets"]), key)
-            for engine, quantization in product(engines, quantizations):
+            for engine in engines:
                 run = Run(
                     experiment=name,
                     engine=engine,
@@ -165,8 +183,10 @@ class Study:
                     measurement=self.config["measurement"],
                     seed=self.config["seed"],
                     points=points,
+                    method=self.quantizations[quantization]["method"],
                 )
                 if self._supported(run):
+                    self._check_questions(run)
                     runs.append(run)
         return runs
 
@@ -177,13 +197,26 @@ class Study:
             return True
         option, reason = next(iter(refusals.items()))
         if self.config["on_unsupported"] == "error":
+            place = f"setups.{run.setup}.{option}"
+            if option == "quantization":
+                place = f"quantizations.{run.quantization}.method"
             raise ConfigError(
-                f"setups.{run.setup}.{option} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
+                f"{place} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
                 f"other engines for it (experiments.{run.experiment}.engines), or set on_unsupported: mark to leave "
                 "such cells out and say so in the tables"
             )
         self.unsupported.append({**run.keys, "reason": "; ".join(refusals.values())})
         return False
+
+    def _check_questions(self, run: Run) -> None:
+        """Micro models have questions of their own to be quantized and checked with, others need a dataset."""
+        asked = self.has_checkpoint(run.quantization) and self.models[run.model]["source"] != "micro"
+        if asked and "dataset" not in self.quantizations[run.quantization]:
+            raise ConfigError(
+                f"quantizations.{run.quantization}.dataset: missing, but needed for model '{run.model}' (experiment "
+                f"'{run.experiment}'): the questions that it is quantized and checked with; "
+                f"allowed: {', '.join(self.datasets)}"
+            )
 
     def _check_options(self, model: str, setup: str, options: Options, budget: int, key: str) -> None:
         if budget >= options.context_length:

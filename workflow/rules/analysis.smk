@@ -30,14 +30,12 @@ rule metrics:
 # Two runs side by side: an engine against the first one, a setup or a quantization against the baseline.
 rule compare:
     input:
-        mine=[f"{RUN}/{name}.parquet" for name in COMPARED_FILES],
+        mine=[f"{RUN}/{name}" for name in COMPARED_FILES],
         reference=reference_files,
-        library=library(
-            "compare.py",
-            *(f"analysis/{module}.py" for module in ("bootstrap", "compare", "points", "requests", "server")),
-        ),
+        library=library("compare.py", *(f"analysis/{module}.py" for module in COMPARE_MODULES)),
     output:
-        f"{RUN}/versus-{{basis}}.parquet",
+        versus=f"{RUN}/versus-{{basis}}.parquet",
+        why=f"{RUN}/why-{{basis}}.parquet",
     log:
         "logs/compare/{experiment}/{engine}/{model}/{quantization}/{setup}-{basis}.log",
     wildcard_constraints:

@@ -57,9 +57,36 @@ def engine_environments():
     return sorted({f"{run.engine}-{DEVICE}" for run in STUDY.runs.values()})
 
 
+# Models that runs serve in a format of their own, with that format's name.
+QUANTIZED = sorted({(r.model, r.quantization) for r in STUDY.runs.values() if STUDY.has_checkpoint(r.quantization)})
+
+
+def model_record(wildcards):
+    """What describes the checkpoint that a run serves: the quantized one, if its method has one, or the model's own."""
+    quantized = STUDY.has_checkpoint(wildcards.quantization)
+    return f"resources/models/{wildcards.model}/{f'{wildcards.quantization}/' * quantized}model.json"
+
+
+def quantization_questions(wildcards):
+    """The dataset that a model is quantized and checked with; micro models have questions of their own."""
+    if wildcards.model in MICRO:
+        return []
+    return [f"resources/datasets/{STUDY.quantizations[wildcards.quantization]['dataset']}.parquet"]
+
+
+def quantization_templates(wildcards):
+    """Prompt templates of those questions: of the dataset, or for both kinds of answer that micro models are asked."""
+    if wildcards.model in MICRO:
+        return [PROMPTS / "arith.jinja", PROMPTS / "facts.jinja"]
+    dataset = STUDY.quantizations[wildcards.quantization]["dataset"]
+    return [PROMPTS / f"{STUDY.datasets[dataset]['prompt']}.jinja"]
+
+
 def environment_imports(environment):
     """Modules that an environment must import to count as built."""
     engine = environment.rpartition("-")[0]
+    if engine == "quantize":
+        return ["llmcompressor", "torch"]
     return [ENGINES[engine].module, "torch"] if engine in ENGINES else ["torch", "transformers"]
 
 
@@ -97,18 +124,19 @@ def run_templates(wildcards):
     return [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)]
 
 
-COMPARED_FILES = ("requests", "grades", "server")
+COMPARED_FILES = ("requests.parquet", "grades.parquet", "server.parquet", "run.json")
+COMPARE_MODULES = ("bootstrap", "compare", "counters", "points", "requests", "server", "why")
 
 
 def reference_files(wildcards):
     """The files of the run that a run is compared with."""
     folder = STUDY.reference(run_of(wildcards), wildcards.basis)
-    return [f"results/runs/{folder}/{name}.parquet" for name in COMPARED_FILES]
+    return [f"results/runs/{folder}/{name}" for name in COMPARED_FILES]
 
 
 def files_of(experiment, level):
-    """That file of every run of an experiment that has it: `versus-…` only those with something to compare with."""
-    basis = level.removeprefix("versus-")
+    """That file of every run of an experiment that has it: `versus-…` and `why-…` where there is a reference."""
+    basis = level.removeprefix("versus-").removeprefix("why-")
     return [
         f"results/runs/{folder}/{level}.parquet"
         for folder, run in STUDY.runs.items()
@@ -123,12 +151,17 @@ def table_inputs(wildcards):
 
 def table_unsupported(wildcards):
     """Servers that an experiment asks for and cannot have, for the table that lists them all."""
-    return [row for row in STUDY.unsupported if wildcards.table in ("main", "optimisations") and row["experiment"] == wildcards.experiment]
+    return [
+        row
+        for row in STUDY.unsupported
+        if wildcards.table in ("main", "optimisations") and row["experiment"] == wildcards.experiment
+    ]
 
 
 # The level of results/runs/*/{level}.parquet that each table is made from.
 TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
 TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine", "optimisations": "versus-baseline"}
+TABLE_SOURCES |= {"why": "why-baseline"}
 # The files of each run that each figure is drawn from, in the order of its arguments.
 FIGURE_SOURCES = {
     "budget": ["summary"],
@@ -139,6 +172,7 @@ FIGURE_SOURCES = {
     "domain": ["domain"],
     "engines": ["versus-engine"],
     "optimisations": ["versus-baseline"],
+    "why": ["why-baseline"],
 }
 
 
@@ -147,21 +181,26 @@ def figure_inputs(wildcards):
     return {source: files_of(wildcards.experiment, source) for source in FIGURE_SOURCES[wildcards.figure]}
 
 
-def all_tables():
-    """Every table that each experiment can give, in its three formats."""
+def target_name(experiment):
+    """The target of an experiment is its name, unless a rule has that already."""
+    if experiment in {rule.name for rule in workflow.rules}:
+        sys.exit(f"Error in the config: experiments.{experiment}: a rule has this name; allowed: another name")
+    return experiment
+
+
+def tables_of(experiment):
+    """Every table that an experiment can give, in its three formats."""
     return [
         f"results/tables/{experiment}-{table}.{suffix}"
-        for experiment in config["experiments"]
         for table in STUDY.tables(experiment)
         for suffix in ("csv", "md", "tex")
     ]
 
 
-def all_figures():
-    """Every figure that each experiment can give, in both formats."""
+def figures_of(experiment):
+    """Every figure that an experiment can give, in both formats."""
     return [
         f"results/figures/{experiment}-{figure}.{suffix}"
-        for experiment in config["experiments"]
         for figure in STUDY.figures(experiment)
         for suffix in ("pdf", "png")
     ]

@@ -4,7 +4,7 @@
 rule table:
     input:
         rows=table_inputs,
-        library=library("table.py", "analysis/compare.py", "analysis/tables.py"),
+        library=library("table.py", "analysis/compare.py", "analysis/comparisons.py", "analysis/tables.py"),
     output:
         csv="results/tables/{experiment}-{table}.csv",
         md="results/tables/{experiment}-{table}.md",
@@ -29,7 +29,7 @@ rule figure:
     input:
         unpack(figure_inputs),
         library=lambda wildcards: library(
-            "figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py"
+            "figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py", "figures/ratios.py"
         ),
     output:
         pdf="results/figures/{experiment}-{figure}.pdf",

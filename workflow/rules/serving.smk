@@ -4,7 +4,7 @@
 rule measure:
     input:
         environment=lambda wildcards: f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
-        model="resources/models/{model}/model.json",
+        model=model_record,
         draft=run_draft,
         datasets=run_datasets,
         templates=run_templates,

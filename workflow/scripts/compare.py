@@ -1,8 +1,13 @@
-"""Set a run beside the one that it is compared with: ratios and differences with paired intervals."""
+"""Set a run beside the one that it is compared with: ratios, differences, and the reasons for them."""
+
+import json
+from pathlib import Path
 
 import pandas as pd
+from rllm_serving import kernels
 from rllm_serving.analysis import requests
 from rllm_serving.analysis.compare import Side, compare
+from rllm_serving.analysis.why import why
 from rllm_serving.logs import logged
 
 
@@ -12,5 +17,9 @@ def side(requests_path: str, grades: str, server: str) -> Side:
 
 
 with logged(snakemake.log[0]):
-    mine, reference = side(*snakemake.input.mine), side(*snakemake.input.reference)
-    compare(mine, reference).to_parquet(snakemake.output[0])
+    *mine, my_record = snakemake.input.mine
+    *reference, other_record = snakemake.input.reference
+    sides = side(*mine), side(*reference)
+    records = [json.loads(Path(path).read_text()) for path in (my_record, other_record)]
+    compare(*sides).to_parquet(snakemake.output.versus)
+    why(*sides, records).assign(kernels=kernels.told(records[0])).to_parquet(snakemake.output.why)

@@ -1,12 +1,13 @@
 """Write one table of one experiment as CSV, Markdown and LaTeX."""
 
 import pandas as pd
-from rllm_serving.analysis import tables
+from rllm_serving.analysis import comparisons, tables
 from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):
     frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)
     if snakemake.params.unsupported:
         frame = pd.concat([frame, pd.DataFrame(snakemake.params.unsupported)], ignore_index=True)
-    make = getattr(tables, snakemake.wildcards.table)
+    name = snakemake.wildcards.table
+    make = comparisons.TABLES[name] if name in comparisons.TABLES else getattr(tables, name)
     tables.write(make(frame), snakemake.output.csv, snakemake.output.md, snakemake.output.tex)

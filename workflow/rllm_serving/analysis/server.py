@@ -59,8 +59,8 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
 
     {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
     blocks a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is
-    a share (0..1), running and waiting are requests. preemptions: increase of the server's counter between
-    a point's first and last sample, summed. What has no samples has no entry.
+    a share (0..1), running and waiting are requests. preemptions: see
+    `increase`. A gauge without samples has no entry.
     """
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
@@ -75,8 +75,17 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
         if name == "kv":
             low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], parts[1]))
             result |= {"kv_p5": low, "kv_p95": high, "kv_swing": high - low}
-    counter = samples.loc[samples["preemptions"].notna(), ["repeat", "preemptions"]].astype(float)
-    if len(counter) > 1:
-        # A counter that falls was reset: what it lost is unknown, what it gains afterwards counts.
-        result["preemptions"] = counter.groupby("repeat")["preemptions"].diff().clip(lower=0).sum()
-    return result
+    return result | {"preemptions": increase(samples, "preemptions")}
+
+
+def increase(samples: pd.DataFrame, column: str) -> float:
+    """What a counter of the server gained between a point's first and last sample, summed over points.
+
+    In the column's unit; NaN where no point has two samples of it.
+    """
+    if column not in samples:
+        return np.nan
+    seen = samples[samples[column].notna()].sort_values(["repeat", "time"], kind="stable")
+    # A counter that falls was reset: what it lost is unknown, what it gains afterwards counts.
+    gains = seen[column].astype(float).groupby(seen["repeat"]).diff().clip(lower=0)
+    return float(gains.sum(min_count=1))

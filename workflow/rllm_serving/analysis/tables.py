@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 
 from .compare import SAME
-from .requests import CONDITION, SERVER
 
 DASH = "–"  # noqa: RUF001
 KEYS = {
@@ -26,7 +25,13 @@ KEYS = {
     "setup": "Setup",
     "dataset": "Dataset",
 }
-KEYS |= {"difficulty": "Difficulty", "domain": "Domain", "load": "Load", "budget": "Budget (tokens)"}
+KEYS |= {
+    "difficulty": "Difficulty",
+    "domain": "Domain",
+    "load": "Load",
+    "budget": "Budget (tokens)",
+    "kernels": "Kernels",
+}
 PERCENT = 100.0
 # column: header, factor from the column's unit to the header's
 HEADERS = {
@@ -62,18 +67,21 @@ HEADERS |= {"accuracy_difference": ("Accuracy difference (points)", PERCENT)}
 HEADERS |= dict(
     zip(SAME, (("Same answer (%)", PERCENT), ("Same text (%)", PERCENT), ("Same length (%)", PERCENT)), strict=True)
 )
-# A metric of `compare.compare` -> the column of HEADERS that its value stands under, and how its change is told.
-CHANGED = {
-    "accuracy": ("accuracy", "difference"),
-    "tps": ("tps", "ratio"),
-    "ttfvt": ("ttfvt_mean", "ratio"),
-    "tpot": ("tpot_mean", "ratio"),
-    "e2e": ("e2e_mean", "ratio"),
-    "output_tokens": ("output_tokens_mean", "ratio"),
-    "kv_max": ("kv_max", "ratio"),
-    "memory": ("memory_max", "ratio"),
+HEADERS |= {
+    "memory_max": ("Memory max (GB)", 1e-9),
+    "delta_e2e": ("E2E change (ms)", 1000.0),
+    "first_token": ("of queue and prefill (ms)", 1000.0),
+    "thinking": ("of thinking tokens (ms)", 1000.0),
+    "answer": ("of answer tokens (ms)", 1000.0),
+    "speed": ("of time per token (ms)", 1000.0),
+    "thinking_difference": ("Thinking change (tokens)", 1.0),
+    "prefix_hit_rate": ("Prefix hits (%)", PERCENT),
+    "preemptions": ("Preemptions", 1.0),
+    "accepted_share": ("Drafts accepted (%)", PERCENT),
+    "accepted_share_thinking": ("while thinking (%)", PERCENT),
+    "accepted_share_answer": ("while answering (%)", PERCENT),
+    "kv_bytes_per_token": ("KV bytes a token", 1.0),
 }
-HEADERS |= {"memory_max": ("Memory max (GB)", 1e-9)}
 NO_CHANGE = {"_ratio": 1.0, "_difference": 0.0}
 ABOUT = "≈"
 MAIN = ["accuracy", "tps", "ttfvt_mean", "ttfvt_p99", "answered_share", "tpot_mean", "e2e_mean"]
@@ -92,14 +100,19 @@ DOMAIN = ["asked", "accuracy", "answered_share", "failed_share"]
 
 @dataclass(frozen=True)
 class Table:
-    """keys and metrics: columns of `frame` in the order to be printed; a row a row."""
+    """keys and metrics: columns of `frame` in the order to be printed; a row a row.
+
+    changes: each metric stands beside its change, from the column `{metric}_ratio` or `{metric}_difference`.
+    """
 
     keys: list[str]
     metrics: list[str]
     frame: pd.DataFrame
+    changes: bool = False
 
 
-def _table(frame: pd.DataFrame, metrics: list[str], part: list[str]) -> Table:
+def table(frame: pd.DataFrame, metrics: list[str], part: list[str]) -> Table:
+    """A table of `frame` by server and condition, and by `part` of the questions."""
     # Weights and setup say something only where the experiment varies them.
     optional = [name for name in ("quantization", "setup") if len(set(frame[name])) > 1]
     server = [name for name in ("engine", "against", "model") if name in frame]
@@ -110,75 +123,22 @@ def _table(frame: pd.DataFrame, metrics: list[str], part: list[str]) -> Table:
 
 def main(summary: pd.DataFrame) -> Table:
     """The main results of one experiment, from `points.summary`."""
-    return _table(summary, MAIN, [])
+    return table(summary, MAIN, [])
 
 
 def stragglers(summary: pd.DataFrame) -> Table:
     """How long batches wait for their last requests, from `points.summary`; batch loads only."""
-    return _table(summary[summary["load"].str.startswith("batch")], STRAGGLERS, [])
+    return table(summary[summary["load"].str.startswith("batch")], STRAGGLERS, [])
 
 
 def difficulty(breakdown: pd.DataFrame) -> Table:
     """Running time and tokens against difficulty, from `points.breakdown` by difficulty."""
-    return _table(breakdown, DIFFICULTY, ["difficulty"])
+    return table(breakdown, DIFFICULTY, ["difficulty"])
 
 
 def domain(breakdown: pd.DataFrame) -> Table:
     """Accuracy by domain, from `points.breakdown` by domain."""
-    return _table(breakdown, DOMAIN, ["domain"])
-
-
-def engines(versus: pd.DataFrame) -> Table:
-    """Each engine against the first one at equal load, from `compare.compare`."""
-    wanted = [*((name, "ratio") for name in COMPARED), ("accuracy", "difference")]
-    metrics = ["accuracy_ratio", "accuracy_difference", *(f"{name}_ratio" for name in COMPARED if name != "accuracy")]
-    return _table(wide(versus, wanted), metrics, [])
-
-
-def agreement(versus: pd.DataFrame) -> Table:
-    """How often both engines said the same, from `compare.compare`."""
-    return _table(wide(versus, [(name, "value") for name in SAME]).rename(columns=_plain), SAME, [])
-
-
-def optimisations(versus: pd.DataFrame) -> Table:
-    """The paper's table: a row a setup or weight format, each metric as value and change against the baseline.
-
-    versus: rows of `compare.compare` with the baseline, and rows with a `reason` for what cannot be. A change is a
-    ratio, of accuracy a difference in points, with its paired interval. The baseline itself is the first row of its
-    engine, model and dataset.
-    """
-    marked = versus[versus["reason"].notna()] if "reason" in versus else None
-    wanted = [(name, part) for name, (_, change) in CHANGED.items() for part in ("value", "reference", change)]
-    frame = wide(versus if marked is None else versus[versus["reason"].isna()], wanted)
-    base = frame.drop_duplicates(["engine", "model", *CONDITION]).assign(quantization="bf16", setup="baseline")
-    for name in CHANGED:
-        for end in ("", "_low", "_high"):
-            base[f"{name}_value{end}"] = base[f"{name}_reference{end}"]
-            base[f"{name}_{CHANGED[name][1]}{end}"] = math.nan
-    names = {f"{name}_value": column for name, (column, _) in CHANGED.items()}
-    names |= {f"{name}_{change}": f"{column}_{change}" for name, (column, change) in CHANGED.items()}
-    names = {old + end: new + end for old, new in names.items() for end in ("", "_low", "_high")}
-    frame = pd.concat([base, frame, marked], ignore_index=True).rename(columns=names)
-    order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
-    frame = frame.assign(order=order).sort_values(
-        ["engine", "model", "dataset", "load_size", "budget", "order", "quantization", "setup"], kind="stable"
-    )
-    keys = ["engine", "model", "dataset", "load", "budget", "quantization", "setup"]
-    return Table(keys, [column for column, _ in CHANGED.values()], frame.reset_index(drop=True))
-
-
-def _plain(name: str) -> str:
-    """`same_text_value_low` as `same_text_low`."""
-    return name.replace("_value", "")
-
-
-def wide(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.DataFrame:
-    """Rows of `compare.compare` with a column `{metric}_{part}` (and _low, _high) for each wanted metric and part."""
-    keys = [*SERVER, "against", *CONDITION]
-    ends = ("", "_low", "_high")
-    table = versus.pivot(index=keys, columns="metric", values=[f"{p}{e}" for p in {p for _, p in wanted} for e in ends])
-    columns = {f"{name}_{part}{end}": table[f"{part}{end}", name] for name, part in wanted for end in ends}
-    return pd.DataFrame(columns).reset_index()
+    return table(breakdown, DOMAIN, ["domain"])
 
 
 def cell(value: float, low: float = math.nan, high: float = math.nan, no_change: float | None = None) -> str:
@@ -201,7 +161,7 @@ def _ends(table: Table, name: str) -> list[str]:
 
 def _change(table: Table, name: str) -> str | None:
     """The column with the change of a metric against its baseline, where the table has one."""
-    return next((f"{name}{end}" for end in NO_CHANGE if f"{name}{end}" in table.frame), None)
+    return next((f"{name}{end}" for end in NO_CHANGE if table.changes and f"{name}{end}" in table.frame), None)
 
 
 def _changed_cells(table: Table, name: str) -> list[str]:

@@ -45,7 +45,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything that one server start needs besides the engine. draft: the folder of the speculating model."""
+    """Everything that one server start needs besides the engine.
+
+    draft: the folder of the speculating model; quantization: the method that `model` is served with; a checkpoint
+    that was quantized beforehand says so itself.
+    """
 
     python: Path
     model: Path
@@ -56,6 +60,7 @@ class Launch:
     reasoning_parser: str | None
     trust_remote_code: bool
     seed: int
+    quantization: str = "bf16"
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,11 @@ class Engine(ABC):
     health_path: ClassVar[str] = "/health"
     flush_path: ClassVar[str]
     """POST here empties the prefix cache, so that no point profits from the one before it."""
+    stop_grace_s: ClassVar[float] = 15.0
+    """Seconds between asking a server to stop and killing it."""
     metrics: ClassVar[Mapping[str, Source]]
+    kernels: ClassVar[Mapping[str, str]]
+    """Name -> regular expression, one group, for a line of the log that says which kernel or backend was chosen."""
     counts_think_close: ClassVar[bool]
     """Whether the engine's own reasoning token count includes the closing `</think>`."""
     values: ClassVar[Mapping[str, Mapping[str, str]]]

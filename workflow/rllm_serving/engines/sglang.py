@@ -7,6 +7,11 @@ from typing import ClassVar
 
 from .base import Engine, Launch, Source
 
+CHECKPOINTS_NEED_CUDA = (
+    "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
+    "CUDA enabled'"
+)
+
 
 class Sglang(Engine):
     """SGLang's OpenAI-compatible server."""
@@ -15,6 +20,8 @@ class Sglang(Engine):
     title = "SGLang"
     module = "sglang"
     flush_path = "/flush_cache"
+    # Asked to stop it sleeps for 9 s, even without requests, and then kills itself hard: no reason to wait for that.
+    stop_grace_s = 0.5
     # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
     metrics: ClassVar[Mapping[str, Source]] = {
         "kv_use": Source("sglang:full_token_usage", "max"),
@@ -26,6 +33,18 @@ class Sglang(Engine):
         "prompt_tokens": Source("sglang:prompt_tokens_total", absent=0.0),
         "generated_tokens": Source("sglang:generation_tokens_total", absent=0.0),
     }
+    # Named in its arguments, printed after it resolved them; "auto" is no choice.
+    kernels: ClassVar[Mapping[str, str]] = {
+        **{
+            name: rf"\b{argument}='(?!auto')(\w+)'"
+            for name, argument in {
+                **{"attention": "attention_backend", "sampling": "sampling_backend", "quantization": "quantization"},
+                **{"prefill_attention": "prefill_attention_backend", "decode_attention": "decode_attention_backend"},
+                **{"fp8_gemm": "fp8_gemm_runner_backend", "moe": "moe_runner_backend"},
+            }.items()
+        },
+        "kv_cache": r"KV Cache is allocated\. dtype: (?:torch\.)?(\w+)",
+    }
     counts_think_close = True
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "reasoning_parser": {"deepseek-r1": "deepseek-r1", "qwen3": "qwen3"},
@@ -35,11 +54,27 @@ class Sglang(Engine):
             **{"longest-prefix": "lpm", "longest-output": "lof"},
         },
         "speculation": {"none": "", "ngram": "NGRAM", "draft": "STANDALONE", "eagle3": "EAGLE3"},
+        # A checkpoint's own format is read from its config.json; the other methods are applied while bf16 is loaded.
+        "quantization": {
+            **dict.fromkeys(("bf16", "fp8", "int8", "gptq-int4", "awq-int4"), ""),
+            **{"bnb-nf4": "bitsandbytes", "torchao-int8-weight": "int8wo"},
+            **{"torchao-int8-dynamic": "int8dq", "torchao-fp8-weight": "fp8wo"},
+        },
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
         ("cpu", "speculation", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
         ("cpu", "speculation", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
         ("cpu", "speculation", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
+        **{
+            ("cpu", "quantization", method): CHECKPOINTS_NEED_CUDA
+            for method in ("fp8", "int8", "gptq-int4", "awq-int4")
+        },
+        (
+            "cpu",
+            "quantization",
+            "bnb-nf4",
+        ): "its bitsandbytes loader moves every weight to CUDA, and without the package "
+        "it stops at 'Please install bitsandbytes>=0.46.1'",
     }
     advice: ClassVar[Mapping[str, str]] = {
         "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
@@ -66,6 +101,11 @@ class Sglang(Engine):
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
         command += ["--schedule-policy", self.translate("scheduling", options.scheduling)]
+        method = self.translate("quantization", launch.quantization)
+        if launch.quantization == "bnb-nf4":
+            command += ["--quantization", method, "--load-format", method]
+        elif method:
+            command += ["--torchao-config", method]
         if options.scheduling == "shortest-prompt":
             command += ["--enable-priority-scheduling", "--schedule-low-priority-values-first"]
             command += ["--disable-priority-preemption", "--default-priority-value", "0"]

@@ -12,6 +12,11 @@ SAMPLED = (
     "drafts are checked against wrong probabilities when tokens are sampled (3 % accepted instead of 81 %, answers "
     "wrong), because the CPU stand-in of a Triton kernel rounds temperature and top_p; at temperature 0 it is right"
 )
+NO_BITSANDBYTES = "'Unknown quantization method: bitsandbytes'; 4-bit weights are gptq-int4 and awq-int4 there"
+NO_ONLINE_TORCHAO = (
+    "torchao only serves checkpoints that torchao wrote; told to quantize bf16 it stops at 'TorchAOConfig missing 1 "
+    "required positional argument: torchao_config'; 8-bit weights are int8 and fp8 there"
+)
 
 
 class Vllm(Engine):
@@ -34,15 +39,32 @@ class Vllm(Engine):
         "prompt_tokens": Source("vllm:prompt_tokens_total"),
         "generated_tokens": Source("vllm:generation_tokens_total"),
     }
+    # On CPU only the layout is told of attention; the linear kernel is told only of quantized layers.
+    kernels: ClassVar[Mapping[str, str]] = {
+        "attention": r"Using (\w+) (?:attention |MLA prefill )?backend(?: out of|\.$)",
+        "kv_layout": r"Using (\w+) KV cache layout",
+        "linear": r"(?:Selected|Using) (\w+Kernel) for ",
+        "moe": r"Using '?(\w+)'? (?:\w+ )?MoE backend",
+        "sampling": r"Using (?:the )?(\w+)(?: XPU kernel)? for top-p & top-k sampling",
+        "runner": r"using the (\w+) model runner",
+    }
     counts_think_close = False
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "reasoning_parser": {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"},
         "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},
         "scheduling": {"fcfs": "fcfs", "shortest-prompt": "priority"},
         "speculation": {"none": "", "ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"},
+        # A checkpoint's own format is read from its config.json.
+        "quantization": dict.fromkeys(("bf16", "fp8", "int8", "gptq-int4", "awq-int4"), ""),
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
         **{("cpu", SAMPLED_SPECULATION, method): SAMPLED for method in ("ngram", "draft", "eagle3")},
+        **{(device, "quantization", "bnb-nf4"): NO_BITSANDBYTES for device in ("cpu", "cuda")},
+        **{
+            (device, "quantization", f"torchao-{kind}"): NO_ONLINE_TORCHAO
+            for device in ("cpu", "cuda")
+            for kind in ("int8-weight", "int8-dynamic", "fp8-weight")
+        },
     }
     advice: ClassVar[Mapping[str, str]] = {
         "No available memory for the cache blocks": "Lower the weights' share: raise serving.memory_share or "

@@ -56,12 +56,13 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
         for chosen, face in ((~holds, colour), (holds, "white")):
             ax.plot(mine["ratio"].to_numpy()[chosen], y[chosen], marker, color=colour, mfc=face, zorder=3)
     ax.grid(axis="y", visible=False)
-    known = panel["ratio"][panel["ratio"] > 0]
-    if known.empty:
+    known = panel[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float).ravel()
+    known = known[known > 0]
+    if not len(known):
         style.nothing(ax)
         return
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlim(min(known.min() / 1.5, 0.5), max(known.max() * 1.5, 2))
+    ax.set_xlim(min(known.min() / 1.2, 0.5), max(known.max() * 1.2, 2))

@@ -47,6 +47,7 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
+    "hatch.linewidth": 0.5,
     "legend.frameon": False,
     "pdf.fonttype": 42,
     "figure.constrained_layout.use": True,

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rllm_serving.child import ChildError, follow
 from rllm_serving.models import ModelError, describe
-
-log = logging.getLogger(__name__)
 
 
 def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: Path, target: Path) -> dict[str, Any]:
@@ -22,21 +18,12 @@ def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: 
     prompts: folder of the templates that questions are asked with. Raises ModelError when the training fails.
     """
     checkpoint = target / "checkpoint"
-    command = [str(python), "-m", "rllm_serving.micro.training", "--role", spec["role"], "--seed", str(seed)]
-    command += ["--prompts", str(prompts), "--out", str(checkpoint)]
-    command += ["--steps-scale", str(spec.get("training_scale", 1.0))]
-    library = str(Path(__file__).parents[2])
-    variables = os.environ | {"PYTHONPATH": library, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    last: list[str] = []
-    with subprocess.Popen(
-        command, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as training:
-        assert training.stdout is not None
-        for line in training.stdout:
-            log.info("%s: %s", name, line.rstrip())
-            last = [*last[-9:], line]
-    if training.returncode:
-        raise ModelError(f"models.{name}: its training ended with code {training.returncode}: {''.join(last)}")
+    arguments = ["--role", spec["role"], "--seed", str(seed), "--prompts", str(prompts), "--out", str(checkpoint)]
+    arguments += ["--steps-scale", str(spec.get("training_scale", 1.0))]
+    try:
+        follow(name, python, "rllm_serving.micro.training", arguments)
+    except ChildError as error:
+        raise ModelError(f"models.{name}: its training {error}") from None
     record = {
         "source": "micro",
         "id": None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rllm_serving.answers import extract
@@ -14,7 +14,7 @@ SMALLEST, LARGEST = 0.9, 1.2
 LEAST_EQUAL = 0.2
 """Share of bf16's answers that a quantized model must repeat: one below it is broken, not merely worse."""
 Tensors = Mapping[str, Mapping[str, Any]]
-"""Name of a tensor -> its entry in the header of a safetensors file (dtype, shape, data_offsets)."""
+"""As of `models.tensors`: name -> dtype, shape, data_offsets."""
 
 
 def sizes(key: str, before: Tensors, after: Tensors, ratio: float) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def agreement(key: str, kinds: Sequence[str], mine: Sequence[str], bf16: Sequenc
     same = sum(theirs == ours for theirs, ours in answered)
     if answered and same < LEAST_EQUAL * len(answered):
         raise ModelError(
-            f"{key}: of {len(answered)} held-out questions that bf16 answers, it gives the same greedy answer to {same}, "
-            f"fewer than {LEAST_EQUAL:.0%}; more samples may help, or another method"
+            f"{key}: of {len(answered)} held-out questions that bf16 answers, it gives the same greedy answer to "
+            f"{same}, fewer than {LEAST_EQUAL:.0%}; more samples may help, or another method"
         )
     return {
         "asked": len(pairs),
@@ -83,8 +83,3 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
 
 def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and (one["dtype"], one["shape"]) == (other["dtype"], other["shape"])
-
-
-def merged(headers: Iterable[Tensors]) -> Tensors:
-    """The tensors of all shards of a checkpoint."""
-    return {name: tensor for header in headers for name, tensor in header.items()}

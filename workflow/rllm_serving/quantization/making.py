@@ -2,8 +2,8 @@
 
 Runs in the environment of llmcompressor. job.json: model and out (folders), scheme (null: `out` is there already and
 only checked), modifier ("rtn", "gptq", "awq"), calibration (kind of texts; null: none), questions and held_out (rows
-with prompt, gold, kind), longest (tokens of a text), sampling (temperature, top_p), device, seed, answers (file to
-write: outputs of both models, what the texts were, versions, seconds).
+with prompt, gold, kind), longest (tokens of a text), sampling (temperature, top_p), trust_remote_code, device, seed,
+answers (file to write: bf16 and quantized, the outputs for held_out, calibration, versions, seconds).
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ NOT_COPIED = ("config.json", "training.json", "model.safetensors.index.json")
 class Speaker:
     """A loaded model that continues prompts."""
 
-    def __init__(self, folder: str, device: str) -> None:
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-        self.model = model.to(device).eval()
+    def __init__(self, folder: str, job: Mapping[str, Any]) -> None:
+        trusted = {"trust_remote_code": job["trust_remote_code"]}
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **trusted)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **trusted)
+        self.model = model.to(job["device"]).eval()
 
     def prompt(self, content: str) -> str:
         """The whole prompt of a question, as servers render it."""
@@ -67,12 +70,21 @@ class Speaker:
         return outputs
 
 
+def sampled(sampling: Mapping[str, float]) -> dict[str, Any]:
+    """The study's sampling in the words of `generate`, which knows greedy decoding under another name."""
+    return {"do_sample": True, "top_k": 0, **sampling} if sampling["temperature"] > 0 else {"do_sample": False}
+
+
 def recipe(modifier: str, scheme: str) -> list[Any]:
     """llmcompressor's modifiers for a scheme."""
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
 
+    if not torch.accelerator.is_available():
+        # AWQ page-locks its texts for a device to fetch them; without a device torch refuses to, and none would.
+        IntermediatesCache.pin_memory = lambda *_: None
     layers = {"targets": ["Linear"], "scheme": scheme, "ignore": list(KEPT)}
     match modifier:
         case "gptq":
@@ -103,45 +115,54 @@ def quantize(job: Mapping[str, Any], speaker: Speaker, rows: Sequence[str]) -> i
     oneshot(model=speaker.model, recipe=recipe(job["modifier"], job["scheme"]), **data)
     speaker.model.save_pretrained(job["out"], save_compressed=True)
     for file in Path(job["model"]).iterdir():
-        if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_COPIED:
+        if file.is_file() and file.suffix != ".safetensors" and file.name not in NOT_COPIED and file.name[0] != ".":
             shutil.copyfile(file, Path(job["out"]) / file.name)
     return tokens
+
+
+def make(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask the bf16 model the held-out questions and, unless it is there already, write the quantized one.
+
+    Returns bf16 (outputs), calibration (what the texts were, null if none), seconds (of quantizing). The model is
+    gone from memory when this ends: a device need not hold two.
+    """
+    speaker = Speaker(job["model"], job)
+    found: dict[str, Any] = {"calibration": None, "seconds": None}
+    found["bf16"] = speaker.complete(held_out(job, speaker), job["longest"], do_sample=False)
+    if job["scheme"] is None:
+        return found
+    rows: list[str] = []
+    if job["calibration"] is not None:
+        prompts = [speaker.prompt(row["prompt"]) for row in job["questions"]]
+        print(f"{len(prompts)} calibration texts ({job['calibration']})", flush=True)
+        rows = texts(
+            job["calibration"],
+            prompts,
+            job["questions"],
+            lambda wanted: speaker.complete(wanted, job["longest"], **sampled(job["sampling"])),
+        )
+    started = time.monotonic()
+    tokens = quantize(job, speaker, rows)
+    found["seconds"] = round(time.monotonic() - started, 1)
+    if rows:
+        told = {"kind": job["calibration"], "texts": len(rows), "tokens": tokens, "seed": job["seed"]}
+        found["calibration"] = told | {"sha256": digest(rows)}
+    return found
+
+
+def held_out(job: Mapping[str, Any], speaker: Speaker) -> list[str]:
+    """Whole prompts of the questions that both models are asked."""
+    return [speaker.prompt(row["prompt"]) for row in job["held_out"]]
 
 
 def main() -> None:
     """Do what the job says and write its answers."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.manual_seed(job["seed"])
-    started = time.monotonic()
-    speaker = Speaker(job["model"], job["device"])
-    held_out = [speaker.prompt(row["prompt"]) for row in job["held_out"]]
-    found: dict[str, Any] = {"bf16": speaker.complete(held_out, job["longest"], do_sample=False), "calibration": None}
-    if job["scheme"] is not None:
-        rows: list[str] = []
-        if job["calibration"] is not None:
-            prompts = [speaker.prompt(row["prompt"]) for row in job["questions"]]
-            print(f"{len(prompts)} calibration texts ({job['calibration']})", flush=True)
-            rows = texts(
-                job["calibration"],
-                prompts,
-                job["questions"],
-                lambda wanted: speaker.complete(wanted, job["longest"], do_sample=True, top_k=0, **job["sampling"]),
-            )
-        quantizing = time.monotonic()
-        tokens = quantize(job, speaker, rows)
-        found["seconds"] = round(time.monotonic() - quantizing, 1)
-        if rows:
-            found["calibration"] = {
-                "kind": job["calibration"],
-                "texts": len(rows),
-                "tokens": tokens,
-                "seed": job["seed"],
-                "sha256": digest(rows),
-            }
-    del speaker
-    found["quantized"] = Speaker(job["out"], job["device"]).complete(held_out, job["longest"], do_sample=False)
+    found = make(job)
+    speaker = Speaker(job["out"], job)
+    found["quantized"] = speaker.complete(held_out(job, speaker), job["longest"], do_sample=False)
     found["versions"] = {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}}
-    found["total_seconds"] = round(time.monotonic() - started, 1)
     Path(job["answers"]).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

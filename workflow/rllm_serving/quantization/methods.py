@@ -10,13 +10,13 @@ class Method:
     """How weights are stored and who makes them so.
 
     scheme: llmcompressor's name for the format; None where the engine quantizes bf16 weights itself as it loads them.
-    calibrated: whether making it looks at texts. ratio: bytes of a quantized layer (weights, scales, zero points)
-    over its bytes in bf16; None where no checkpoint is made. formats: what `quant_method` in the config.json of a
-    ready-made checkpoint may say.
+    modifier: how weights are rounded: "rtn" (to the nearest), "gptq" or "awq", which look at texts. ratio: bytes of a
+    quantized layer (weights, scales, zero points) over its bytes in bf16; None where no checkpoint is made. formats:
+    what `quant_method` in the config.json of a ready-made checkpoint may say.
     """
 
     scheme: str | None = None
-    calibrated: bool = False
+    modifier: str = "rtn"
     ratio: float | None = None
     formats: tuple[str, ...] = ()
 
@@ -25,17 +25,23 @@ class Method:
         """Whether a checkpoint of its own is served, not the model's bf16 one."""
         return self.scheme is not None
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether making it looks at texts."""
+        return self.modifier != "rtn"
 
-_LLMCOMPRESSOR = "compressed-tensors"
+
+TOOL_FORMAT = "compressed-tensors"
+"""The format of the checkpoints that are made here, by llmcompressor."""
 # Groups of 128 weights share a scale of 2 bytes and, where zero is not in the middle, a zero point of 4 bits.
 _INT4, _INT4_ZEROS = 0.25 + 2 / 256, 0.25 + 2.5 / 256
 
 METHODS: dict[str, Method] = {
     "bf16": Method(),
-    "fp8": Method("FP8_DYNAMIC", ratio=0.5, formats=(_LLMCOMPRESSOR, "fp8")),
-    "int8": Method("W8A8", ratio=0.5, formats=(_LLMCOMPRESSOR,)),
-    "gptq-int4": Method("W4A16", True, _INT4, (_LLMCOMPRESSOR, "gptq")),
-    "awq-int4": Method("W4A16_ASYM", True, _INT4_ZEROS, (_LLMCOMPRESSOR, "awq")),
+    "fp8": Method("FP8_DYNAMIC", ratio=0.5, formats=(TOOL_FORMAT, "fp8")),
+    "int8": Method("W8A8", ratio=0.5, formats=(TOOL_FORMAT,)),
+    "gptq-int4": Method("W4A16", "gptq", _INT4, (TOOL_FORMAT, "gptq")),
+    "awq-int4": Method("W4A16_ASYM", "awq", _INT4_ZEROS, (TOOL_FORMAT, "awq")),
     "bnb-nf4": Method(),
     "torchao-int8-weight": Method(),
     "torchao-int8-dynamic": Method(),

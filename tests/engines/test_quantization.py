@@ -1,0 +1,50 @@
+"""Every quantization of the small study for real: made, checked, served, and still the same model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import SMALL
+from rllm_serving.quantization.methods import METHODS
+
+CONFIG = yaml.safe_load(SMALL.read_text())
+QUANTIZATIONS: dict[str, Any] = CONFIG.get("quantizations", {})
+MADE = [name for name, spec in QUANTIZATIONS.items() if METHODS[spec.get("method", "bf16")].has_checkpoint]
+
+
+def runs(study: Path, quantization: str) -> list[Path]:
+    return sorted(study.glob(f"results/runs/*/*/*/{quantization}/*/run.json"))
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_checkpoint_is_as_small_as_its_method_says_and_answers_as_bf16_does(small_study: Path, name: str) -> None:
+    files = sorted(small_study.glob(f"resources/models/*/{name}/model.json"))
+    assert files
+    for file in files:
+        record = json.loads(file.read_text())
+        made = record["quantization"]
+        method = METHODS[made["method"]]
+        assert made["size"]["kept"] == 0 and made["size"]["ratio"] == pytest.approx(method.ratio, rel=0.05)
+        assert record["bytes"] < made["size"]["bf16_checkpoint_bytes"]
+        assert made["agreement"]["asked"] == 32 and made["versions"]["llmcompressor"]
+        assert bool(made["calibration"]) == method.calibrated
+        config = json.loads((file.parent / "checkpoint" / "config.json").read_text())
+        assert config["quantization_config"]["quant_method"] == "compressed-tensors"
+
+
+@pytest.mark.parametrize("name", QUANTIZATIONS)
+def test_every_quantization_is_served_and_its_run_says_what_was_served(small_study: Path, name: str) -> None:
+    found = runs(small_study, name)
+    assert found, "no engine serves it here: nothing is tested"
+    for file in found:
+        record = json.loads(file.read_text())
+        method = QUANTIZATIONS[name].get("method", "bf16")
+        assert record["config"]["method"] == method
+        assert ("quantization" in record["model"]) == METHODS[method].has_checkpoint
+        requests = pq.read_table(file.with_name("requests.parquet"))
+        assert requests.num_rows and set(requests["status"].to_pylist()) == {"ok"}

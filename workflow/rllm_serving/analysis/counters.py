@@ -1,0 +1,83 @@
+"""What stands behind a condition's speed: prefix cache, preemptions, speculation by phase, bytes of the KV cache."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .server import increase
+
+COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_share"]
+COUNTERS += [f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_share") for phase in ("thinking", "answer")]
+COUNTERS += ["kv_bytes_per_token"]
+MODEL_BYTES = 2  # every server is started with bfloat16
+
+
+def counted(
+    samples: pd.DataFrame, requests: pd.DataFrame, chunks: pd.DataFrame, run: Mapping[str, Any]
+) -> dict[str, float]:
+    """COUNTERS of one condition; NaN where the engine has no such counter or nothing happened.
+
+    samples: its rows of server.parquet; requests: of `latencies`; chunks: `token_chunks` of those that ended well;
+    run: run.json, or empty. Increases are summed over points.
+    prefix_hit_rate: increase of prefix_hits / of prefix_queries (tokens), 0-1. preemptions: increase, requests.
+    accepted_share: increase of spec_accepted / of spec_drafted (tokens), 0-1.
+    tokens_per_chunk_{thinking,answer}: see `by_phase`. accepted_share_{thinking,answer}: (tokens a chunk - 1) / tokens
+    drafted a step, 0-1: a step gives the accepted drafts and one token of the model's own. It takes a chunk for a
+    step, which makes it too high where a busy server puts several steps into one chunk, and is NaN without speculation.
+    kv_bytes_per_token: see `kv_bytes_per_token`.
+    """
+    result = {"prefix_hit_rate": _share(samples, "prefix_hits", "prefix_queries")}
+    result |= {"preemptions": increase(samples, "preemptions")}
+    result |= {"accepted_share": _share(samples, "spec_accepted", "spec_drafted")}
+    options: Mapping[str, Any] = run["config"]["options"] if run else {}
+    drafted = options["speculative_tokens"] if options.get("speculation", "none") != "none" else math.nan
+    for phase, tokens in by_phase(chunks, requests["reasoning_tokens"]).items():
+        result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_share_{phase}": (tokens - 1) / drafted}
+    path = Path(run["model"]["path"]) / "config.json" if run else None
+    config = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+    return result | {"kv_bytes_per_token": kv_bytes_per_token(config, options.get("kv_cache_dtype", "auto"))}
+
+
+def _share(samples: pd.DataFrame, part: str, whole: str) -> float:
+    total = increase(samples, whole)
+    return increase(samples, part) / total if total > 0 else math.nan
+
+
+def by_phase(chunks: pd.DataFrame, reasoning_tokens: pd.Series) -> dict[str, float]:
+    """Mean tokens a chunk while "thinking" and while giving the "answer"; NaN for a phase without chunks.
+
+    reasoning_tokens: of each request, `row` of the chunks counts them. A chunk is thinking when it ends at or before
+    the last thinking token, answer when it starts behind `</think>`; the one with `</think>` is neither. A request's
+    first chunk is left out: prefill gives one token, drafted by nobody.
+    """
+    row, tokens = chunks["row"], chunks["tokens"]
+    upto = tokens.groupby(row).cumsum()
+    thought = reasoning_tokens.to_numpy(dtype=float)[row]
+    later = upto > tokens
+    phases = {"thinking": later & (upto <= thought), "answer": later & (upto - tokens >= thought + (thought > 0))}
+    return {phase: float(tokens[chosen].mean()) if chosen.any() else math.nan for phase, chosen in phases.items()}
+
+
+def kv_bytes_per_token(config: Mapping[str, Any], kv_cache_dtype: str) -> float:
+    """Bytes that a token holds in the KV cache, on all devices: 2 x layers x KV heads x head dimension x bytes.
+
+    config: the checkpoint's config.json; kv_cache_dtype: as in `engines.base.Options`. NaN where the formula does not
+    hold or is not known to: without a config, for latent attention (MLA), for layers that don't attend to everything,
+    for a checkpoint that sets its cache's format itself.
+    """
+    text = config.get("text_config", config)
+    own = kv_cache_dtype == "auto" and (config.get("quantization_config") or {}).get("kv_cache_scheme")
+    other = set(text.get("layer_types") or []) - {"full_attention"}
+    if own or other or text.get("kv_lora_rank") or "num_attention_heads" not in text:
+        return math.nan
+    heads = text["num_attention_heads"]
+    dimension = text.get("head_dim") or text["hidden_size"] / heads
+    size = 1 if kv_cache_dtype.startswith("fp8") else MODEL_BYTES
+    return float(np.prod([2, text["num_hidden_layers"], text.get("num_key_value_heads") or heads, dimension, size]))

@@ -1,0 +1,124 @@
+"""Why a run is slower or faster than another: the change of E2E in parts that add up, and what the servers counted.
+
+A request's E2E is TTFT + decode time, decode time = (n - 1) x TPOT for n output tokens. Between a request (1) and the
+same request of the reference (0), each factor's share is taken at the mean of the other, so that neither goes first
+(the Shapley value of two factors):
+
+    first_token = ttft1 - ttft0                          queue and prefill
+    tokens      = (n1 - n0) (tpot1 + tpot0) / 2          thinking + answer, in proportion to the tokens of each
+    speed       = (tpot1 - tpot0) (n1 + n0 - 2) / 2      slower or faster tokens
+
+Below two tokens there is no TPOT: that side takes the other's (0 where neither has one), so that tokens are the whole
+reason; what time the stream stayed open behind a single token belongs to `speed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from .bootstrap import Array, Codes, Comparison, Estimate, codes, mean, paired
+from .compare import Side
+from .counters import COUNTERS, counted
+from .requests import CHUNKS, CONDITION, SERVER, latencies, token_chunks
+
+PARTS = ["first_token", "thinking", "answer", "speed"]
+"""Parts of `delta_e2e`: they add up to it."""
+ESTIMATES = ["delta_e2e", *PARTS, "tokens", "thinking_difference", "thinking_ratio"]
+PLAIN = ["e2e", "thinking_tokens", *COUNTERS]
+
+
+def why(mine: Side, reference: Side, runs: Sequence[Mapping[str, Any]] = ({}, {})) -> pd.DataFrame:
+    """One row a condition of both runs.
+
+    runs: run.json of mine and of the reference; without them what they tell is NaN.
+    Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `requests` (those that
+    ended well on both sides: all means are theirs), ESTIMATES with _low and _high, and PLAIN, each also with
+    _reference.
+    delta_e2e, PARTS (see the module) and tokens (= thinking + answer): mean of mine - reference, s; intervals: paired
+    bootstrap over questions. thinking_difference (mine - reference, tokens) and thinking_ratio (mine / reference): of
+    the mean thinking length. e2e (s), thinking_tokens: means. COUNTERS: see `counters.counted`. NaN where there is
+    none; thinking and answer are NaN where thinking was not counted.
+    Raises ValueError when the two did not ask the same questions.
+    """
+    keys = CONDITION
+    frames = [latencies(side.requests) for side in (mine, reference)]
+    against = "/".join(frames[1][["engine", "quantization", "setup"]].iloc[0])
+    groups: list[dict[Any, Any]] = [frame.groupby(keys, sort=True).indices for frame in frames]
+    rows = []
+    for key in sorted(groups[0].keys() & groups[1].keys()):
+        index = [_in_order(frame, group[key]) for frame, group in zip(frames, groups, strict=True)]
+        pair = [frame.take(rows).reset_index(drop=True) for frame, rows in zip(frames, index, strict=True)]
+        row = {**frames[0][SERVER].iloc[0], "against": against, **dict(zip(keys, key, strict=True)), **_split(*pair)}
+        for end, side, run, group, taken in zip(("", "_reference"), (mine, reference), runs, pair, index, strict=True):
+            chunks = token_chunks(side.requests.select(CHUNKS).take(pa.array(taken)))
+            chunks = chunks[group["ok"].to_numpy()[chunks["row"]]]
+            known = [name for name in keys if name in side.server.columns]
+            samples = side.server[(side.server[known] == group[known].iloc[0]).all(axis=1)]
+            row |= {name + end: value for name, value in counted(samples, group, chunks, run).items()}
+        rows.append(row)
+    estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
+    plain = [name + end for name in PLAIN for end in ("", "_reference")]
+    return pd.DataFrame(rows, columns=[*SERVER, "against", *keys, "requests", *estimates, *plain])
+
+
+def _in_order(frame: pd.DataFrame, rows: Any) -> Codes:
+    """The rows in the order of repeat and index."""
+    index: Codes = np.asarray(rows)
+    return index[np.lexsort((frame["index"].to_numpy()[index], frame["repeat"].to_numpy()[index]))]
+
+
+def _split(mine: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+    """Everything of a row that comes from requests; both sides' requests of one condition in the same order."""
+    asked = [side[["question_id", "repeat"]] for side in (mine, reference)]
+    if not asked[0].equals(asked[1]):
+        raise ValueError("the two runs asked different questions; measure them again with the same config")
+    cluster = codes(asked[0]["question_id"])
+    needed = ["ttft", "e2e", "output_tokens"]
+    used = pd.concat([side["ok"] & side[needed].notna().all(axis=1) for side in (mine, reference)], axis=1).all(axis=1)
+    one, two = mine.where(used), reference.where(used)
+    row: dict[str, float] = {"requests": int(used.sum())}
+    for name, values in parts(one, two).items():
+        row |= _flat(name, _whole(values, used.to_numpy(), cluster))
+    e2e, thinking = (_paired(one[name], two[name], cluster) for name in ("e2e", "reasoning_tokens"))
+    row |= {"e2e": e2e.value.value, "e2e_reference": e2e.reference.value}
+    row |= {"thinking_tokens": thinking.value.value, "thinking_tokens_reference": thinking.reference.value}
+    return row | _flat("thinking_difference", thinking.difference) | _flat("thinking_ratio", thinking.ratio)
+
+
+def parts(mine: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
+    """delta_e2e, PARTS and tokens of each request, s; rows of `latencies`, the same request in the same place."""
+
+    def change(name: str) -> Array:
+        return mine[name].to_numpy(dtype=float) - reference[name].to_numpy(dtype=float)
+
+    delta, first = change("e2e"), change("ttft")
+    tpot = [side["tpot"].to_numpy(dtype=float) for side in (mine, reference)]
+    known = [np.where(np.isfinite(one), one, np.nan_to_num(other)) for one, other in (tpot, tpot[::-1])]
+    step = (known[0] + known[1]) / 2
+    tokens, thinking = change("output_tokens") * step, change("reasoning_tokens") * step
+    # What remains is (tpot1 - tpot0) (n1 + n0 - 2) / 2, and with a single token what came behind it.
+    speed = delta - first - tokens
+    result = {"delta_e2e": delta, "first_token": first, "thinking": thinking, "answer": tokens - thinking}
+    return result | {"speed": speed, "tokens": tokens}
+
+
+def _whole(values: Array, used: Any, cluster: Codes) -> Estimate:
+    """Mean of the used requests, NaN as soon as one of them has no value: parts must have the same requests."""
+    partly = np.isnan(values[used]).any()
+    return mean(np.full(len(values), np.nan) if partly else values, cluster)
+
+
+def _paired(mine: pd.Series, reference: pd.Series, cluster: Codes) -> Comparison:
+    both = (mine.notna() & reference.notna()).to_numpy()
+    sides = [np.where(both, side.to_numpy(dtype=float), np.nan) for side in (mine, reference)]
+    ones = np.ones(len(both))
+    return paired((sides[0], ones, cluster), (sides[1], ones, cluster))
+
+
+def _flat(name: str, estimate: Estimate) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))

@@ -1,0 +1,170 @@
+"""Quantizing a model as a job: made in the environment of the tool, checked, described."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rllm_serving.child import ChildError, follow
+from rllm_serving.models import ModelError, describe, materialise, tensors
+from rllm_serving.prompts import render
+from rllm_serving.quantization.calibration import Row, dataset_questions, micro_questions
+from rllm_serving.quantization.checks import agreement, sizes
+from rllm_serving.quantization.methods import METHODS, TOOL_FORMAT
+
+SAMPLES = 64
+LONGEST, MICRO_LONGEST = 2048, 512
+"""Tokens of a text at most, prompt included; micro models are done long before."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be quantized, and with what.
+
+    model, quantization: names in the config; spec: entry of `quantizations`; model_spec: entry of `models`;
+    rows: questions of `spec`'s dataset, None for a micro model; templates: prompt template of each kind of answer, or
+    one for all under "".
+    """
+
+    model: str
+    quantization: str
+    spec: Mapping[str, Any]
+    model_spec: Mapping[str, Any]
+    rows: Sequence[Row] | None
+    templates: Mapping[str, Path]
+    seed: int
+    sampling: Mapping[str, float]
+    device: str
+
+    @property
+    def key(self) -> str:
+        """Where the config has it."""
+        return f"quantizations.{self.quantization}"
+
+
+def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[str, Any]:
+    """Quantize the model that `base` (a model.json) describes into `target`/checkpoint, check it, and describe it.
+
+    python: interpreter of the tool's environment. A ready-made checkpoint (`checkpoints` of the config) is fetched or
+    linked instead. `target`/model.json is the record of `models.materialise` and in `quantization`: method, scheme,
+    versions, calibration (kind, source, texts, tokens, seed, sha256; null if no text was looked at), seconds, size
+    (see `checks.sizes`, and checkpoint_bytes, bf16_checkpoint_bytes), agreement (see `checks.agreement`; null for a
+    format that the tool can't load), base (id, revision, commit, path of the bf16 model). Raises ModelError.
+    """
+    method = METHODS[request.spec["method"]]
+    bf16 = json.loads(base.read_text(encoding="utf-8"))
+    ready = request.spec.get("checkpoints", {}).get(request.model)
+    what = f"{request.key} (model '{request.model}')"
+    target.mkdir(parents=True, exist_ok=True)
+    _clear(target)
+    if ready is None:
+        found: dict[str, Any] | None = _ask(request, what, bf16, python, target, make=True)
+        record: dict[str, Any] = {"source": "quantized", "id": None, "revision": None, "commit": None}
+        record["path"] = str((target / "checkpoint").absolute())
+        trusted = request.model_spec.get("trust_remote_code", False)
+        record |= describe(request.model, target / "checkpoint", trusted, what)
+    else:
+        spec = {**ready, "source": "hub" if "id" in ready else "path"}
+        spec["trust_remote_code"] = request.model_spec.get("trust_remote_code", False)
+        record = materialise(request.model, spec, target, key=f"{request.key}.checkpoints.{request.model}")
+        # Described only once it has passed its checks.
+        (target / "model.json").unlink()
+        stored = _format(target / "checkpoint")
+        if stored not in method.formats:
+            raise ModelError(
+                f"{request.key}.checkpoints.{request.model}: its config.json has the format {stored!r}; "
+                f"{request.spec['method']} is one of {', '.join(method.formats)}"
+            )
+        found = _ask(request, what, bf16, python, target, make=False) if stored == TOOL_FORMAT else None
+    assert method.ratio is not None
+    before, after = (tensors(what, Path(model["path"])) for model in (bf16, record))
+    size = sizes(what, before, after, method.ratio)
+    agreed = found and agreement(what, found["kinds"], found["quantized"], found["bf16"])
+    record["quantization"] = {
+        "method": request.spec["method"],
+        "scheme": None if ready else method.scheme,
+        "versions": found and found["versions"],
+        "calibration": found and found["calibration"],
+        "seconds": found and found["seconds"],
+        "size": {**size, "checkpoint_bytes": record["bytes"], "bf16_checkpoint_bytes": bf16["bytes"]},
+        "agreement": agreed,
+        "base": {name: bf16[name] for name in ("source", "id", "revision", "commit", "path")},
+    }
+    (target / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _ask(
+    request: Request, what: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
+) -> dict[str, Any]:
+    """Run the tool; what `making` found, with the kinds of the held-out questions and the source of the others."""
+    samples = request.spec.get("samples", SAMPLES)
+    if request.rows is None:
+        questions, held_out = micro_questions(samples, request.seed)
+        source, longest = "micro training questions", MICRO_LONGEST
+    else:
+        questions, held_out = dataset_questions(request.key, request.rows, samples, request.seed)
+        source, longest = f"dataset {request.spec['dataset']}", LONGEST
+    method = METHODS[request.spec["method"]]
+    with tempfile.TemporaryDirectory() as folder:
+        answers = Path(folder) / "answers.json"
+        job = {
+            "model": bf16["path"],
+            "out": str((target / "checkpoint").absolute()),
+            "scheme": method.scheme if make else None,
+            "modifier": method.modifier,
+            "calibration": request.spec.get("calibration", "reasoning") if method.calibrated else None,
+            "questions": [_asked(request, row) for row in questions],
+            "held_out": [_asked(request, row) for row in held_out],
+            "longest": min(longest, bf16["max_position_embeddings"] or longest),
+            "sampling": dict(request.sampling),
+            "trust_remote_code": request.model_spec.get("trust_remote_code", False),
+            "device": request.device,
+            "seed": request.seed,
+            "answers": str(answers),
+        }
+        (Path(folder) / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        try:
+            # Its progress bars would fill the log; all that it loads is on this machine.
+            follow(
+                f"{request.model} {request.quantization}",
+                python,
+                "rllm_serving.quantization.making",
+                [f"{folder}/job.json"],
+                TQDM_DISABLE="1",
+                HF_HUB_OFFLINE="1",
+            )
+        except ChildError as error:
+            raise ModelError(f"{what}: quantizing it or loading it again {error}") from None
+        found: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
+    if found["calibration"]:
+        found["calibration"]["source"] = source
+    return {**found, "kinds": [row["kind"] for row in held_out]}
+
+
+def _asked(request: Request, row: Row) -> dict[str, Any]:
+    template = request.templates[row["kind"] if request.rows is None else ""]
+    return {
+        "prompt": render(template, row["question"], row["choices"]),
+        "gold": row["gold"],
+        "kind": row["kind"],
+    }
+
+
+def _format(folder: Path) -> str | None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config.get("quantization_config", {}).get("quant_method")
+
+
+def _clear(target: Path) -> None:
+    """Remove an earlier checkpoint: files that a new one does not write again must not stay beside it."""
+    checkpoint = target / "checkpoint"
+    if checkpoint.is_symlink():
+        checkpoint.unlink()
+    elif checkpoint.exists():
+        shutil.rmtree(checkpoint)

@@ -1,0 +1,34 @@
+# A model in another weight format: made once by llmcompressor, or ready-made, and checked before it is served.
+
+
+rule quantize:
+    input:
+        environment=f"resources/environments/quantize-{DEVICE}/environment.json",
+        model="resources/models/{model}/model.json",
+        questions=quantization_questions,
+        templates=quantization_templates,
+        library=library(
+            "quantize.py",
+            *(f"quantization/{module}.py" for module in ("calibration", "checks", "job", "making", "methods")),
+            *("micro/questions.py", "micro/working.py"),
+        ),
+    output:
+        # The checkpoint lies beside it; it may be a link to one that is ready-made.
+        "resources/models/{model}/{quantization}/model.json",
+    log:
+        "logs/quantizations/{model}-{quantization}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        gpu=1 if DEVICE == "cuda" else 0,
+        mem_mb=8000 if DEVICE == "cpu" else 64000,
+        runtime=720,
+    params:
+        spec=lambda wildcards: STUDY.quantizations[wildcards.quantization],
+        model_spec=lambda wildcards: STUDY.models[wildcards.model],
+        sampling=config["sampling"],
+        seed=config["seed"],
+        device=DEVICE,
+    script:
+        "../scripts/quantize.py"
