@@ -126,7 +126,7 @@ class Vllm(Engine):
             # bounds the KV pool where kv_cache_tokens does not; without it vLLM wants half of the memory free.
             variables |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "4"}
-            # What its ahead-of-time compiler saves cannot be loaded back on CPU, so every start compiles anew; Inductor's
-            # own cache, which serves from the second start on, halves the time between weights and readiness.
+            # What its ahead-of-time compiler saves cannot be loaded back on CPU, so every start compiles anew;
+            # Inductor's own cache, which serves from the second start on, halves the time from weights to readiness.
             variables |= {"VLLM_USE_AOT_COMPILE": "0"}
         return variables
