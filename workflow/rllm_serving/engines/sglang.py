@@ -40,7 +40,7 @@ class Sglang(Engine):
             for name, argument in {
                 **{"attention": "attention_backend", "sampling": "sampling_backend", "quantization": "quantization"},
                 **{"prefill_attention": "prefill_attention_backend", "decode_attention": "decode_attention_backend"},
-                **{"fp8_gemm": "fp8_gemm_runner_backend", "moe": "moe_runner_backend"},
+                **{"fp8_gemm": "fp8_gemm_runner_backend", "moe": "moe_runner_backend", "torchao": "torchao_config"},
             }.items()
         },
         "kv_cache": r"KV Cache is allocated\. dtype: (?:torch\.)?(\w+)",
