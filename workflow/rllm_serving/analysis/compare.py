@@ -43,8 +43,8 @@ def compare(mine: Side, reference: Side) -> pd.DataFrame:
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
     value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
     with _low and _high; NaN where there is none. Metrics: accuracy, answered_share, the means of latencies and tokens
-    (see MEANS), tps, kv, running (mean under load), kv_max, memory (bytes, the device's where there is one, else the
-    host's; its maximum) and SAME.
+    (see MEANS), tps, kv, running (mean under load), kv_max (under load), memory (bytes, the device's where there is one,
+    else the host's; the maximum of all samples) and SAME.
     Raises ValueError when the two did not ask the same questions.
     """
     frames = [graded(side.requests, side.grades, ("correct", "miss", "extracted")) for side in (mine, reference)]
@@ -91,8 +91,9 @@ def _metrics(mine: _Condition, reference: _Condition) -> Iterator[tuple[str, dic
     for name, (one, two) in sums.items():
         if one is not None and two is not None:
             yield name, _flat(paired(one, two))
-    for name, columns in (("kv_max", ["kv_use"]), ("memory", ["device_memory_bytes", "host_rss_bytes"])):
-        value, other = (_maximum(side.samples, columns) for side in both)
+    largest = {"kv_max": [_maximum(gauges.under_load(side.samples, "kv_use"), ["kv_use"]) for side in both]}
+    largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in both]
+    for name, (value, other) in largest.items():
         bare = [Estimate(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
         yield name, _flat(Comparison(*bare))
     ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
@@ -115,9 +116,9 @@ def _flat(comparison: Comparison) -> dict[str, float]:
 
 
 def _maximum(samples: pd.DataFrame, columns: list[str]) -> float:
-    """Largest value under load of the first of the columns that has any."""
+    """Largest value of the first of the columns that has any."""
     for column in columns:
-        seen: Array = samples.loc[samples["loaded"], column].dropna().to_numpy(dtype=float)
+        seen: Array = samples[column].dropna().to_numpy(dtype=float)
         if len(seen):
             return float(seen.max())
     return np.nan
