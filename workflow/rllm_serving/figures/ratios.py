@@ -62,7 +62,8 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
         style.nothing(ax)
         return
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    wide = max(known.max(), 2) / min(known.min(), 0.5) > 12
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(min(known.min() / 1.2, 0.5), max(known.max() * 1.2, 2))
