@@ -43,8 +43,8 @@ def compare(mine: Side, reference: Side) -> pd.DataFrame:
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
     value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
     with _low and _high; NaN where there is none. Metrics: accuracy, answered_share, the means of latencies and tokens
-    (see MEANS), tps, kv, running (mean under load), kv_max (under load), memory (bytes, the device's where there is one,
-    else the host's; the maximum of all samples) and SAME.
+    (see MEANS), tps, kv and running (means under load), kv_max (under load), memory (bytes, the device's where there
+    is one, else the host's; the maximum of all samples) and SAME.
     Raises ValueError when the two did not ask the same questions.
     """
     frames = [graded(side.requests, side.grades, ("correct", "miss", "extracted")) for side in (mine, reference)]
