@@ -251,7 +251,7 @@ def test_snakemake_refuses_a_name_given_twice(tmp_path: Path) -> None:
 def test_an_experiment_may_not_be_named_like_a_rule(tmp_path: Path) -> None:
     config = changed(("experiments.grade", TINY["experiments"]["single"]))
     said = dry_run(tmp_path, write(config, tmp_path / "study.yaml"))
-    assert said == "Error in the config: experiments.grade: a rule has this name; allowed: another name"
+    assert said == "Error in the config: experiments.grade: the workflow has a rule so named; choose another"
 
 
 def test_snakemake_checks_values_of_the_command_line_too(tmp_path: Path) -> None:

@@ -182,9 +182,9 @@ def figure_inputs(wildcards):
 
 
 def target_name(experiment):
-    """The target of an experiment is its name, unless a rule has that already."""
-    if experiment in {rule.name for rule in workflow.rules}:
-        sys.exit(f"Error in the config: experiments.{experiment}: a rule has this name; allowed: another name")
+    """The target of an experiment is its name, unless a stage of the workflow has that already."""
+    if experiment in {stage.name for stage in workflow.rules}:
+        sys.exit(f"Error in the config: experiments.{experiment}: the workflow has a rule so named; choose another")
     return experiment
 
 

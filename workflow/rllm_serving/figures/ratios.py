@@ -62,8 +62,9 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
         style.nothing(ax)
         return
     ax.set_xscale("log")
-    wide = max(known.max(), 2) / min(known.min(), 0.5) > 12
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    spread = max(known.max(), 2) / min(known.min(), 0.5)
+    ticks = (1.0, 2.0, 5.0) if spread < 12 else (1.0, 3.0) if spread < 100 else (1.0,)
+    ax.xaxis.set_major_locator(LogLocator(subs=ticks))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(min(known.min() / 1.2, 0.5), max(known.max() * 1.2, 2))
