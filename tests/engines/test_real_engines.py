@@ -23,6 +23,7 @@ from rllm_serving.run import Measurement, Places
 from rllm_serving.runs import Load, Point, Run
 from rllm_serving.server import Server, ServerError
 from rllm_serving.telemetry import Devices, Sampler
+from unit.bench import RUN
 from unit.scripted import eventually
 
 SERVED = yaml.safe_load(SMALL.read_text())["engines"]
@@ -186,19 +187,13 @@ def test_the_small_config_is_valid() -> None:
 
 
 def _run(engine: str, study: Path, options: Options, points: list[Point]) -> Run:
-    return Run(
-        experiment="test",
+    return replace(
+        RUN,
         engine=engine,
         model="small-rllm",
-        quantization="bf16",
-        setup="baseline",
-        role="rllm",
         reasoning_parser="qwen3",
-        trust_remote_code=False,
         options=options,
-        sampling={"temperature": 0.6, "top_p": 0.95},
-        measurement={"request_timeout_s": 60, "startup_timeout_s": 300, "sample_hz": 5, "max_failed_share": 0},
-        seed=7,
+        measurement={**RUN.measurement, "startup_timeout_s": 300, "sample_hz": 5},
         points=tuple(points),
     )
 

@@ -6,7 +6,7 @@ blocks of time for throughput, over blocks of time for the server's gauges; see 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,42 +47,58 @@ def compare(mine: Side, reference: Side) -> pd.DataFrame:
     is one, else the host's; the maximum of all samples) and SAME.
     Raises ValueError when the two did not ask the same questions.
     """
-    frames = [graded(side.requests, side.grades, ("correct", "miss", "extracted")) for side in (mine, reference)]
-    names = ["/".join(frame[["engine", "quantization", "setup"]].iloc[0]) for frame in frames]
+    sides = (mine, reference)
+    frames = [graded(side.requests, side.grades, ("correct", "miss", "extracted")) for side in sides]
     rows = []
-    groups: list[dict[Any, Any]] = [frame.groupby(CONDITION, sort=True).indices for frame in frames]
-    for key in sorted(groups[0].keys() & groups[1].keys()):
-        pair = [_condition(s, f, g[key]) for s, f, g in zip((mine, reference), frames, groups, strict=True)]
-        keys = {**frames[0][SERVER].iloc[0], "against": names[1], **dict(zip(CONDITION, key, strict=True))}
-        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*pair)]
+    for keys, both, cluster in conditions(sides, frames):
+        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
     return pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
 
 
 @dataclass(frozen=True)
-class _Condition:
-    """The part of a side that belongs to one condition; requests in the order of repeat and index."""
+class Condition:
+    """The part of a side that belongs to one condition.
+
+    requests: rows of `latencies` in the order of repeat and index; chunks: `token_chunks` of those that ended well;
+    samples: rows of server.parquet.
+    """
 
     requests: pd.DataFrame
     chunks: pd.DataFrame
     samples: pd.DataFrame
 
 
-def _condition(side: Side, frame: pd.DataFrame, rows: Any) -> _Condition:
+def conditions(
+    sides: tuple[Side, Side], frames: Sequence[pd.DataFrame]
+) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
+    """Each condition that two sides have in common: its keys, its part of both, the cluster (question) of each request.
+
+    frames: rows of `latencies` of each side, with any columns more. keys: SERVER of the first, `against` (the
+    other's engine/quantization/setup), CONDITION. Raises ValueError when the two did not ask the same questions.
+    """
+    against = "/".join(frames[1][["engine", "quantization", "setup"]].iloc[0])
+    groups: list[dict[Any, Any]] = [frame.groupby(CONDITION, sort=True).indices for frame in frames]
+    for key in sorted(groups[0].keys() & groups[1].keys()):
+        one, two = (_condition(s, f, g[key]) for s, f, g in zip(sides, frames, groups, strict=True))
+        asked = [side.requests[["question_id", "repeat"]] for side in (one, two)]
+        if not asked[0].equals(asked[1]):
+            raise ValueError("the two runs asked different questions; measure them again with the same config")
+        keys = {**frames[0][SERVER].iloc[0], "against": against, **dict(zip(CONDITION, key, strict=True))}
+        yield keys, (one, two), codes(asked[0]["question_id"])
+
+
+def _condition(side: Side, frame: pd.DataFrame, rows: Any) -> Condition:
     group = frame.take(rows)
     order = np.lexsort((group["index"].to_numpy(), group["repeat"].to_numpy()))
     group = group.iloc[order].reset_index(drop=True)
     chunks = token_chunks(side.requests.select(CHUNKS).take(pa.array(np.asarray(rows)[order])))
     keys = [name for name in CONDITION if name in side.server.columns]
     samples = side.server[(side.server[keys] == group[keys].iloc[0]).all(axis=1)]
-    return _Condition(group, chunks[group["ok"].to_numpy()[chunks["row"]]], samples)
+    return Condition(group, chunks[group["ok"].to_numpy()[chunks["row"]]], samples)
 
 
-def _metrics(mine: _Condition, reference: _Condition) -> Iterator[tuple[str, dict[str, float]]]:
+def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
     both = (mine, reference)
-    asked = [side.requests[["question_id", "repeat"]] for side in both]
-    if not asked[0].equals(asked[1]):
-        raise ValueError("the two runs asked different questions; measure them again with the same config")
-    cluster = codes(asked[0]["question_id"])
     for name in MEANS:
         yield name, _flat(paired(*(_mean(side.requests, name, cluster) for side in both)))
     sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from .bootstrap import Array, Codes, Comparison, Estimate, codes, mean, paired
-from .compare import Side
+from .bootstrap import Array, Codes, Comparison, Estimate, mean, paired
+from .compare import Side, conditions
 from .counters import COUNTERS, counted
-from .requests import CHUNKS, CONDITION, SERVER, latencies, token_chunks
+from .requests import CONDITION, SERVER, latencies
 
 PARTS = ["first_token", "thinking", "answer", "speed"]
 """Parts of `delta_e2e`: they add up to it."""
@@ -45,39 +44,21 @@ def why(mine: Side, reference: Side, runs: Sequence[Mapping[str, Any]] = ({}, {}
     none; thinking and answer are NaN where thinking was not counted.
     Raises ValueError when the two did not ask the same questions.
     """
-    keys = CONDITION
-    frames = [latencies(side.requests) for side in (mine, reference)]
-    against = "/".join(frames[1][["engine", "quantization", "setup"]].iloc[0])
-    groups: list[dict[Any, Any]] = [frame.groupby(keys, sort=True).indices for frame in frames]
+    sides = (mine, reference)
     rows = []
-    for key in sorted(groups[0].keys() & groups[1].keys()):
-        index = [_in_order(frame, group[key]) for frame, group in zip(frames, groups, strict=True)]
-        pair = [frame.take(rows).reset_index(drop=True) for frame, rows in zip(frames, index, strict=True)]
-        row = {**frames[0][SERVER].iloc[0], "against": against, **dict(zip(keys, key, strict=True)), **_split(*pair)}
-        for end, side, run, group, taken in zip(("", "_reference"), (mine, reference), runs, pair, index, strict=True):
-            chunks = token_chunks(side.requests.select(CHUNKS).take(pa.array(taken)))
-            chunks = chunks[group["ok"].to_numpy()[chunks["row"]]]
-            known = [name for name in keys if name in side.server.columns]
-            samples = side.server[(side.server[known] == group[known].iloc[0]).all(axis=1)]
-            row |= {name + end: value for name, value in counted(samples, group, chunks, run).items()}
+    for keys, both, cluster in conditions(sides, [latencies(side.requests) for side in sides]):
+        row = {**keys, **_split(both[0].requests, both[1].requests, cluster)}
+        for end, side, run in zip(("", "_reference"), both, runs, strict=True):
+            found = counted(side.samples, side.requests, side.chunks, run)
+            row |= {name + end: value for name, value in found.items()}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
     plain = [name + end for name in PLAIN for end in ("", "_reference")]
-    return pd.DataFrame(rows, columns=[*SERVER, "against", *keys, "requests", *estimates, *plain])
+    return pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain])
 
 
-def _in_order(frame: pd.DataFrame, rows: Any) -> Codes:
-    """The rows in the order of repeat and index."""
-    index: Codes = np.asarray(rows)
-    return index[np.lexsort((frame["index"].to_numpy()[index], frame["repeat"].to_numpy()[index]))]
-
-
-def _split(mine: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+def _split(mine: pd.DataFrame, reference: pd.DataFrame, cluster: Codes) -> dict[str, float]:
     """Everything of a row that comes from requests; both sides' requests of one condition in the same order."""
-    asked = [side[["question_id", "repeat"]] for side in (mine, reference)]
-    if not asked[0].equals(asked[1]):
-        raise ValueError("the two runs asked different questions; measure them again with the same config")
-    cluster = codes(asked[0]["question_id"])
     needed = ["ttft", "e2e", "output_tokens"]
     used = pd.concat([side["ok"] & side[needed].notna().all(axis=1) for side in (mine, reference)], axis=1).all(axis=1)
     one, two = mine.where(used), reference.where(used)
