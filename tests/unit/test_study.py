@@ -91,18 +91,21 @@ def test_seeds_differ_between_requests_and_not_between_servers() -> None:
     assert all(0 <= request_seed(seed, "d", "q", 0) < 2**31 for seed in range(1000))
 
 
-def test_options_of_the_setup_win_over_the_models_and_those_over_the_studys() -> None:
+def test_options_of_the_setup_win_over_the_experiments_the_models_and_the_studys() -> None:
     config = changed(
         ("serving", {"context_length": 512, "memory_share": 0.5, "kv_cache_tokens": 4096}),
         ("models.tiny-llm.serving", {"memory_share": 0.6, "max_running_requests": 8}),
+        ("experiments.single.serving", {"max_running_requests": 6, "memory_share": 0.7}),
         ("setups", {"own": {"max_running_requests": 4, "kv_cache_tokens": None}}),
     )
     study = load(config)
-    own = study.options("tiny-llm", "own")
+    own = study.options("budget", "tiny-llm", "own")
     assert (own.context_length, own.memory_share, own.max_running_requests, own.kv_cache_tokens) == (512, 0.6, 4, None)
-    baseline = study.options("tiny-rllm", "baseline")
+    baseline = study.options("budget", "tiny-rllm", "baseline")
     assert (baseline.memory_share, baseline.max_running_requests, baseline.kv_cache_tokens) == (0.5, 64, 4096)
-    assert study.runs[BUDGET].options == study.options("tiny-llm", "baseline")
+    assert study.runs[BUDGET].options == study.options("budget", "tiny-llm", "baseline")
+    single = study.options("single", "tiny-llm", "own")
+    assert (single.memory_share, single.max_running_requests) == (0.7, 4)
 
 
 def test_a_run_survives_the_way_through_a_jobs_parameters(study: Study) -> None:
@@ -188,8 +191,11 @@ def test_a_draft_model_is_part_of_runs_that_use_it_alone() -> None:
     draft = ("models.small", {"source": "micro", "role": "draft"})
     setups = ("setups", {"spec": {"speculation": "draft", "draft": "small"}, "ngram": {"speculation": "ngram"}})
     options = load(changed(draft, setups, ("serving.draft", "small"))).options
-    assert options("tiny-rllm", "spec").draft == "small"
-    assert options("tiny-rllm", "ngram").draft is None and options("tiny-rllm", "baseline").draft is None
+    assert options("budget", "tiny-rllm", "spec").draft == "small"
+    assert (
+        options("budget", "tiny-rllm", "ngram").draft is None
+        and options("budget", "tiny-rllm", "baseline").draft is None
+    )
     asked = ("experiments.single.setups", ["spec"])
     with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'tiny-llm'; allowed: small"):
         load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft", "draft": "tiny-llm"}})))

@@ -71,9 +71,14 @@ class Study:
             pair[model["role"]] = name
         return pairs
 
-    def options(self, model: str, setup: str) -> Options:
-        """Serving options: the study's, then the model's, then the setup's, later ones winning."""
-        layers = (self.config["serving"], self.models[model].get("serving", {}), self.config["setups"][setup])
+    def options(self, experiment: str, model: str, setup: str) -> Options:
+        """Serving options: the study's, then the model's, the experiment's, the setup's, later ones winning."""
+        layers = (
+            self.config["serving"],
+            self.models[model].get("serving", {}),
+            self.config["experiments"][experiment]["serving"],
+            self.config["setups"][setup],
+        )
         options = Options(**{key: value for layer in layers for key, value in layer.items()})
         # A draft model that nothing uses must not make a run depend on it.
         return options if options.speculation in DRAFTED else replace(options, draft=None)
@@ -166,7 +171,7 @@ class Study:
         # One thing changes at a time: setups with the first weight format, other formats with the first setup.
         servers = [(setup, quantizations[0]) for setup in setups] + [(setups[0], other) for other in quantizations[1:]]
         for model, (setup, quantization) in product(models, servers):
-            spec, options = self.models[model], self.options(model, setup)
+            spec, options = self.models[model], self.options(name, model, setup)
             self._check_options(model, setup, options, max(entry["budgets"]), key)
             for engine in engines:
                 run = Run(

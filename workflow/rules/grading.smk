@@ -12,7 +12,7 @@ rule grade:
         "logs/grades/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
     conda:
         "../envs/workflow.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
         runtime=120,

