@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, SMALL, snakemake
+from rllm_serving import arrivals
 from rllm_serving.config import check_schema
 from rllm_serving.engines import ENGINES, Launch, Options
 from rllm_serving.environments import python
@@ -133,15 +135,30 @@ def test_a_flag_that_the_engine_does_not_know_is_told(launch: Launch, engine: st
         pytest.fail("an unknown flag was taken")
 
 
-def test_a_seeded_request_survives_preemption(
+def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
     launch: Launch, engine: str, small_study: Path, tmp_path: Path, marked: str
 ) -> None:
-    """A pool too small for its requests preempts them; on CPU that must not cost the engine its life."""
-    options = replace(OPTIONS, kv_cache_tokens=1024)
-    run = _run(engine, small_study, options, [Point("arith-hard", Load("batch", 12), 256, r, 12) for r in (0, 1)])
-    places = _places(engine, small_study, tmp_path)
-    Measurement(run, places, "cpu").execute()
-    assert set(pq.read_table(places.requests)["status"].to_pylist()) == {"ok"}
+    """A pool too small for its requests preempts them; on CPU that must not cost the engine its life.
+
+    On the same server, requests of a trace come on time and have the lengths that the trace gives them.
+    """
+    trace = tmp_path / "trace.jsonl"
+    entries = [{"timestamp": 40 * n, "input_length": 50 + n, "output_length": 10 * (n + 1)} for n in range(12)]
+    trace.write_text("\n".join(map(json.dumps, entries)))
+    stream = Point("arith-hard", Load("trace", rate=8.0, arrivals="recorded", lengths=True), 60, 0, 12)
+    points = [*(Point("arith-hard", Load("batch", 12), 256, repeat, 12) for repeat in (0, 1)), stream]
+    places = replace(_places(engine, small_study, tmp_path), arrivals=tmp_path / "arrivals.parquet")
+    texts = pq.read_table(places.datasets["arith-hard"])["question"].to_pylist()
+    source = {"recorded": {"source": "mooncake", "path": str(trace), "start_s": 0}}
+    table, _ = arrivals.plan(points, {"arith-hard": texts}, source, {}, seed=1)
+    pq.write_table(table, tmp_path / "arrivals.parquet")
+    Measurement(_run(engine, small_study, replace(OPTIONS, kv_cache_tokens=1024), points), places, "cpu").execute()
+    requests = pq.read_table(places.requests).to_pylist()
+    assert {row["status"] for row in requests} == {"ok"} and len(requests) == 3 * 12
+    streamed = [row for row in requests if row["load"] == stream.load.name]
+    assert [row["output_tokens"] for row in streamed] == [row["asked_tokens"] for row in streamed]
+    assert [row["output_tokens"] for row in streamed] == [5 * (n + 1) for n in range(12)]
+    assert [row["scheduled"] for row in streamed] == pytest.approx([(n + 1) / 8 for n in range(12)], abs=0.01)
 
 
 def test_a_run_cut_off_midway_is_taken_up(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
@@ -207,6 +224,7 @@ def _places(engine: str, study: Path, folder: Path) -> Places:
         environment=environment / "environment.json",
         model=study / "resources/models/small-rllm/model.json",
         draft=None,
+        arrivals=None,
         datasets={"arith-hard": study / "resources/datasets/arith-hard.parquet"},
         templates={"arith-hard": ROOT / "resources/prompts/arith.jinja"},
         requests=out / "requests.parquet",

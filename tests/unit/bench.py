@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from rllm_serving.engines import ENGINES, Options
 from rllm_serving.run import WARM_UP_TOKENS, Measurement, Places
 from rllm_serving.runs import Load, Point, Run
+from rllm_serving.validity import GATES
 from unit.replies import THINK_CLOSE
 from unit.stand import Stand
 from unit.test_telemetry import PAGE
@@ -31,7 +33,15 @@ RUN = Run(
     trust_remote_code=False,
     options=Options(),
     sampling={"temperature": 0.6, "top_p": 0.95},
-    measurement={"request_timeout_s": 60, "startup_timeout_s": 60, "sample_hz": 20, "max_failed_share": 0},
+    measurement={
+        "request_timeout_s": 60,
+        "startup_timeout_s": 60,
+        "sample_hz": 20,
+        "max_failed_share": 0,
+        "on_invalid": "fail",
+        # The scripted engine counts nothing, and machines that test may be busy.
+        "gates": dict.fromkeys(GATES, math.inf),
+    },
     seed=7,
     points=POINTS,
 )
@@ -66,6 +76,7 @@ class Bench:
             environment=self.folder / "environment.json",
             model=self.folder / "model.json",
             draft=None,
+            arrivals=None,
             datasets={"sums": self.folder / "sums.parquet"},
             templates={"sums": self.folder / "sums.jinja"},
             requests=out / "requests.parquet",

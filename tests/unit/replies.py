@@ -52,9 +52,11 @@ OUTPUT_TOKENS = THOUGHT_TOKENS + ANSWER_TOKENS
 class Reply:
     """What a request gets: `pieces`, each an HTTP chunk of its own, then how the exchange ends.
 
-    end: "finish" (properly), "close" (FIN without the last chunk), "reset" (RST), "hang", "drip" (a comment line now
-    and then, for ever), "leave" (properly, then FIN on the kept-alive connection). drop: "always" or "reused":
-    connections that are reset before any answer. raw: bytes to send instead of an HTTP answer.
+    end: "finish" (properly), "close" (FIN without the last chunk), "reset" (RST), "die" (the whole server), "hang",
+    "drip" (`drip` now and then, for ever), "leave" (properly, then FIN on the kept-alive connection). drop: "always" or
+    "reused": connections that are reset before any answer; "deaf": all of them, and no new one is accepted. raw: bytes
+    to send instead of an HTTP answer. trickle: so many bytes come one at a time. echo: the answer is not 42 but the
+    prompt's first word.
     """
 
     pieces: Sequence[bytes] = tuple(EVENTS)
@@ -63,6 +65,10 @@ class Reply:
     kind: str = "text/event-stream; charset=utf-8"
     drop: str = ""
     raw: bytes | None = None
+    headers: str = ""
+    trickle: int = 0
+    drip: bytes = b"2\r\n:\n\r\n"
+    echo: bool = False
 
 
 def cut(data: bytes, *marks: bytes) -> list[bytes]:
@@ -97,6 +103,7 @@ FINE = {
     "empty-choices": Reply([*EVENTS[:2], event({"choices": []}), b"data:\n\n", *EVENTS[2:]]),
     "leave": Reply(end="leave"),
     "drop-reused": Reply(drop="reused"),
+    "trickle": Reply(trickle=400),  # the head and the first events
 }
 FAULTS = {
     "reset": Reply(EVENTS[:3], "reset"),
@@ -119,4 +126,15 @@ FAULTS = {
     "wrong-type": Reply([b"<html>welcome</html>"], kind="text/html"),
     "not-http": Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n", end="hang"),
 }
-REPLIES = FINE | FAULTS
+MORE_FAULTS = {
+    "http-429": Reply([b"too many requests"], status="429 No", kind="text/plain", headers="Retry-After: 0\r\n"),
+    "http-500-close": Reply(raw=b"HTTP/1.1 500 No\r\nContent-Type: text/plain\r\n\r\nout of memory", end="close"),
+    "refused": Reply(drop="deaf"),
+    "reset-in-head": Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Ty", end="reset"),
+    "loris": Reply(raw=b"HTTP/1.1 200 OK\r\nX-Slow: ", end="drip", drip=b"z"),
+    "half-event": Reply([*EVENTS[:3], EVENTS[4][:-20]]),
+    "cut-character": Reply(cut(WHOLE, "✓".encode())[:1], "close"),
+    "half-character": Reply([*EVENTS[:3], EVENTS[5].replace("✓".encode(), "✓".encode()[:1]), *EVENTS[6:]]),
+}
+OTHERS = {"echo": Reply(echo=True), "die-halfway": Reply(EVENTS[:3], "die")}
+REPLIES = FINE | FAULTS | MORE_FAULTS | OTHERS

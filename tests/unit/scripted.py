@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from unit.replies import REPLIES
+from unit.replies import REPLIES, Reply
 
 HOST = "127.0.0.1"
 TESTS = str(Path(__file__).parents[1])
@@ -78,11 +78,11 @@ class Scripted:
         """Answer until the context ends; calls `ready` when it listens."""
         self._loop, self._stop, self._turn = asyncio.get_running_loop(), asyncio.Event(), asyncio.Condition()
         self._flying = self._ended = 0
-        server = await asyncio.start_server(self._connection, HOST, self.port, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
+        self._listener = await asyncio.start_server(self._connection, HOST, self.port, backlog=1024)
+        self.port = self._listener.sockets[0].getsockname()[1]
         ready()
         await self._stop.wait()
-        server.close()
+        self._listener.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 
@@ -145,7 +145,9 @@ class Scripted:
         if name == "die":
             os._exit(7)
         reply = REPLIES.get(name, REPLIES["ok"])
-        if reply.drop == "always" or (reply.drop == "reused" and served):
+        if reply.drop == "deaf":
+            self._listener.close()
+        if reply.drop in ("always", "deaf") or (reply.drop == "reused" and served):
             writer.transport.abort()
             return False
         async with self._turn:
@@ -159,33 +161,46 @@ class Scripted:
                     else self._flying >= min(self.width, self.total - self._ended)
                 )
             )
-            if reply.raw is not None:
-                writer.write(reply.raw)
-            else:
-                head = f"HTTP/1.1 {reply.status}\r\nContent-Type: {reply.kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
-                writer.write(head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in reply.pieces))
             # Told before the client can know it: what it sends next then counts as later.
             self._note("end", prompt, -1)
-            self._ended += 1
-            if reply.end in ("finish", "leave"):
-                writer.write(b"0\r\n\r\n")
+            answer = _bytes(reply, prompt.split()[0])
+            if not reply.trickle:
+                writer.write(answer)
+        for place in range(reply.trickle):
+            writer.write(answer[place : place + 1] if place + 1 < reply.trickle else answer[place:])
+            await asyncio.sleep(0.001)
         await writer.drain()
-        if reply.end == "reset":
+        if reply.end == "die":
+            os._exit(7)
+        elif reply.end == "reset":
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
         elif reply.end == "hang":
             await reader.read()
         while reply.end == "drip" and not writer.transport.is_closing():
-            writer.write(b"2\r\n:\n\r\n")
+            writer.write(reply.drip)
             await writer.drain()
             await asyncio.sleep(0.02)
         return reply.end == "finish"
 
     def _note(self, what: str, prompt: str, change: int) -> None:
         self._flying += change
+        self._ended += what == "end"
         self.log.append((what, prompt, self._flying))
-        self._turn.notify_all()
+        # Nobody is woken for nothing: of many that wait each would look, at every start of another.
+        if self.groups or self._flying >= min(self.width, self.total - self._ended):
+            self._turn.notify_all()
+
+
+def _bytes(reply: Reply, word: str) -> bytes:
+    """The answer on the wire; word: the first one of the prompt."""
+    if reply.raw is not None:
+        return reply.raw
+    head = f"HTTP/1.1 {reply.status}\r\nContent-Type: {reply.kind}\r\n{reply.headers}Transfer-Encoding: chunked\r\n\r\n"
+    pieces = (piece.replace(b"42", word.encode()) if reply.echo else piece for piece in reply.pieces)
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head.encode() + chunks + b"0\r\n\r\n" * (reply.end in ("finish", "leave"))
 
 
 def main() -> None:

@@ -54,6 +54,7 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                     "domain": domain,
                     "difficulty": difficulty,
                     "seed": k,
+                    "asked_tokens": None,
                     "status": "http" if failed else "ok",
                 }
                 | {"scheduled": None, "sent": sent[i], "first_token": None if failed else first[i]}

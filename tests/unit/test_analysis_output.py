@@ -17,7 +17,18 @@ from rllm_serving.analysis.compare import Side, compare
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.requests import latencies
 from rllm_serving.analysis.why import why
-from rllm_serving.figures import batch, budget, difficulty, domain, engines, optimisations, stragglers, style, timeline
+from rllm_serving.figures import (
+    batch,
+    budget,
+    difficulty,
+    domain,
+    engines,
+    optimisations,
+    stragglers,
+    style,
+    timeline,
+    traffic,
+)
 
 TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
 CASES: dict[str, dict[str, Any]] = {
@@ -37,7 +48,7 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
     return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
 
 
-FIGURES = ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations"]
+FIGURES = ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations", "traffic"]
 
 
 class Study:
@@ -65,6 +76,14 @@ class Study:
         setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
         return pd.concat([compare(Side(*one), Side(*base)) for one, base in zip(setups, fast * 2, strict=True)])
 
+    @cached_property
+    def stream(self) -> pd.DataFrame:
+        """The summary as if its batches had been streams, one of them beyond a gate."""
+        names = {1: "open-0.7x-gamma1", 4: "open-0.7x-gamma0.25", 16: "trace-2rps-real"}
+        frame = self.summary.assign(load=[names.get(size, "open-0.7x-gamma0.1") for size in self.summary["load_size"]])
+        late = frame["load"] == "open-0.7x-gamma0.25"
+        return frame.assign(goodput_share=0.5, invalid=np.where(late, "schedule_lag_p99_s 90 ms, allowed 20 ms", None))
+
     def draw(self, name: str, pdf: Path, png: Path) -> None:
         frames: dict[str, tuple[Any, ...]] = {
             "budget": (budget, self.summary),
@@ -75,6 +94,7 @@ class Study:
             "domain": (domain, self.by["domain"]),
             "engines": (engines,),
             "optimisations": (optimisations,),
+            "traffic": (traffic, self.stream),
         }
         module, *data = frames[name]
         data += {"engines": lambda: [self.versus], "optimisations": lambda: [self.changes]}.get(name, list)()

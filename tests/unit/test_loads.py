@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from itertools import groupby
 
 import pytest
@@ -12,11 +14,13 @@ from rllm_serving.stream import decode
 from unit.scripted import HOST, Scripted
 
 
-def drive(server: Scripted, load: str, size: int, prompts: list[str]) -> list[tuple[Exchange, int | None]]:
+def drive(
+    server: Scripted, load: str, size: int, prompts: list[str], **options: object
+) -> list[tuple[Exchange, int | None]]:
     """Exchange and batch of each request, in order."""
     bodies = [{"messages": [{"role": "user", "content": prompt}], "stream": True} for prompt in prompts]
     requests = [client.serialise(HOST, server.port, "/v1/chat/completions", body) for body in bodies]
-    _, seen = client.run(HOST, server.port, requests, LOADS[load], size, 20)
+    _, seen = client.run(HOST, server.port, requests, partial(LOADS[load], **options), size, 20)
     return seen
 
 
@@ -63,7 +67,33 @@ def test_closed_keeps_exactly_its_size_in_flight(size: int, count: int) -> None:
     assert [prompt for what, prompt, _ in server.log if what == "start"][width:] == prompts[width:]
 
 
-@pytest.mark.parametrize("load", LOADS)
+def test_open_sends_on_schedule_whatever_is_still_unanswered() -> None:
+    prompts = [f"question {i}" for i in range(6)]
+    times = [0.0, 0.02, 0.02, 0.15, 0.151, 0.7]
+    with Scripted(width=6, total=6) as server:
+        # Nothing is answered before all are there: a load that waited for answers would never end.
+        seen = drive(server, "open", 2, prompts, times=times)
+    assert statuses(seen) == [("ok", None)] * 6 and in_flight(seen) == 6
+    start = seen[0][0].scheduled
+    assert [exchange.scheduled - start for exchange, _ in seen] == pytest.approx(times)
+    assert all((exchange.sent or 0) >= exchange.scheduled for exchange, _ in seen)
+    assert [prompt for what, prompt, _ in server.log if what == "start"][3:] == prompts[3:]
+
+
+def test_a_late_request_counts_from_its_time() -> None:
+    async def asleep(self: client.Client, count: int) -> None:
+        """Opening connections takes the loop for longer than the requests are apart."""
+        time.sleep(0.3)
+
+    with Scripted() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.Client, "open", asleep)
+        seen = drive(server, "open", 1, ["a", "b"], times=[0.05, 0.1])
+    exchanges = [exchange for exchange, _ in seen]
+    assert exchanges[1].scheduled - exchanges[0].scheduled == pytest.approx(0.05)
+    assert all((exchange.sent or 0) - exchange.scheduled > 0.1 for exchange in exchanges)
+
+
+@pytest.mark.parametrize("load", ["batch", "closed"])
 def test_a_failure_takes_its_place_and_the_load_goes_on(load: str) -> None:
     with Scripted() as server:
         seen = drive(server, load, 2, ["ok", "close", "http-500", "ok", "reset", "ok"])

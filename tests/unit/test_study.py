@@ -9,7 +9,7 @@ import pytest
 from rllm_serving.config import ConfigError
 from rllm_serving.runs import Load, Run, ordered, request_seed
 from rllm_serving.study import Study, attention_heads
-from studies import TINY, changed, load
+from studies import REMOVED, TINY, changed, load
 
 SINGLE = "single/vllm/tiny-rllm/bf16/baseline"
 BUDGET = "budget/vllm/tiny-llm/bf16/baseline"
@@ -151,6 +151,45 @@ def test_an_experiment_gives_the_figures_that_it_sweeps_for(study: Study) -> Non
     assert study.figures("single") == ["timeline", "difficulty", "domain"]
     loads = [{"kind": "batch", "size": size} for size in (1, 2)]
     assert "batch" in load(changed(("experiments.budget.loads", loads))).figures("budget")
+
+
+STREAM = [
+    ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "repeats": 3, "optional": True}),
+    ("experiments.stream.capacity", {"experiment": "budget", "dataset": "easy"}),
+    ("experiments.stream.loads", [{"kind": "open", "share": 0.5, "shape": 0.25}]),
+]
+
+
+def test_loads_with_a_clock_of_their_own_have_arrivals_and_a_capacity() -> None:
+    study = load(changed(*STREAM))
+    assert study.scheduled("stream") and not study.scheduled("budget")
+    assert study.capacity("stream") == {
+        f"vllm/{model}": f"budget/vllm/{model}/bf16/baseline" for model in ("tiny-llm", "tiny-rllm")
+    }
+    assert study.figures("stream") == ["domain", "traffic"] and "traffic" in study.tables("stream")
+    [run, *_] = [run for run in study.runs.values() if run.experiment == "stream"]
+    assert [point.name for point in run.points] == [f"easy__open-0.5x-gamma0.25__64__{n}" for n in range(3)]
+    assert {point.keys["load_size"] for point in run.points} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("capacity", REMOVED), r"experiments\.stream\.capacity: missing, but its loads are a share"),
+        (("capacity.experiment", "none"), r"capacity\.experiment: unknown 'none'; allowed: budget, single, stream"),
+        (("capacity.experiment", "single"), r"capacity\.experiment: 'single' has no batch load"),
+        (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy, facts"),
+        (("loads", [{"kind": "open", "shape": 1}]), r"loads\.0: give either rate \(requests/s\) or share"),
+        (("loads", [{"kind": "open", "shape": 1, "rate": 1, "share": 1}]), r"loads\.0: give either rate"),
+        (("loads", [{"kind": "open", "rate": 1}]), r"loads\.0: the key 'shape' is missing"),
+        (("loads", [{"kind": "trace", "rate": 1, "arrivals": "x"}]), r"loads\.0\.arrivals: unknown 'x'"),
+        (("loads", [{"kind": "batch", "size": 1, "rate": 1}]), r"loads\.0: the key 'rate' has no meaning beside kind"),
+    ],
+)
+def test_a_load_that_means_nothing_is_one_line(change: tuple[str, Any], message: str) -> None:
+    key, value = change
+    with pytest.raises(ConfigError, match=message):
+        load(changed(*STREAM, (f"experiments.stream.{key}", value)))
 
 
 def test_heads_are_known_for_micro_models_and_not_for_the_hubs(study: Study) -> None:

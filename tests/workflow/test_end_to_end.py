@@ -12,8 +12,9 @@ from rllm_serving.micro.questions import generate
 from tokenizers import Tokenizer
 
 ENGINES = ["vllm", "sglang"]
-SHARED = ("baseline", "kv-fp8-e4m3", "no-prefix-cache")
+SHARED = ("baseline", "kv-fp8-e4m3", "no-prefix-cache", "shortest-prompt")
 RUNS = ["budget/{}/small-llm", "budget/{}/small-rllm", "closed/{}/small-rllm", "greedy/{}/small-rllm"]
+RUNS += ["stream/{}/small-rllm"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_every_question_is_asked_once_a_point_and_answered_by_the_engine(request
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
     sizes = requests.groupby(keys).question_id.agg(["size", "nunique"])
     assert (sizes == 12).all().all()
-    assert len(sizes) == 2 * (2 * 3 * 2 * 2 + 2 + 3)
+    assert len(sizes) == 2 * (2 * 3 * 2 * 2 + 2 + 3 + 2)
     assert (requests.status == "ok").all(), requests.error.dropna().unique()
 
 
@@ -117,7 +118,7 @@ def test_both_engines_count_the_same_tokens(small_study: Path, requests: pd.Data
 
 def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> None:
     table = pd.read_csv(small_study / "results/tables/greedy-agreement.csv")
-    assert len(table) == 3 * 3 and set(table.against) == {f"vllm/bf16/{name}" for name in SHARED}
+    assert len(table) == 3 * 4 and set(table.against) == {f"vllm/bf16/{name}" for name in SHARED}
     table = table[table.setup == "baseline"]
     assert table.same_answer.mean() > 0.6 and (table.same_text <= table.same_length).all()
     ratios = pd.read_csv(small_study / "results/tables/budget-engines.csv")
@@ -125,7 +126,7 @@ def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> N
 
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
-    assert len(points) == 58 + 8 * 3 and (points.failed == 0).all() and (points.asked == 12).all()
+    assert len(points) == 62 + 10 * 3 and (points.failed == 0).all() and (points.asked == 12).all()
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
     answered = requests.groupby(keys).first_visible.count() / 12
     alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
@@ -133,6 +134,32 @@ def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.Dat
     assert (points.tps > 0).all() and points.accuracy.between(0, 1).all()
     silent = points.answered_share == 0
     assert points.ttfvt_mean[silent].isna().all() and points.ttfvt_mean[~silent].notna().all()
+
+
+def test_a_stream_is_the_same_for_both_engines_and_counts_from_its_schedule(
+    small_study: Path, requests: pd.DataFrame, points: pd.DataFrame
+) -> None:
+    stream = requests[requests.experiment == "stream"]
+    assert set(stream.load) == {"open-0.5x-gamma0.25"} and set(stream.load_size) == {0.5}
+    arrivals = pd.read_parquet(small_study / "results/arrivals/stream.parquet")
+    for (_, repeat), mine in stream.groupby(["engine", "repeat"]):
+        planned = arrivals[arrivals.repeat == repeat].sort_values("index").time.to_numpy()
+        # The point's clock starts before its first connection is taken.
+        assert abs(mine.sort_values("index").scheduled.to_numpy() - planned).max() < 0.5
+        assert (mine.sent >= mine.scheduled).all()
+    record = json.loads((small_study / "results/arrivals/stream.json").read_text())
+    assert set(record["requests_per_s"]) == {"vllm/small-rllm", "sglang/small-rllm"}
+    assert {entry["rate"] for entry in record["points"]} == {0.5 * min(record["requests_per_s"].values())}
+    seen = points[points.experiment == "stream"].set_index(["engine", "repeat"])
+    e2e = (stream.finished - stream.scheduled).groupby([stream.engine, stream.repeat]).mean()
+    assert (seen.e2e_mean - e2e).abs().max() < 1e-9
+    assert seen.goodput_share.between(0.01, 1).all() and (seen.goodput_rate > 0).all()
+
+
+def test_every_token_is_counted_three_times_alike(points: pd.DataFrame) -> None:
+    assert (points.usage_mismatch_share == 0).all() and (points.counter_mismatch_share == 0).all()
+    assert points.invalid.isna().all()
+    assert (points.loop_lag_p99_s >= 0).all() and points.client_cpu_share.between(0, 2).all()
 
 
 def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: Path) -> None:

@@ -215,19 +215,61 @@ def quiet_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-Driver = Callable[[Client, Sequence[bytes], int], Awaitable[list[tuple[Exchange, int | None]]]]
+@dataclass
+class Health:
+    """How the client itself fared while a point ran.
+
+    lags: s by which a timer of the event loop was late, every PULSE_S; cpu_s: CPU time of the process, its sampling
+    thread included; wall_s: the point's duration.
+    """
+
+    lags: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch the running event loop until the context is left."""
+        pulse = asyncio.ensure_future(self._pulse())
+        cpu, wall = time.process_time(), clock()
+        try:
+            yield
+        finally:
+            self.cpu_s, self.wall_s = time.process_time() - cpu, clock() - wall
+            pulse.cancel()
+
+    async def _pulse(self) -> None:
+        while True:
+            due = clock() + PULSE_S
+            await asyncio.sleep(PULSE_S)
+            self.lags.append(max(0.0, clock() - due))
+
+
+PULSE_S = 0.02
+
+Driver = Callable[..., Awaitable[list[tuple[Exchange, int | None]]]]
+"""A load: takes the client, the requests, and how many connections to open beforehand."""
 
 
 def run(
-    host: str, port: int, requests: Sequence[bytes], drive: Driver, size: int, timeout_s: float
+    host: str,
+    port: int,
+    requests: Sequence[bytes],
+    drive: Driver,
+    size: int,
+    timeout_s: float,
+    health: Health | None = None,
 ) -> tuple[float, list[tuple[Exchange, int | None]]]:
-    """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request."""
+    """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request.
+
+    size: requests at once, for which connections are opened beforehand; health: filled in.
+    """
 
     async def point() -> tuple[float, list[tuple[Exchange, int | None]]]:
         client = Client(host, port, timeout_s)
         try:
             await client.open(min(size, len(requests)))
-            with quiet_collector():
+            with quiet_collector(), (health or Health()).watched():
                 return clock(), await drive(client, requests, size)
         finally:
             client.close()

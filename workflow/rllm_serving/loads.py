@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from .client import Client, Driver, Exchange, clock
@@ -39,4 +40,38 @@ async def closed(client: Client, requests: Sequence[bytes], size: int) -> list[t
     return [result for result in results if result is not None]
 
 
-LOADS: dict[str, Driver] = {"batch": batch, "closed": closed}
+AHEAD_S = 0.2
+"""Connections for the requests of the next so many seconds are open before these are due."""
+
+
+async def scheduled(
+    client: Client, requests: Sequence[bytes], size: int, times: Sequence[float]
+) -> list[tuple[Exchange, int | None]]:
+    """Each request at its own time (s from now, ascending), however many are still being answered.
+
+    size: connections that were opened for it beforehand. A request that is sent late counts from its time all the
+    same. Returns an (exchange, None) per request, in order.
+    """
+    start = clock()
+    opener = asyncio.create_task(_open_ahead(client, [start + time for time in times]))
+    sent = []
+    for request, time in zip(requests, times, strict=True):
+        # A timer may go off a little early: it counts milliseconds.
+        while (wait := start + time - clock()) > 0:
+            await asyncio.sleep(wait)
+        sent.append(asyncio.create_task(client.exchange(request, start + time)))
+    exchanges = await asyncio.gather(*sent)
+    await opener
+    return [(exchange, None) for exchange in exchanges]
+
+
+async def _open_ahead(client: Client, due: Sequence[float]) -> None:
+    """Keep as many connections idle as requests are due soon: servers close what is idle for a few seconds."""
+    while due and (now := clock()) < due[-1]:
+        soon = bisect_right(due, now + 2 * AHEAD_S) - bisect_right(due, now)
+        await client.open(soon)
+        await asyncio.sleep(AHEAD_S)
+
+
+LOADS: dict[str, Driver] = {"batch": batch, "closed": closed, "open": scheduled, "trace": scheduled}
+"""Coroutine of each kind of load; those of `open` and `trace` also take the requests' times."""

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .bodies import Ask
 from .client import Exchange
 from .stream import Outcome
 
@@ -15,7 +16,7 @@ _KEYS = [
     *((name, pa.string()) for name in ("experiment", "engine", "model", "quantization", "setup")),
     ("dataset", pa.string()),
     ("load", pa.string()),
-    ("load_size", pa.int32()),
+    ("load_size", pa.float64()),
     ("budget", pa.int32()),
     ("repeat", pa.int32()),
 ]
@@ -27,6 +28,7 @@ REQUESTS = pa.schema(
         ("batch", pa.int32()),
         *((name, pa.string()) for name in ("question_id", "kind", "domain", "difficulty")),
         ("seed", pa.int64()),
+        ("asked_tokens", pa.int32()),
         *((name, pa.float64()) for name in ("scheduled", "sent", "first_token", "first_visible", "finished")),
         ("chunk_times", pa.list_(pa.float64())),
         ("chunk_tokens", pa.list_(pa.int32())),
@@ -41,7 +43,8 @@ REQUESTS = pa.schema(
         ("answer_text", pa.string()),
     ]
 )
-"""A row a request. Times: seconds since the point's start on one monotonic clock, null when it never happened."""
+"""A row a request. load_size: see `Load.amount`. Times: seconds since the point's start on one monotonic clock, null
+when it never happened. asked_tokens: output tokens that the answer was made to have, null for its own."""
 
 SERVER = pa.schema(
     [
@@ -64,6 +67,7 @@ SERVER = pa.schema(
                 "device_memory_bytes",
                 "device_utilisation",
                 "device_power_w",
+                "device_energy_j",
                 "host_rss_bytes",
                 "host_cpu_cores",
             )
@@ -72,15 +76,15 @@ SERVER = pa.schema(
 )
 """A row a sample. time: seconds since the point's start (below 0 before it);
 loaded: whether it was taken while the load lasted; kv_use and device_utilisation: 0-1;
-preemptions to generated_tokens: counters of the server since its start; null where a source has none."""
+preemptions to generated_tokens: counters of the server since its start; device_energy_j: a counter of the device since
+its driver was loaded; null where a source has none."""
 
 
 def request_row(
     keys: Mapping[str, Any],
-    question: Mapping[str, Any],
+    ask: Ask,
     index: int,
     batch: int | None,
-    seed: int,
     start: float,
     exchange: Exchange,
     outcome: Outcome,
@@ -94,8 +98,9 @@ def request_row(
         **keys,
         "index": index,
         "batch": batch,
-        **{name: question[name] for name in ("question_id", "kind", "domain", "difficulty")},
-        "seed": seed,
+        **{name: ask.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
+        "seed": ask.seed,
+        "asked_tokens": ask.output_tokens,
         "scheduled": since(exchange.scheduled),
         "sent": since(exchange.sent),
         **{name: since(getattr(outcome, name)) for name in ("first_token", "first_visible", "finished")},

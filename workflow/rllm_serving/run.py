@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from . import client, hardware, kernels, records, stream, telemetry
-from .bodies import asked, bodies
+from . import arrivals, client, hardware, kernels, records, stream, telemetry, validity
+from .bodies import Ask, asked, bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, parquet_bytes, write_atomically
 from .loads import LOADS
@@ -29,6 +29,8 @@ from .runs import Point, Run
 from .server import Server
 
 WARM_UP_TOKENS = 32
+# Opened before the first request of a load that has no size; more are opened while it runs.
+OPEN_CONNECTIONS = 16
 
 log = logging.getLogger(__name__)
 Measured = tuple[pa.Table, pa.Table, dict[str, Any]]
@@ -46,6 +48,7 @@ class Places:
     environment: Path
     model: Path
     draft: Path | None
+    arrivals: Path | None
     datasets: Mapping[str, Path]
     templates: Mapping[str, Path]
     requests: Path
@@ -103,6 +106,8 @@ class Measurement:
         # Patience and strictness decide whether a point counts, not what it is: they may change between attempts.
         run["sample_hz"] = self.run.measurement["sample_hz"]
         files = {**self.places.datasets, **{f"template {k}": v for k, v in self.places.templates.items()}}
+        if self.places.arrivals is not None:
+            files["arrivals"] = self.places.arrivals
         content = {
             "run": run,
             "device": self.device,
@@ -190,30 +195,43 @@ class Measurement:
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }
 
-    def _bodies(self, point: Point, server: Server) -> list[bytes]:
+    def asks(self, point: Point) -> list[Ask]:
+        """The requests of a point; of a load with a clock of its own, as the experiment's arrivals have them."""
         questions = self.questions[point.dataset]
         if point.questions is not None and point.questions > len(questions):
             key = f"experiments.{self.run.experiment}.questions"
             raise RunError(f"{key}: {point.questions} asked, datasets.{point.dataset} has {len(questions)}")
-        wanted = bodies(self.run, point, questions, self.places.templates[point.dataset])
-        return [client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body) for body in wanted]
+        if not point.load.scheduled:
+            return asked(self.run, point, questions)
+        assert self.places.arrivals is not None
+        return asked(self.run, point, questions, arrivals.of_point(self.places.arrivals, point))
 
     def _warm_up(self, server: Server, points: list[Point]) -> None:
         """Send the widest load once with a small budget, unrecorded: no point pays for a first time."""
-        widest = max(points, key=lambda point: point.load.size)
-        questions = -(-widest.load.size // widest.samples)
+        widest = max(points, key=lambda point: point.load.size or OPEN_CONNECTIONS)
+        size = widest.load.size or OPEN_CONNECTIONS
+        questions = -(-size // widest.samples)
         budget = min(WARM_UP_TOKENS, widest.budget)
-        brief = replace(widest, budget=budget, questions=min(questions, widest.questions or questions))
-        self._drive(server, brief)
+        load = replace(widest.load, kind="batch", size=size)
+        brief = replace(widest, load=load, budget=budget, questions=min(questions, widest.questions or questions))
+        asks = asked(self.run, brief, self.questions[brief.dataset])
+        self._drive(server, brief, asks, client.Health())
 
-    def _drive(self, server: Server, point: Point) -> tuple[float, list[tuple[client.Exchange, int | None]]]:
+    def _drive(
+        self, server: Server, point: Point, asks: list[Ask], health: client.Health
+    ) -> tuple[float, list[tuple[client.Exchange, int | None]]]:
+        wanted = bodies(self.run, point, asks, self.places.templates[point.dataset])
+        drive = LOADS[point.load.kind]
+        if point.load.scheduled:
+            drive = partial(drive, times=[ask.time for ask in asks])
         return client.run(
             "127.0.0.1",
             server.port,
-            self._bodies(point, server),
-            LOADS[point.load.kind],
-            point.load.size,
+            [client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body) for body in wanted],
+            drive,
+            point.load.size or OPEN_CONNECTIONS,
             self.run.measurement["request_timeout_s"],
+            health,
         )
 
     def _measure(self, server: Server, point: Point, session: Mapping[str, Any]) -> Measured:
@@ -227,14 +245,16 @@ class Measurement:
             telemetry.Devices(self.device == "cuda"),
         )
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        asks, health = self.asks(point), client.Health()
         with sampler:
-            start, exchanges = self._drive(server, point)
+            start, exchanges = self._drive(server, point, asks, health)
         server.check()
-        requests = self._requests(point, start, exchanges)
-        self._judge(point, requests)
+        requests = self._requests(point, start, asks, exchanges)
         keys = {**self.run.keys, **point.keys}
         end = max(exchange.ended or start for exchange, _ in exchanges)
         samples = records.table([{**keys, **row} for row in sampler.rows(start, end)], records.SERVER)
+        numbers = validity.seen(health, requests, samples, self.run.measurement["sample_hz"])
+        self._judge(point, requests, numbers)
         record = {
             "name": point.name,
             **point.keys,
@@ -243,33 +263,43 @@ class Measurement:
             "started_at": started_at,
             "duration_s": end - start,
             "telemetry": {"samples": samples.num_rows, "late": sampler.late, "cpu_s": sampler.cost_s},
+            "validity": numbers,
         }
         return requests, samples, record
 
-    def _requests(self, point: Point, start: float, exchanges: list[tuple[client.Exchange, int | None]]) -> pa.Table:
+    def _requests(
+        self, point: Point, start: float, asks: list[Ask], exchanges: list[tuple[client.Exchange, int | None]]
+    ) -> pa.Table:
         keys = {**self.run.keys, **point.keys}
         rows = []
-        sent = asked(self.run, point, self.questions[point.dataset])
-        for index, ((question, seed), (exchange, batch)) in enumerate(zip(sent, exchanges, strict=True)):
+        for index, (ask, (exchange, batch)) in enumerate(zip(asks, exchanges, strict=True)):
             outcome = stream.decode(exchange, self.think_close, self.engine.counts_think_close)
             if self.run.reasoning_parser is None and outcome.output_tokens is not None:
                 # Without a reasoning parser nothing is hidden: every token belongs to the answer.
                 outcome.reasoning_tokens, outcome.answer_tokens = 0, outcome.output_tokens
                 outcome.reasoning_source = "no reasoning parser"
-            rows.append(records.request_row(keys, question, index, batch, seed, start, exchange, outcome))
+            rows.append(records.request_row(keys, ask, index, batch, start, exchange, outcome))
         return records.table(rows, records.REQUESTS)
 
-    def _judge(self, point: Point, requests: pa.Table) -> None:
-        """Raise RunError when too many of a point's requests failed: no number is made out of errors."""
+    def _limits(self) -> dict[str, float]:
+        measurement = self.run.measurement
+        return {**measurement["gates"], "failed_share": measurement["max_failed_share"]}
+
+    def _judge(self, point: Point, requests: pa.Table, numbers: Mapping[str, float | None]) -> None:
+        """Say when a point is beyond a gate; raise RunError when the config has such points fail the run."""
+        reason = validity.invalid(numbers, self._limits())
+        if reason is None:
+            return
         failed = requests.filter(pc.not_equal(requests["status"], "ok"))
-        limit = self.run.measurement["max_failed_share"]
-        if failed.num_rows <= limit * requests.num_rows:
+        reasons = sorted({f"{row['status']}: {row['error']}" for row in failed.select(["status", "error"]).to_pylist()})
+        told = f" ({failed.num_rows} of {requests.num_rows} failed: {'; '.join(reasons[:5])})" if reasons else ""
+        message = f"{self.run.folder}, point {point.name} is invalid: {reason}{told}"
+        if self.run.measurement["on_invalid"] == "mark" and failed.num_rows < requests.num_rows:
+            log.warning("%s; it is kept and marked", message)
             return
         kept = Journal(self.places.partial, self.fingerprint).reject(point.name, requests)
-        reasons = sorted({f"{row['status']}: {row['error']}" for row in failed.select(["status", "error"]).to_pylist()})
         raise RunError(
-            f"{self.run.folder}, point {point.name}: {failed.num_rows} of {requests.num_rows} requests failed, more "
-            f"than measurement.max_failed_share {limit:g} allows. Reasons: {'; '.join(reasons[:5])}. "
+            f"{message}. See measurement.gates, measurement.max_failed_share and measurement.on_invalid of the config. "
             f"The requests are in {kept}, the server's log is {self.places.server_log}. "
             "Finished points are kept; call snakemake again to go on."
         )
@@ -287,7 +317,15 @@ class Measurement:
             "metrics": {column: source.metric for column, source in self.engine.metrics.items()},
             "environment": self.environment,
             "sessions": list(sessions.values()),
-            "points": [{**record, "session": record["session"]["id"]} for _, _, record in measured],
+            "points": [
+                {
+                    **record,
+                    "session": record["session"]["id"],
+                    # Judged by the gates of now, which may have changed since the point was measured.
+                    "invalid": validity.invalid(record["validity"], self._limits()),
+                }
+                for _, _, record in measured
+            ],
         }
         for path, tables in (
             (self.places.requests, [requests for requests, _, _ in measured]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from .engines import SAMPLED_SPECULATION, Options
 
-MEASUREMENT = 2
+MEASUREMENT = 3
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
 
 SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
@@ -19,14 +19,45 @@ POINT_KEYS = ("dataset", "load", "budget", "repeat")
 
 @dataclass(frozen=True)
 class Load:
-    """How requests arrive: `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight."""
+    """How requests arrive.
+
+    `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight. `open` and `trace` have a clock of
+    their own, whatever the server does: gaps drawn from a Gamma distribution of `shape` (1 is Poisson, below it is
+    bursty), or those of the config's `arrivals` of that name; both at `rate` requests/s, or at `share` of the capacity
+    that was measured. lengths: answers are made as long as the trace has them, whatever the model would say.
+    """
 
     kind: str
-    size: int
+    size: int | None = None
+    rate: float | None = None
+    share: float | None = None
+    shape: float | None = None
+    arrivals: str | None = None
+    lengths: bool = False
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether requests are sent at times that are known beforehand."""
+        return self.kind in ("open", "trace")
+
+    @property
+    def amount(self) -> float:
+        """How much load it is, as its kind counts: requests at once, requests/s, or the share of the capacity."""
+        return next(float(value) for value in (self.size, self.rate, self.share) if value is not None)
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.size}"
+        """File-system name, unique within a run."""
+        if not self.scheduled:
+            return f"{self.kind}-{self.size}"
+        pace = f"{self.amount:g}{'rps' if self.share is None else 'x'}"
+        what = f"gamma{self.shape:g}" if self.arrivals is None else self.arrivals
+        return f"{self.kind}-{pace}-{what}{'-lengths' * self.lengths}"
+
+    def share_of(self, capacity: float) -> float:
+        """Requests/s that the share comes to."""
+        assert self.share is not None
+        return self.share * capacity
 
 
 @dataclass(frozen=True)
@@ -55,7 +86,7 @@ class Point:
         return {
             "dataset": self.dataset,
             "load": self.load.name,
-            "load_size": self.load.size,
+            "load_size": self.load.amount,
             "budget": self.budget,
             "repeat": self.repeat,
         }
@@ -78,7 +109,7 @@ class Run:
     trust_remote_code: bool
     options: Options
     sampling: Mapping[str, float]
-    measurement: Mapping[str, float]
+    measurement: Mapping[str, Any]
     seed: int
     points: tuple[Point, ...] = field(repr=False)
     method: str = "bf16"

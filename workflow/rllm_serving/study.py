@@ -42,6 +42,8 @@ class Study:
         self.pairs = self._pairs()
         self.unsupported: list[dict[str, str]] = []
         self.runs = {run.folder: run for name in config["experiments"] for run in self._expand(name)}
+        for name in config["experiments"]:
+            self._check_capacity(name)
 
     def _check_paths(self, prompts: Path) -> None:
         for key, path in walk_paths(self.config):
@@ -108,17 +110,19 @@ class Study:
         """Figures that an experiment can give: sweeps need two values of what they sweep, others one setup."""
         entry = self.config["experiments"][experiment]
         batches = [load for load in entry["loads"] if load["kind"] == "batch"]
+        sized = [load for load in entry["loads"] if "size" in load]
         engines, setups = self._several(experiment)
         wanted = {
             "budget": len(entry["budgets"]) > 1 and not setups,
             "batch": len(batches) > 1 and not setups,
-            "timeline": not setups,
+            "timeline": bool(sized) and not setups,
             "stragglers": bool(batches) and not setups,
-            "difficulty": not setups,
+            "difficulty": bool(sized) and not setups,
             "domain": not setups,
             "engines": engines,
             "optimisations": setups,
             "why": setups,
+            "traffic": self.scheduled(experiment) and not setups,
         }
         return [name for name, possible in wanted.items() if possible]
 
@@ -128,6 +132,7 @@ class Study:
         engines, setups = self._several(experiment)
         greedy = {**self.config["sampling"], **entry["sampling"]}["temperature"] == 0
         wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": setups, "why": setups}
+        wanted["traffic"] = self.scheduled(experiment)
         return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]
 
     def _expand(self, name: str) -> list[Run]:
@@ -138,6 +143,8 @@ class Study:
         datasets = choose(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = choose(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = choose(f"{key}.setups", entry["setups"], self.config["setups"])
+        for number, load in enumerate(entry["loads"]):
+            self._check_load(f"{key}.loads.{number}", load)
         for dataset in datasets:
             have, want = self.datasets[dataset].get("questions"), entry.get("questions")
             if have and want and want > have:
@@ -146,7 +153,7 @@ class Study:
                 )
             asked = (want or have or 0) * self.datasets[dataset].get("samples", 1)
             for number, load in enumerate(entry["loads"]):
-                if asked and load["size"] > asked:
+                if asked and load.get("size", 0) > asked:
                     raise ConfigError(
                         f"{key}.loads.{number}.size: {load['size']} at once of the {asked} requests of "
                         f"{dataset} would be fewer than it says; allowed: up to {asked}, or more questions"
@@ -212,6 +219,56 @@ class Study:
             )
         self.unsupported.append({**run.keys, "reason": "; ".join(refusals.values())})
         return False
+
+    def scheduled(self, experiment: str) -> bool:
+        """Whether an experiment has loads with a clock of their own, and so a file of arrivals."""
+        return any(Load(**load).scheduled for load in self.config["experiments"][experiment]["loads"])
+
+    def arrivals(self, experiment: str) -> dict[str, Any]:
+        """Entries of the config's `arrivals` that an experiment's loads name."""
+        names = [load.get("arrivals") for load in self.config["experiments"][experiment]["loads"]]
+        return {name: ordered(spec) for name, spec in self.config["arrivals"].items() if name in names}
+
+    def capacity(self, experiment: str) -> dict[str, str]:
+        """Servers whose capacity the shares of an experiment's loads are of: "engine/model" -> folder of the run."""
+        spec = self.config["experiments"][experiment].get("capacity")
+        if spec is None:
+            return {}
+        servers = dict.fromkeys((r.engine, r.model) for r in self.runs.values() if r.experiment == experiment)
+        found = {}
+        for engine, model in servers:
+            folder = f"{spec['experiment']}/{engine}/{model}/bf16/baseline"
+            if folder not in self.runs:
+                raise ConfigError(
+                    f"experiments.{experiment}.capacity.experiment: '{spec['experiment']}' does not serve {model} on "
+                    f"{engine} in bf16 with the baseline; name one that does"
+                )
+            found[f"{engine}/{model}"] = folder
+        return found
+
+    def _check_capacity(self, name: str) -> None:
+        """Loads by share need a capacity, measured by an experiment with batches of the dataset that it names."""
+        entry, key = self.config["experiments"][name], f"experiments.{name}"
+        shares = [load for load in entry["loads"] if "share" in load]
+        spec = entry.get("capacity")
+        if spec is None:
+            if shares:
+                raise ConfigError(
+                    f"{key}.capacity: missing, but its loads are a share of one; name experiment and dataset"
+                )
+            return
+        choose(f"{key}.capacity.experiment", [spec["experiment"]], self.config["experiments"])
+        other = self.config["experiments"][spec["experiment"]]
+        choose(f"{key}.capacity.dataset", [spec["dataset"]], list(choose("", other["datasets"], self.datasets)))
+        if all(load["kind"] != "batch" for load in other["loads"]):
+            raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
+        self.capacity(name)
+
+    def _check_load(self, key: str, load: Mapping[str, Any]) -> None:
+        if Load(**load).scheduled and ("rate" in load) == ("share" in load):
+            raise ConfigError(f"{key}: give either rate (requests/s) or share (of the capacity), not both")
+        if "arrivals" in load:
+            choose(f"{key}.arrivals", [load["arrivals"]], self.config["arrivals"])
 
     def _check_questions(self, run: Run) -> None:
         """Micro models have questions of their own to be quantized and checked with, others need a dataset."""

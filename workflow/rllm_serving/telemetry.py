@@ -44,8 +44,8 @@ class Devices:
                 self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
 
     def read(self) -> dict[str, float | None]:
-        """Memory in use (bytes, summed), utilisation (0-1, mean) and power (W, summed) over the devices."""
-        names = ("device_memory_bytes", "device_utilisation", "device_power_w")
+        """Of all devices: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum)."""
+        names = ("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j")
         if not self._handles:
             return dict.fromkeys(names)
         nvml, handles = self._nvml, self._handles
@@ -59,7 +59,8 @@ class Devices:
         memory = total(lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used)
         busy = total(lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100)
         power = total(lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000)
-        return dict(zip(names, (memory, None if busy is None else busy / len(handles), power), strict=True))
+        energy = total(lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000)
+        return dict(zip(names, (memory, None if busy is None else busy / len(handles), power, energy), strict=True))
 
 
 @dataclass

@@ -23,6 +23,8 @@ rule metrics:
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        slo=lambda wildcards: config["experiments"][wildcards.experiment].get("slo"),
     script:
         "../scripts/metrics.py"
 
@@ -52,7 +54,7 @@ rule compare:
 
 rule collect:
     input:
-        rows=[f"results/runs/{run}/{{level}}.parquet" for run in STUDY.runs],
+        rows=[f"results/runs/{folder}/{{level}}.parquet" for folder, r in STUDY.runs.items() if r.experiment in USUAL],
         library=library("collect.py"),
     output:
         parquet="results/{level}.parquet",

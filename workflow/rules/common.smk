@@ -38,6 +38,8 @@ def load_study():
 
 STUDY = load_study()
 DEVICE = STUDY.device
+# Optional experiments are made only when they are asked for by name.
+USUAL = [name for name, experiment in config["experiments"].items() if not experiment["optional"]]
 MICRO = [name for name, spec in STUDY.models.items() if spec["source"] == "micro"]
 MODELS = sorted({model for run in STUDY.runs.values() for model in (run.model, run.options.draft) if model})
 
@@ -119,6 +121,22 @@ def run_draft(wildcards):
     return [f"resources/models/{draft}/model.json"] if draft else []
 
 
+def run_arrivals(wildcards):
+    """The arrivals of a run's experiment, if its loads have a clock of their own."""
+    return [f"results/arrivals/{wildcards.experiment}.parquet"] if STUDY.scheduled(wildcards.experiment) else []
+
+
+def arrival_datasets(wildcards):
+    """Names of the datasets that an experiment asks."""
+    return sorted({p.dataset for r in STUDY.runs.values() if r.experiment == wildcards.experiment for p in r.points})
+
+
+def arrival_points(wildcards):
+    """Points of an experiment: the same for all its servers."""
+    runs = (run for run in STUDY.runs.values() if run.experiment == wildcards.experiment)
+    return next(runs).to_dict()["points"]
+
+
 def run_templates(wildcards):
     """Prompt templates of a run's datasets, in the order of run_dataset_names."""
     return [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)]
@@ -161,7 +179,7 @@ def table_unsupported(wildcards):
 # The level of results/runs/*/{level}.parquet that each table is made from.
 TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
 TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine", "optimisations": "versus-baseline"}
-TABLE_SOURCES |= {"why": "why-baseline"}
+TABLE_SOURCES |= {"why": "why-baseline", "traffic": "summary"}
 # The files of each run that each figure is drawn from, in the order of its arguments.
 FIGURE_SOURCES = {
     "budget": ["summary"],
@@ -173,6 +191,7 @@ FIGURE_SOURCES = {
     "engines": ["versus-engine"],
     "optimisations": ["versus-baseline"],
     "why": ["why-baseline"],
+    "traffic": ["summary"],
 }
 
 

@@ -1,3 +1,34 @@
+# When requests arrive in loads with a clock of their own: written once, the same for all servers that are compared.
+rule arrivals:
+    input:
+        datasets=lambda wildcards: [f"resources/datasets/{name}.parquet" for name in arrival_datasets(wildcards)],
+        capacity=lambda wildcards: [
+            f"results/runs/{folder}/requests.parquet" for folder in STUDY.capacity(wildcards.experiment).values()
+        ],
+        traces=lambda wildcards: [spec["path"] for spec in STUDY.arrivals(wildcards.experiment).values()],
+        library=library("arrivals.py", "arrivals.py", "analysis/requests.py"),
+    output:
+        arrivals="results/arrivals/{experiment}.parquet",
+        record="results/arrivals/{experiment}.json",
+    log:
+        "logs/arrivals/{experiment}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        datasets=arrival_datasets,
+        servers=lambda wildcards: list(STUDY.capacity(wildcards.experiment)),
+        capacity=lambda wildcards: config["experiments"][wildcards.experiment].get("capacity"),
+        points=arrival_points,
+        sources=lambda wildcards: STUDY.arrivals(wildcards.experiment),
+        seed=config["seed"],
+    script:
+        "../scripts/arrivals.py"
+
+
 # A run: one experiment on one server, started once for all its points. The heart of the study.
 
 
@@ -6,6 +37,7 @@ rule measure:
         environment=lambda wildcards: f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
         model=model_record,
         draft=run_draft,
+        arrivals=run_arrivals,
         datasets=run_datasets,
         templates=run_templates,
     output:

@@ -21,5 +21,5 @@ with logged(snakemake.log[0]):
     *reference, other_record = snakemake.input.reference
     sides = side(*mine), side(*reference)
     records = [json.loads(Path(path).read_text()) for path in (my_record, other_record)]
-    compare(*sides).to_parquet(snakemake.output.versus)
+    compare(*sides, records).to_parquet(snakemake.output.versus)
     why(*sides, records).assign(kernels=kernels.told(records[0])).to_parquet(snakemake.output.why)

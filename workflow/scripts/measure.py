@@ -15,6 +15,7 @@ places = Places(
     environment=environment,
     model=Path(snakemake.input.model),
     draft=Path(*snakemake.input.draft) if snakemake.input.draft else None,
+    arrivals=Path(*snakemake.input.arrivals) if snakemake.input.arrivals else None,
     datasets=dict(zip(names, map(Path, snakemake.input.datasets), strict=True)),
     templates=dict(zip(names, map(Path, snakemake.input.templates), strict=True)),
     requests=Path(snakemake.output.requests),

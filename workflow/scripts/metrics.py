@@ -12,7 +12,8 @@ with logged(snakemake.log[0]):
     grades = pd.read_parquet(snakemake.input.grades)
     server = pd.read_parquet(snakemake.input.server)
     record = json.loads(Path(snakemake.input.record).read_text())
-    points.points(table, grades, server, record).to_parquet(snakemake.output.points)
-    points.summary(table, grades, server, record).to_parquet(snakemake.output.summary)
-    points.breakdown(table, grades, "difficulty").to_parquet(snakemake.output.difficulty)
-    points.breakdown(table, grades, "domain").to_parquet(snakemake.output.domain)
+    slo = points.Slo(**snakemake.params.slo) if snakemake.params.slo else None
+    points.points(table, grades, server, record, slo).to_parquet(snakemake.output.points)
+    points.summary(table, grades, server, record, slo).to_parquet(snakemake.output.summary)
+    points.breakdown(table, grades, "difficulty", record).to_parquet(snakemake.output.difficulty)
+    points.breakdown(table, grades, "domain", record).to_parquet(snakemake.output.domain)

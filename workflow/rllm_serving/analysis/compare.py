@@ -6,7 +6,7 @@ blocks of time for throughput, over blocks of time for the server's gauges; see 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from . import server as gauges
 from .bootstrap import MISSING, Array, Codes, Comparison, Estimate, Sums, codes, mean, paired
-from .points import graded, throughput
+from .points import graded, recorded, throughput
 from .requests import CHUNKS, CONDITION, SERVER, token_chunks
 
 MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
@@ -37,8 +37,12 @@ class Side:
     server: pd.DataFrame
 
 
-def compare(mine: Side, reference: Side) -> pd.DataFrame:
-    """One row a condition of both runs and metric.
+Runs = Sequence[Mapping[str, Any]]
+"""run.json of mine and of the reference."""
+
+
+def compare(mine: Side, reference: Side, runs: Runs = ({}, {})) -> pd.DataFrame:
+    """One row a condition of both runs and metric; runs tell which are beyond a validity gate (see `marked`).
 
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
     value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
@@ -52,7 +56,24 @@ def compare(mine: Side, reference: Side) -> pd.DataFrame:
     rows = []
     for keys, both, cluster in conditions(sides, frames):
         rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
-    return pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
+    return marked(pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS]), runs)
+
+
+def marked(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
+    """Rows of a comparison with `invalid` and `invalid_reference`: why a side's points are beyond a validity gate.
+
+    Missing where they are not. A comparison with an invalid reference is invalid itself.
+    """
+    keys = ["dataset", "load", "budget"]
+    mine, other = (
+        [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
+        for reasons in (recorded(run, keys)["invalid"].dropna().to_dict() for run in runs)
+    )
+    both = [
+        "; ".join(text for text in (one, two and f"reference: {two}") if text) or None
+        for one, two in zip(mine, other, strict=True)
+    ]
+    return frame.assign(invalid=both, invalid_reference=other)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def optimisations(versus: pd.DataFrame) -> Table:
     wanted = [(name, part) for name, (_, change) in CHANGED.items() for part in ("value", "reference", change)]
     frame = wide(versus if marked is None else versus[versus["reason"].isna()], wanted)
     base = frame.drop_duplicates(["engine", "model", *CONDITION]).assign(quantization="bf16", setup="baseline")
+    base["invalid"] = base["invalid_reference"]
     for name in CHANGED:
         for end in ("", "_low", "_high"):
             base[f"{name}_value{end}"] = base[f"{name}_reference{end}"]
@@ -75,7 +76,8 @@ def wide(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.DataFrame:
     ends = ("", "_low", "_high")
     found = versus.pivot(index=keys, columns="metric", values=[f"{p}{e}" for p in {p for _, p in wanted} for e in ends])
     columns = {f"{name}_{part}{end}": found[f"{part}{end}", name] for name, part in wanted for end in ends}
-    return pd.DataFrame(columns).reset_index()
+    marks = versus.drop_duplicates(keys)[[*keys, "invalid", "invalid_reference"]]
+    return pd.DataFrame(columns).reset_index().merge(marks, on=keys)
 
 
 def why(reasons: pd.DataFrame) -> Table:

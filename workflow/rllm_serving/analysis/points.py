@@ -9,13 +9,15 @@ accuracy and no throughput.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..validity import GATES
 from . import server as gauges
 from .bootstrap import Array, Codes, Estimate, Sums, codes, mean, quantiles, ratio
 from .requests import CHUNKS, CONDITION, SERVER, batches, latencies, token_chunks, token_gaps
@@ -42,8 +44,10 @@ RATIOS = {
     "truncated_share": ("", "requests ended by the token budget / asked"),
     "accuracy": (
         "",
-        "correct / asked; failed and unanswered ones are not correct; none unless every one is graded",
+        "correct / asked; failed and unanswered ones are not correct; none unless every one is graded, and none where "
+        "answers were made to have a length",
     ),
+    "goodput_share": ("", "requests within the experiment's SLO on TTFVT and TPOT / asked; failed ones are not"),
     "tps": (
         "tokens/s",
         "output tokens of successful requests / (last finish - first arrival); sums over repeats",
@@ -79,6 +83,12 @@ METRICS: dict[str, tuple[str, str]] = {
     "kv_p95": ("", "95 % quantile over time of the KV cache's use"),
     "kv_swing": ("", "kv_p95 - kv_p5"),
     "preemptions": ("requests", "increase of the server's counter of preempted requests"),
+    "goodput_rate": ("requests/s", "requests within the SLO / (last finish - first arrival); sums over repeats"),
+    "energy": ("J", "increase of the devices' energy counters from the first sample to the last; sum over repeats"),
+    **{
+        name: ("", f"{gate.text}; the largest of the repeats") for name, gate in GATES.items() if name != "failed_share"
+    },
+    "invalid": ("", "why the point is beyond a validity gate, in words; missing when it is not"),
     "duration": ("s", "wall time of the point as its run recorded it; sum over repeats"),
 }
 WITH_INTERVAL = [
@@ -113,14 +123,33 @@ class _Row(dict[str, Any]):
             self.put(f"{name}_{stat}", estimate)
 
 
-def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes) -> None:
+@dataclass(frozen=True)
+class Slo:
+    """What users are promised: the first visible token after at most `ttfvt_s`, then one every `tpot_ms` on average."""
+
+    ttfvt_s: float
+    tpot_ms: float
+
+    def met(self, frame: pd.DataFrame) -> pd.Series:
+        """Which requests (rows of `latencies`) met it; one of a single token has no TPOT to miss."""
+        paced = (frame["tpot"] * 1000 <= self.tpot_ms) | (frame["tpot"].isna() & frame["ok"])
+        return (frame["ttfvt"] <= self.ttfvt_s) & paced
+
+
+def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None) -> None:
     """Everything that needs no more than the requests' own rows."""
     ok = group["ok"]
     row |= {"asked": len(group), "ok": ok.sum(), "failed": (~ok).sum()}
     row |= {"questions": group["question_id"].nunique(), "repeats": group["repeat"].nunique()}
     shares = {"failed_share": ~ok, "answered_share": group["answered"]}
     shares["truncated_share"] = ok & (group["finish_reason"] == "length")
-    if ok.any() and group["correct"].notna().all():
+    if slo is not None:
+        within = slo.met(group)
+        shares["goodput_share"] = within
+        spans = group.groupby("repeat").agg(start=("arrival", "min"), end=("end", "max"))
+        seconds = (spans["end"] - spans["start"]).sum()
+        row["goodput_rate"] = within.sum() / seconds if seconds > 0 else np.nan
+    if ok.any() and group["correct"].notna().all() and group["asked_tokens"].isna().all():
         shares["accuracy"] = group["correct"]
         row |= {f"miss_{miss.replace('-', '_')}": (group["miss"] == miss).mean() for miss in MISSES}
     for name, hit in shares.items():
@@ -191,56 +220,81 @@ def graded(
     return frame.merge(found, on=keys, how="left", validate="one_to_one")
 
 
-def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[_Row, pd.DataFrame, Codes, Codes]]:
+def _groups(
+    frame: pd.DataFrame, keys: list[str], slo: Slo | None = None
+) -> Iterator[tuple[_Row, pd.DataFrame, Codes, Codes]]:
     """Row with its keys, requests, their positions in the frame, their cluster."""
     for key, found in frame.groupby(keys, sort=True).indices.items():
         rows = np.asarray(found)
         group = frame.take(rows).reset_index(drop=True)
         row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question_id"])
-        _per_request(row, group, cluster)
+        _per_request(row, group, cluster, slo)
         yield row, group, rows, cluster
 
 
 Frame = pd.DataFrame | None
-Run = dict[str, Any] | None
+Run = Mapping[str, Any] | None
 
 
-def _table(requests: pa.Table, grades: Frame, server: Frame, run: Run, keys: list[str]) -> pd.DataFrame:
+def recorded(run: Run, point: list[str]) -> pd.DataFrame:
+    """What run.json has of each group of points, by the keys `point`: duration, the numbers of GATES, invalid."""
+    rows = [{**entry, **entry.get("validity", {})} for entry in (run or {}).get("points", [])]
+    names = [name for name in GATES if name != "failed_share"]
+    table = pd.DataFrame(rows, columns=[*point, "duration_s", *names, "invalid"]).rename(
+        columns={"duration_s": "duration"}
+    )
+    grouped = table.astype(dict.fromkeys(["duration", *names], float)).groupby(point)
+    found = grouped[names].max()
+    found["duration"] = grouped["duration"].sum(min_count=1)
+    found["invalid"] = grouped["invalid"].agg(lambda texts: "; ".join(dict.fromkeys(texts.dropna())) or None)
+    return found
+
+
+def _table(
+    requests: pa.Table, grades: Frame, server: Frame, run: Run, keys: list[str], slo: Slo | None
+) -> pd.DataFrame:
     point = [name for name in keys if name in ("dataset", "load", "budget", "repeat")]
-    times = pd.DataFrame((run or {}).get("points", []), columns=[*point, "duration_s"])
-    duration = times.groupby(point)["duration_s"].sum(min_count=1)
+    told = recorded(run, point)
     samples: dict[Any, pd.DataFrame] = {} if server is None else dict(tuple(server.groupby(point)))
     lists, rows = requests.select(CHUNKS), []
-    for row, group, index, cluster in _groups(graded(requests, grades), keys):
+    for row, group, index, cluster in _groups(graded(requests, grades), keys, slo):
         chunks = token_chunks(lists.take(pa.array(index)))
         _per_token(row, group, chunks[group["ok"].to_numpy()[chunks["row"]]], cluster)
         key = tuple(row[name] for name in point)
         row |= gauges.use(samples[key]) if key in samples else {}
-        row["duration"] = duration.get(key, np.nan)
+        row |= told.loc[key].to_dict() if key in told.index else {}
         rows.append(row)
     return pd.DataFrame(rows, columns=_columns(keys))
 
 
-def points(requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None) -> pd.DataFrame:
+def points(
+    requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None, slo: Slo | None = None
+) -> pd.DataFrame:
     """One row a point of one run: keys (SERVER, CONDITION, repeat) and METRICS with intervals.
 
     requests: table from `requests.read`; grades, server: grades.parquet and server.parquet as frames; run:
-    run.json. What is not given leaves its metrics NaN.
+    run.json; slo: for goodput. What is not given leaves its metrics NaN.
     """
-    return _table(requests, grades, server, run, [*SERVER, *CONDITION, "repeat"])
+    return _table(requests, grades, server, run, [*SERVER, *CONDITION, "repeat"], slo)
 
 
-def summary(requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None) -> pd.DataFrame:
+def summary(
+    requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None, slo: Slo | None = None
+) -> pd.DataFrame:
     """One row a condition of one run, its repeats pooled; otherwise as `points`."""
-    return _table(requests, grades, server, run, [*SERVER, *CONDITION])
+    return _table(requests, grades, server, run, [*SERVER, *CONDITION], slo)
 
 
-def breakdown(requests: pa.Table, grades: Frame, by: str) -> pd.DataFrame:
+def breakdown(requests: pa.Table, grades: Frame, by: str, run: Run = None) -> pd.DataFrame:
     """One row a condition of one run and value of `by` ("difficulty" or "domain"), repeats pooled.
 
     Columns: keys, `by`, and METRICS; throughput, TBT, stragglers, server metrics and duration do not hold for
     a part of a point and are NaN.
     """
     keys = [*SERVER, *CONDITION, by]
-    rows = [row for row, *_ in _groups(graded(requests, grades), keys)]
+    point = ["dataset", "load", "budget"]
+    reasons = recorded(run, point)["invalid"]
+    rows = []
+    for row, *_ in _groups(graded(requests, grades), keys):
+        rows.append({**row, "invalid": reasons.get(tuple(row[name] for name in point))})
     return pd.DataFrame(rows, columns=_columns(keys))

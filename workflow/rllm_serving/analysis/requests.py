@@ -20,7 +20,7 @@ from .bootstrap import Array
 SERVER = ["experiment", "engine", "model", "quantization", "setup"]
 CONDITION = ["dataset", "load", "load_size", "budget"]
 NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished", "batch"]
-NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens"]
+NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "asked_tokens"]
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
 

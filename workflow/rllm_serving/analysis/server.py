@@ -59,7 +59,7 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
 
     {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
     blocks a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is
-    a share (0..1), running and waiting are requests. preemptions: see
+    a share (0..1), running and waiting are requests. preemptions, energy (J): see
     `increase`. A gauge without samples has no entry.
     """
     result: dict[str, float] = {}
@@ -75,7 +75,8 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
         if name == "kv":
             low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], parts[1]))
             result |= {"kv_p5": low, "kv_p95": high, "kv_swing": high - low}
-    return result | {"preemptions": increase(samples, "preemptions")}
+    counters = {"preemptions": "preemptions", "energy": "device_energy_j"}
+    return result | {name: increase(samples, column) for name, column in counters.items()}
 
 
 def increase(samples: pd.DataFrame, column: str) -> float:

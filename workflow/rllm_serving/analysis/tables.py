@@ -2,7 +2,8 @@
 
 A cell for reading is `value [low, high]`, all three with the digits that give the value three significant
 ones, in the unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. A comparison whose
-interval holds "no change" is marked with the sign for "about equal". A row with a `reason` is a server that cannot be:
+interval holds "no change" is marked with the sign for "about equal". A row with a dagger at its keys is beyond a
+validity gate, and the CSV has the reason in `invalid`. A row with a `reason` is a server that cannot be:
 it says so instead of its numbers. LaTeX needs booktabs.
 """
 
@@ -68,6 +69,12 @@ HEADERS |= dict(
     zip(SAME, (("Same answer (%)", PERCENT), ("Same text (%)", PERCENT), ("Same length (%)", PERCENT)), strict=True)
 )
 HEADERS |= {
+    "goodput_share": ("Within SLO (%)", PERCENT),
+    "goodput_rate": ("Within SLO (requests/s)", 1.0),
+    "waiting_max": ("Waiting max", 1.0),
+    "schedule_lag_p99_s": ("Sent late, p99 (ms)", 1000.0),
+}
+HEADERS |= {
     "memory_max": ("Memory max (GB)", 1e-9),
     "delta_e2e": ("E2E change (ms)", 1000.0),
     "first_token": ("of queue and prefill (ms)", 1000.0),
@@ -84,6 +91,7 @@ HEADERS |= {
 }
 NO_CHANGE = {"_ratio": 1.0, "_difference": 0.0}
 ABOUT = "≈"
+INVALID = "†"
 MAIN = ["accuracy", "tps", "ttfvt_mean", "ttfvt_p99", "answered_share", "tpot_mean", "e2e_mean"]
 MAIN += ["output_tokens_mean", "kv_max"]
 STRAGGLERS = ["straggler_share", "e2e_p50", "e2e_p99", "output_tokens_mean", "output_tokens_p99", "tps"]
@@ -95,6 +103,8 @@ DIFFICULTY = [
     "output_tokens_mean",
     "reasoning_tokens_mean",
 ]
+TRAFFIC = ["asked", "goodput_share", "goodput_rate", "ttfvt_mean", "ttfvt_p99", "tpot_mean", "e2e_mean", "e2e_p99"]
+TRAFFIC += ["tps", "waiting_max", "kv_max", "accuracy", "schedule_lag_p99_s"]
 DOMAIN = ["asked", "accuracy", "answered_share", "failed_share"]
 
 
@@ -129,6 +139,11 @@ def main(summary: pd.DataFrame) -> Table:
 def stragglers(summary: pd.DataFrame) -> Table:
     """How long batches wait for their last requests, from `points.summary`; batch loads only."""
     return table(summary[summary["load"].str.startswith("batch")], STRAGGLERS, [])
+
+
+def traffic(summary: pd.DataFrame) -> Table:
+    """What users see of a stream of requests, from `points.summary`; loads with a clock of their own only."""
+    return table(summary[summary["load"].str.startswith(("open", "trace"))], TRAFFIC, [])
 
 
 def difficulty(breakdown: pd.DataFrame) -> Table:
@@ -199,6 +214,10 @@ def _cells(table: Table) -> list[list[str]]:
         first = columns[len(table.keys)]
         for number, reason in enumerate(table.frame["reason"]):
             first[number] = first[number] if pd.isna(reason) else f"not supported: {reason}"
+    if "invalid" in table.frame:
+        last = columns[len(table.keys) - 1]
+        for number, reason in enumerate(table.frame["invalid"]):
+            last[number] += "" if pd.isna(reason) else f" {INVALID}"
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -211,7 +230,7 @@ def csv(table: Table) -> str:
     columns = list(table.keys)
     for name in table.metrics:
         columns += [*_ends(table, name), *(_ends(table, change) if (change := _change(table, name)) else [])]
-    columns += ["reason"] if "reason" in table.frame else []
+    columns += [name for name in ("reason", "invalid") if name in table.frame]
     return table.frame[columns].to_csv(index=False)
 
 
@@ -233,6 +252,7 @@ LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         DASH: "--",
         ABOUT: r"$\approx$",
+        INVALID: r"$\dagger$",
     }
 )
 

@@ -14,14 +14,13 @@ reason; what time the stream stayed open behind a single token belongs to `speed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .bootstrap import Array, Codes, Comparison, Estimate, mean, paired
-from .compare import Side, conditions
+from .compare import Runs, Side, conditions, marked
 from .counters import COUNTERS, counted
 from .requests import CONDITION, SERVER, latencies
 
@@ -31,10 +30,10 @@ ESTIMATES = ["delta_e2e", *PARTS, "tokens", "thinking_difference", "thinking_rat
 PLAIN = ["e2e", "thinking_tokens", *COUNTERS]
 
 
-def why(mine: Side, reference: Side, runs: Sequence[Mapping[str, Any]] = ({}, {})) -> pd.DataFrame:
+def why(mine: Side, reference: Side, runs: Runs = ({}, {})) -> pd.DataFrame:
     """One row a condition of both runs.
 
-    runs: run.json of mine and of the reference; without them what they tell is NaN.
+    runs: without them what they tell is NaN.
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `requests` (those that
     ended well on both sides: all means are theirs), ESTIMATES with _low and _high, and PLAIN, each also with
     _reference.
@@ -54,7 +53,7 @@ def why(mine: Side, reference: Side, runs: Sequence[Mapping[str, Any]] = ({}, {}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
     plain = [name + end for name in PLAIN for end in ("", "_reference")]
-    return pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain])
+    return marked(pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain]), runs)
 
 
 def _split(mine: pd.DataFrame, reference: pd.DataFrame, cluster: Codes) -> dict[str, float]:

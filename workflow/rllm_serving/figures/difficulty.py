@@ -39,6 +39,7 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
             spread, marker = style.error(mine, mean), style.MARKERS[role]
             ax.errorbar(x, mine[mean], spread, color=colour, marker=marker, ls="", capsize=2)
             ax.plot(x, mine[f"{metric}_p99"], color=colour, **dash)
+            style.hollow(ax, x, mine[mean], mine, role)
         style.log10_axis(ax, values[mean])
         if style.pick(values, engine=engine)[mean].isna().all():
             style.nothing(ax)
@@ -53,6 +54,6 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     for ax in axes[-1]:
         ax.set_xlabel("Difficulty and dataset")
     p99 = Line2D([], [], color=style.GREY, label="p99", **dash)
-    style.legend(fig, [*style.handles([]), p99], style.held(frame))
+    style.legend(fig, [*style.handles([]), p99, *style.invalid(frame)], style.held(frame))
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

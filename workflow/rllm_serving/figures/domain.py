@@ -31,6 +31,7 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
             y = [groups.index(key) + shift for key in zip(rows["domain"], rows["dataset"], strict=True)]
             look: dict[str, Any] = {"color": style.COLOURS[role], "marker": style.MARKERS[role], "ls": ""}
             ax.errorbar(rows["accuracy"] * 100, y, xerr=style.error(rows, "accuracy", 100), capsize=2, **look)
+            style.hollow(ax, rows["accuracy"] * 100, y, rows, role)
         if panel["accuracy"].isna().all():
             style.nothing(ax)
         name = style.engine_name(engine)
@@ -39,5 +40,5 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     axes[0, 0].set(ylim=(len(groups) - 0.5, -0.5), xlim=(-3, 103))
     for ax in axes[-1]:
         ax.set_xlabel("Accuracy (%)")
-    style.legend(fig, style.handles([]), style.held(frame))
+    style.legend(fig, [*style.handles([]), *style.invalid(frame)], style.held(frame))
     style.save(fig, pdf, png)

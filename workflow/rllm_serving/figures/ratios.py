@@ -28,7 +28,7 @@ def draw(
     """Columns are metrics, rows those of `rows` (value of column `row` -> label), in a panel a line a thing.
 
     frame: rows of `compare.compare` with role (`style.roles`), `row`, and `line`, one of `lines`. A ratio of 1 is the
-    grey line; a hollow marker has an interval that holds 1.
+    grey line; a hollow marker has an interval that holds 1, a crossed one is beyond a validity gate.
     """
     fig, axes = style.figure(len(rows), len(METRICS), 0.5 + 0.2 * len(lines), sharey=True)
     for r, (row, label) in enumerate(rows.items()):
@@ -40,7 +40,7 @@ def draw(
         axes[r, 0].set_yticks(range(len(lines)), [str(line) for line in lines])
         axes[r, 0].set_ylim(len(lines) - 0.5, -0.5)
     hollow = Line2D([], [], color=style.GREY, marker="D", mfc="white", ls="", label="interval holds 1")
-    style.legend(fig, [*style.handles([]), hollow], fixed)
+    style.legend(fig, [*style.handles([]), hollow, *style.invalid(frame, **style.CROSS)], fixed)
     style.save(fig, pdf, png)
 
 
@@ -55,6 +55,8 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
         holds = ((mine["ratio_low"] <= 1) & (mine["ratio_high"] >= 1)).to_numpy()
         for chosen, face in ((~holds, colour), (holds, "white")):
             ax.plot(mine["ratio"].to_numpy()[chosen], y[chosen], marker, color=colour, mfc=face, zorder=3)
+        beyond = mine["invalid"].notna().to_numpy()
+        ax.plot(mine["ratio"].to_numpy()[beyond], y[beyond], **style.CROSS)
     ax.grid(axis="y", visible=False)
     known = panel[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float).ravel()
     known = known[known > 0]

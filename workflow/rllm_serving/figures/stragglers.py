@@ -52,6 +52,7 @@ def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf:
             x, y = bars["load_size"] * shift, bars["straggler_share"] * 100
             spread = style.error(bars, "straggler_share", 100)
             lower.errorbar(x, y, spread, marker=style.MARKERS[role], capsize=1.5, elinewidth=0.8, **look)
+            style.hollow(lower, x, y, bars, role)
         for ax, values in ((upper, ends["relative"]), (lower, shares["straggler_share"])):
             if values.isna().all():
                 style.nothing(ax)
@@ -63,6 +64,6 @@ def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf:
         if d == 0:
             upper.set_ylabel(f"Requests finished (%)\nbatches of {size}")
             lower.set(ylabel="Batch time with less\nthan half running (%)", ylim=(-4, 104))
-    style.legend(fig, style.handles(engines), f"budget {budget} tokens")
+    style.legend(fig, [*style.handles(engines), *style.invalid(known)], f"budget {budget} tokens")
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

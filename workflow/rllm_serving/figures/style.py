@@ -180,6 +180,25 @@ def handles(engines: list[str]) -> list[Line2D]:
     return entries + [Line2D([], [], color=GREY, linestyle=line, label=engine_name(e)) for e, line in lines]
 
 
+def hollow(ax: Axes, x: Iterable[float], y: Iterable[float], rows: pd.DataFrame, role: str) -> None:
+    """Draw the markers of rows that are beyond a validity gate anew, hollow; x, y: their places, a row each."""
+    beyond = rows["invalid"].notna().to_numpy()
+    at, value = (np.asarray(list(places), dtype=float)[beyond] for places in (x, y))
+    ax.plot(at, value, MARKERS[role], color=COLOURS[role], mfc="white", ls="", zorder=4)
+
+
+CROSS: dict[str, Any] = {"color": "black", "marker": "x", "ms": 7, "ls": "", "zorder": 5}
+"""Look of the mark on comparisons that are beyond a validity gate, where hollow has another meaning."""
+
+
+def invalid(frame: pd.DataFrame, **look: Any) -> list[Line2D]:
+    """Legend entry for what is beyond a validity gate, hollow markers unless said otherwise, when a frame has any."""
+    if frame["invalid"].isna().all():
+        return []
+    look = look or {"color": GREY, "marker": "D", "mfc": "white", "ls": ""}
+    return [Line2D([], [], label="beyond a validity gate", **look)]
+
+
 def legend(fig: Figure, entries: list[Line2D], fixed: str) -> None:
     """A legend above all panels, where it hides nothing; fixed: what all panels have in common."""
     title = f"{fixed}; bars: 95 % intervals"

@@ -27,8 +27,10 @@ def _series(ax: Axes, rows: pd.DataFrame, x: str, metric: str, role: str, line: 
     at, value = rows[x].to_numpy(dtype=float) * shift, rows[metric].to_numpy(dtype=float) * scale
     ax.errorbar(at, value, style.error(rows, metric, scale), color=colour, ls=line, capsize=1.5, elinewidth=0.8)
     partial = (rows["answered_share"] < 1).to_numpy() & (metric == "ttfvt_mean")
-    for chosen, face in ((~partial, colour), (partial, "white")):
-        ax.plot(at[chosen], value[chosen], style.MARKERS[role], color=colour, mfc=face, zorder=3)
+    for chosen, fill in ((~partial, "full"), (partial, "left")):
+        look: dict[str, Any] = {"color": colour, "fillstyle": fill, "markerfacecoloralt": "white"}
+        ax.plot(at[chosen], value[chosen], style.MARKERS[role], zorder=3, **look)
+    style.hollow(ax, at, value, rows, role)
 
 
 def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, png: Path | str) -> None:
@@ -60,7 +62,8 @@ def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, p
     entries = style.handles(engines)
     if (frame.loc[frame["ttfvt_mean"].notna(), "answered_share"] < 1).any():
         text = "TTFVT of those that answered only"
-        entries.append(Line2D([], [], color=style.GREY, marker="D", mfc="white", ls="", label=text))
-    style.legend(fig, entries, fixed)
+        half: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white"}
+        entries.append(Line2D([], [], color=style.GREY, marker="D", ls="", label=text, **half))
+    style.legend(fig, [*entries, *style.invalid(frame)], fixed)
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

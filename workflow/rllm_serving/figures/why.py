@@ -53,6 +53,7 @@ def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
         for label, colour, hatch in PARTS.values()
     ]
     entries.append(Line2D([], [], color="black", marker="D", mfc="white", lw=0.8, label="whole, 95 % interval"))
+    entries += style.invalid(frame, **style.CROSS)
     title = f"Mean E2E against the baseline, {style.held(frame)}"
     fig.legend(handles=entries, loc="outside upper center", title=title, ncols=len(entries), columnspacing=1.2)
     fig.align_ylabels(axes[:, 0])
@@ -80,4 +81,6 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[str]) -> None:
             ends[sign] = end + width
     whole = panel["delta_e2e"].to_numpy(dtype=float) * scale
     spread = style.error(panel, "delta_e2e") * scale
+    beyond = panel["invalid"].notna().to_numpy()
+    ax.plot(whole[beyond], y[beyond], **style.CROSS)
     ax.errorbar(whole, y, xerr=spread, color="black", marker="D", mfc="white", ls="", capsize=2, zorder=4)

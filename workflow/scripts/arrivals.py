@@ -1,0 +1,24 @@
+"""Write when the requests of an experiment arrive, and what that was made with."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rllm_serving import arrivals
+from rllm_serving.logs import logged
+from rllm_serving.runs import Load, Point
+
+with logged(snakemake.log[0]) as log:
+    asked, given = snakemake.params, snakemake.input
+    texts = {
+        name: pq.read_table(path)["question"].to_pylist()
+        for name, path in zip(asked.datasets, given.datasets, strict=True)
+    }
+    points = [Point(**{**point, "load": Load(**point["load"])}) for point in asked.points]
+    runs = dict(zip(asked.servers, map(Path, given.capacity), strict=True))
+    rates = arrivals.capacity(runs, asked.capacity["dataset"]) if runs else {}
+    table, made = arrivals.plan(points, texts, asked.sources, rates, asked.seed)
+    pq.write_table(table, snakemake.output.arrivals)
+    record = {"capacity": asked.capacity, "requests_per_s": rates, "sources": asked.sources, "points": made}
+    Path(snakemake.output.record).write_text(json.dumps(record, indent=1))
+    log.info("%d arrivals of %d points; capacities (requests/s): %s", table.num_rows, len(made), rates)
