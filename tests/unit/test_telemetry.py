@@ -46,7 +46,7 @@ VALUES = {
     "generated_tokens": 28698.0,
 }
 METRICS = ENGINES["vllm"].metrics
-NO_DEVICE = {"device_memory_bytes": None, "device_utilisation": None, "device_power_w": None}
+NO_DEVICE = dict.fromkeys(("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"))
 
 
 def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> Sampler:
@@ -169,14 +169,17 @@ class _Nvml:
             raise self.NVMLError("not supported")
         return 150_000
 
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        return 2_000 * (handle + 1)
+
 
 @pytest.mark.parametrize(
     ("nvml", "values"),
     [
-        (_Nvml(), (300.0, 0.5, 300.0)),
-        (_Nvml(power=False), (300.0, 0.5, None)),
-        (_Nvml(driver=False), (None, None, None)),
-        (_Nvml(count=0), (None, None, None)),
+        (_Nvml(), (300.0, 0.5, 300.0, 6.0)),
+        (_Nvml(power=False), (300.0, 0.5, None, 6.0)),
+        (_Nvml(driver=False), (None, None, None, None)),
+        (_Nvml(count=0), (None, None, None, None)),
     ],
 )
 def test_devices_are_summed_and_null_where_they_do_not_tell(
