@@ -9,7 +9,7 @@ import pytest
 import synthetic
 from rllm_serving.analysis import requests as per_request
 from rllm_serving.analysis import server
-from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, breakdown, points, summary
+from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, Slo, breakdown, points, summary
 
 KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
 POINT = {"dataset": "d", "load": "batch-3", "load_size": 3, "budget": 8, "repeat": 0}
@@ -18,7 +18,7 @@ POINT = {"dataset": "d", "load": "batch-3", "load_size": 3, "budget": 8, "repeat
 def request(index: int, **changes: object) -> dict[str, object]:
     row = KEYS | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
     row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
-    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2}
+    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "asked_tokens": None}
     return row | changes
 
 
@@ -65,6 +65,46 @@ def test_three_requests_by_hand() -> None:
     }
     assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
     assert point["tps_low":"tps_high"].isna().all()  # one batch has no interval
+
+
+def test_goodput_counts_who_kept_both_promises() -> None:
+    # TTFVT 1, 3.5 and none; TPOT 1000, 800 ms and none (a single token); 10 s in all, of the failed one as well.
+    for slo, met in ((Slo(3.5, 1000), 2), (Slo(3.5, 900), 1), (Slo(1.0, 1000), 1), (Slo(0.9, 1000), 0)):
+        point = one([*three(), dead(3)], None, None, None, slo)
+        assert (point["goodput_share"], point["goodput_rate"]) == (met / 4, met / 10)
+    quick = request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=1.0, output_tokens=1)
+    point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], None, None, None, Slo(2.0, 1.0))
+    assert point["goodput_share"] == 1
+    assert pd.isna(one(three())["goodput_share"])
+
+
+def test_answers_of_a_forced_length_are_not_graded() -> None:
+    rows = [row | {"asked_tokens": row["output_tokens"]} for row in three()]
+    point = one(rows, grades([True, False, False]))
+    assert pd.isna(point["accuracy"]) and pd.isna(point["miss_wrong"]) and point["answered_share"] == 2 / 3
+
+
+def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
+    entry = {name: POINT[name] for name in ("dataset", "load", "budget")}
+    numbers = {"loop_lag_p99_s": 0.01, "client_cpu_share": None}
+    told = [
+        {**entry, "repeat": 0, "duration_s": 2.0, "validity": numbers, "invalid": None},
+        {
+            **entry,
+            "repeat": 1,
+            "duration_s": 3.0,
+            "validity": {"loop_lag_p99_s": 0.5},
+            "invalid": "loop_lag_p99_s 500 ms",
+        },
+    ]
+    table = pa.Table.from_pylist(three() + [row | {"repeat": 1} for row in three()])
+    each, whole = points(table, run={"points": told}), summary(table, run={"points": told}).iloc[0]
+    assert pd.isna(each["invalid"][0]) and each["invalid"][1] == "loop_lag_p99_s 500 ms"
+    assert each["loop_lag_p99_s"].tolist() == [0.01, 0.5]
+    assert each["duration"].tolist() == [2, 3] and pd.isna(each["client_cpu_share"]).all()
+    assert (whole["duration"], whole["loop_lag_p99_s"], whole["invalid"]) == (5, 0.5, "loop_lag_p99_s 500 ms")
+    parts = breakdown(table, None, "domain", {"points": told})
+    assert parts["invalid"].tolist() == ["loop_lag_p99_s 500 ms"]
 
 
 def test_failures_are_counted_and_enter_no_latency() -> None:
@@ -180,7 +220,7 @@ def test_gauges_are_those_under_load_and_counters_grow_over_all_samples() -> Non
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
     requests, marks, sampled, run = synthetic.run(budgets=(32, 512), repeats=2)
-    frame = summary(requests, marks, sampled, run)
+    frame = summary(requests, marks, sampled, run, Slo(ttfvt_s=0.5, tpot_ms=10))
     assert set(METRICS) <= set(frame.columns)
     for name in WITH_INTERVAL:
         known = frame[frame[f"{name}_low"].notna()]

@@ -40,7 +40,13 @@ def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Sid
         row: dict[str, Any] = {"index": k, "batch": 0, "question_id": str(k), "domain": "a", "difficulty": "easy"}
         row |= {"status": status if k == 0 else "ok", "scheduled": None, "sent": 1.0, "first_token": 1 + ttft}
         row |= {"first_visible": None, "finished": 1 + ttft + ((n - 1) * tpot if n > 1 else 0.5)}
-        row |= {"prompt_tokens": 4, "output_tokens": n, "reasoning_tokens": n - 1, "answer_tokens": 1}
+        row |= {
+            "prompt_tokens": 4,
+            "output_tokens": n,
+            "reasoning_tokens": n - 1,
+            "answer_tokens": 1,
+            "asked_tokens": None,
+        }
         rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
     return Side(pa.Table.from_pylist(rows), pd.DataFrame(), pd.DataFrame({"loaded": [], "repeat": [], "time": []}))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,11 @@ _SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
 
 
 def _renewal(generator: np.random.Generator, name: str, shape: float, scale: float, width: float) -> Floats:
-    draw: Callable[[int], Floats] = {
-        "gamma": lambda n: generator.gamma(shape, scale, n),
-        "weibull": lambda n: scale * generator.weibull(shape, n),
-    }[name.lower()]
+    def draw(count: int) -> Floats:
+        return generator.gamma(shape, scale, count) if name == "Gamma" else scale * generator.weibull(shape, count)
+
+    if name not in ("Gamma", "Weibull"):
+        raise ArrivalError(f"gaps of distribution {name!r} are not known; Gamma and Weibull are")
     times = np.empty(0)
     while not len(times) or times[-1] < width:
         last = times[-1] if len(times) else 0.0

@@ -73,7 +73,9 @@ def marked(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
         "; ".join(text for text in (one, two and f"reference: {two}") if text) or None
         for one, two in zip(mine, other, strict=True)
     ]
-    return frame.assign(invalid=both, invalid_reference=other)
+    return frame.assign(
+        invalid=pd.Series(both, frame.index, object), invalid_reference=pd.Series(other, frame.index, object)
+    )
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,10 @@ Frame = pd.DataFrame | None
 Run = Mapping[str, Any] | None
 
 
+def _joined(reasons: pd.Series) -> Any:
+    return "; ".join(dict.fromkeys(reasons.dropna())) or None
+
+
 def recorded(run: Run, point: list[str]) -> pd.DataFrame:
     """What run.json has of each group of points, by the keys `point`: duration, the numbers of GATES, invalid."""
     rows = [{**entry, **entry.get("validity", {})} for entry in (run or {}).get("points", [])]
@@ -246,7 +250,7 @@ def recorded(run: Run, point: list[str]) -> pd.DataFrame:
     grouped = table.astype(dict.fromkeys(["duration", *names], float)).groupby(point)
     found = grouped[names].max()
     found["duration"] = grouped["duration"].sum(min_count=1)
-    found["invalid"] = grouped["invalid"].agg(lambda texts: "; ".join(dict.fromkeys(texts.dropna())) or None)
+    found["invalid"] = grouped["invalid"].agg(_joined)
     return found
 
 
