@@ -210,7 +210,7 @@ def test_the_heads_of_a_local_checkpoint_are_known_before_it_is_served(tmp_path:
     with pytest.raises(ConfigError, match=r"4 does not divide .* 14 attention heads; allowed: 1, 2, 7, 14"):
         load(changed(("models.x", spec)))
     spec["serving"]["tensor_parallel"] = 7
-    assert load(changed(("models.x", spec))).options("x", "baseline").tensor_parallel == 7
+    assert load(changed(("models.x", spec))).options("budget", "x", "baseline").tensor_parallel == 7
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
