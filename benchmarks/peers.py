@@ -136,7 +136,7 @@ def _told(result: dict[str, Any], tps: float) -> Told:
 def _aiperf(python: Path, load: Load, folder: Path) -> list[str]:
     prompts = _lines(folder / "prompts.jsonl", [{"text": prompt} for prompt in load.prompts])
     return [
-        *(str(python.with_name("aiperf")), "profile", "--model", load.model, "--tokenizer", str(load.tokenizer)),
+        *(str(python.with_name("aiperf")), "profile", "--model", load.model, "--tokenizer", "builtin"),
         *("--url", f"http://127.0.0.1:{load.port}", "--endpoint-type", "chat", "--streaming"),
         *("--input-file", prompts, "--custom-dataset-type", "single_turn", "--use-server-token-count"),
         *("--extra-inputs", json.dumps({"max_tokens": load.tokens, "ignore_eos": True, "temperature": 0})),
