@@ -207,7 +207,7 @@ def theirs(port: int, peer: peers.Peer, ready: Path, folder: Path) -> list[Row]:
         rows.append(Row(what, title, float(np.abs(errors).max())))
         rows.append(Row(what.replace("worst", "median"), title, float(np.median(errors))))
     except (peers.PeerError, EnvironmentBuildError, OSError) as error:
-        rows.append(Row(what, title, None, note=" ".join(str(error).split())[:300]))
+        rows.append(Row(what, title, None, note=" ".join(str(error).split())[:300].replace(str(peers.ROOT), "")))
     return rows
 
 

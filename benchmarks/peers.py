@@ -136,7 +136,7 @@ def _told(result: dict[str, Any], tps: float) -> Told:
 def _aiperf(python: Path, load: Load, folder: Path) -> list[str]:
     prompts = _lines(folder / "prompts.jsonl", [{"text": prompt} for prompt in load.prompts])
     return [
-        *(str(python.with_name("aiperf")), "profile", "--model", load.model, "--tokenizer", "builtin"),
+        *(str(python.with_name("aiperf")), "profile", "--model", load.model, "--tokenizer", str(load.tokenizer)),
         *("--url", f"http://127.0.0.1:{load.port}", "--endpoint-type", "chat", "--streaming"),
         *("--input-file", prompts, "--custom-dataset-type", "single_turn", "--use-server-token-count"),
         *("--extra-inputs", json.dumps({"max_tokens": load.tokens, "ignore_eos": True, "temperature": 0})),
@@ -147,7 +147,7 @@ def _aiperf(python: Path, load: Load, folder: Path) -> list[str]:
 
 def _read_aiperf(folder: Path) -> Told:
     rows = [json.loads(line) for line in (folder / "profile_export.jsonl").read_text().splitlines()]
-    good = [row for row in rows if not row["error"]]
+    good = [row for row in rows if not row.get("error")]
     whole = json.loads((folder / "profile_export_aiperf.json").read_text())
     ttft = [row["metrics"]["time_to_first_token"]["value"] / 1000 for row in good]
     tpot = [row["metrics"]["inter_token_latency"]["value"] / 1000 for row in good]
@@ -185,7 +185,7 @@ def call(peer: Peer, python: Path, load: Load, folder: Path, timeout_s: float = 
     command = peer.command(python, load, folder)
     hidden = ("PYTHONPATH", "VIRTUAL_ENV", "HF_TOKEN", "OPENAI_API_KEY", "API_KEY")
     variables = {name: value for name, value in os.environ.items() if name not in hidden}
-    variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    variables |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     output = folder / "output.log"
     with output.open("wb") as out:
         process = subprocess.Popen(
@@ -206,7 +206,8 @@ def call(peer: Peer, python: Path, load: Load, folder: Path, timeout_s: float = 
     try:
         told = peer.read(folder)
     except (OSError, ValueError, LookupError) as error:
-        lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+        text = output.read_text(errors="replace").replace(str(folder), "FOLDER")
+        lines = [line for line in text.splitlines() if line.strip()]
         raise PeerError(f"exit code {process.returncode}, no result ({error!r}): {' / '.join(lines[-3:])}") from None
     if process.returncode or told.completed != len(load.prompts):
         raise PeerError(f"exit code {process.returncode}, {told.completed} of {len(load.prompts)} requests went well")

@@ -156,6 +156,13 @@ def test_answers_that_come_in_odd_ways_are_no_failures(bench: Bench, leaks: list
     assert set(odd) <= set(FINE) and bench.measured() == {64: COUNT + 1} and not leaks
 
 
+def test_a_connection_that_was_given_up_carries_no_other_request() -> None:
+    with Scripted() as server:
+        seen = send(server.port, ["hang", "drip", "not-http", "ok", "ok", "ok"], size=3, timeout_s=TIMEOUT_S)
+        assert server.accepted == 6
+    assert [outcome.status for _, outcome in seen] == ["timeout", "timeout", "protocol", "ok", "ok", "ok"]
+
+
 def test_a_server_that_dies_within_its_streams_ends_the_run_however_many_may_fail(bench: Bench) -> None:
     bench.fail(q4_64="die-halfway")
     with pytest.raises(ServerError, match="ended with exit code 7"):
