@@ -110,6 +110,14 @@ def test_gates_that_change_judge_anew_and_measure_nothing(bench: Bench) -> None:
     assert point["invalid"] is None and bench.measured() == {}
 
 
+def test_a_marked_point_is_measured_again_where_it_would_fail_the_run(bench: Bench) -> None:
+    bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
+    bench.sent()
+    with pytest.raises(RunError, match="counter_mismatch_share"):
+        bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
+    assert bench.measured() == {64: QUESTIONS}
+
+
 def test_a_point_of_nothing_but_failures_is_never_kept(bench: Bench) -> None:
     bench.fail(**{f"q{i}_64": "http-500" for i in range(QUESTIONS)})
     with pytest.raises(RunError, match=r"4 of 4 failed: http: HTTP 500"):

@@ -60,6 +60,7 @@ class _Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.done: asyncio.Future[None] | None = None
         self.used = False
+        self.begun = False
         self._parser: httptools.HttpResponseParser | None = None
         self._now = 0.0
         self._complete = False
@@ -85,6 +86,7 @@ class _Connection(asyncio.Protocol):
         self._now = clock()
         if self._parser is None or self._complete:
             return
+        self.begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -114,7 +116,7 @@ class _Connection(asyncio.Protocol):
     def send(self, request: bytes, exchange: Exchange) -> asyncio.Future[None]:
         """Write a request; the future is done when the exchange has ended, well or not."""
         assert self.transport is not None
-        self.exchange, self._complete = exchange, False
+        self.exchange, self.begun, self._complete = exchange, False, False
         self._parser = httptools.HttpResponseParser(self)
         self.done = asyncio.get_running_loop().create_future()
         exchange.sent = clock()
@@ -184,7 +186,7 @@ class Client:
             connection.exchange = None
             if connection.open:
                 self._idle.append(connection)
-            if result.failure == "connection" and result.http_status is None and reused:
+            if result.failure == "connection" and reused and not connection.begun:
                 result = Exchange(scheduled, sent=result.sent)
                 continue
             return result

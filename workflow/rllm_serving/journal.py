@@ -17,14 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
+class WriteError(OSError):
+    """A file that could not be written; the message names it."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is, after a crash at any moment, either whole or not there."""
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)  # half a file on a full disk only takes room
+        raise WriteError(f"cannot write {path}: {error.strerror}") from error
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

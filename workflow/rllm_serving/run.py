@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 from . import arrivals, client, hardware, kernels, records, stream, telemetry, validity
 from .bodies import Ask, asked, bodies
 from .engines import ENGINES, Launch
-from .journal import Journal, parquet_bytes, write_atomically
+from .journal import Journal, WriteError, parquet_bytes, write_atomically
 from .loads import LOADS
 from .progress import Progress
 from .runs import Point, Run
 from .server import Server
 
 WARM_UP_TOKENS = 32
+DYING_S = 2.0
 # Opened before the first request of a load that has no size; more are opened while it runs.
 OPEN_CONNECTIONS = 16
 
@@ -156,14 +157,28 @@ class Measurement:
     def execute(self) -> None:
         """Measure what is missing and write requests.parquet, server.parquet and run.json.
 
-        Raises ServerError when the server fails, RunError when more requests fail than the config allows.
+        Raises ServerError when the server fails, RunError when a point is invalid or a file cannot be written.
         """
+        try:
+            self._execute()
+        except WriteError as error:
+            raise RunError(
+                f"{self.run.folder}: {error}. Make room there, or allow writing. "
+                "Finished points are kept; call snakemake again to go on."
+            ) from error
+
+    def _execute(self) -> None:
         journal = Journal(self.places.partial, self.fingerprint)
         done = self.earlier()
         for point in self.run.points:
             kept = journal.get(point.name)
             if kept is not None and kept[2]["point"] == asdict(point):
                 done[point.name] = kept
+        if self.run.measurement["on_invalid"] == "fail":
+            # Points that were marked, or fine by gates that are closer now, are not what this config asks for.
+            done = {
+                n: kept for n, kept in done.items() if validity.invalid(kept[2]["validity"], self._limits()) is None
+            }
         missing = [point for point in self.run.points if point.name not in done]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
@@ -248,7 +263,9 @@ class Measurement:
         asks, health = self.asks(point), client.Health()
         with sampler:
             start, exchanges = self._drive(server, point, asks, health)
-        server.check()
+        # A dying server cuts its streams a moment before it is gone: that the server died is the better reason.
+        cut = any(exchange.failure in ("connection", "truncated") for exchange, _ in exchanges)
+        server.check(DYING_S if cut else 0.0)
         requests = self._requests(point, start, asks, exchanges)
         keys = {**self.run.keys, **point.keys}
         end = max(exchange.ended or start for exchange, _ in exchanges)

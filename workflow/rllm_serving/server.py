@@ -203,10 +203,13 @@ class Server:
                     raise ServerError(f"{self.engine.name} did not empty its prefix cache: {error}") from None
             time.sleep(0.1)
 
-    def check(self) -> None:
-        """Raise ServerError when the server's process is gone."""
+    def check(self, patience_s: float = 0.0) -> None:
+        """Raise ServerError when the server's process is gone, or goes within `patience_s`."""
         if self._guard is None:
             return
+        deadline = time.monotonic() + patience_s
+        while self.pid is not None and guard.alive(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
         if self.pid is not None and not guard.alive(self.pid):
             self._guard.wait()  # it is clearing up after the server and then tells its exit code
         if self._guard.poll() is not None:

@@ -106,13 +106,15 @@ def decode(exchange: Exchange, think_close: int | None = None, counts_think_clos
     whether the engine's own reasoning token count, used otherwise, includes `</think>` (it is then taken off).
     """
     outcome = Outcome(http_status=exchange.http_status)
-    if exchange.failure is None and exchange.http_status != 200:
+    if exchange.http_status not in (None, 200):
+        # However the answer ended: a refusal may end with its connection, and its reason is in what came.
         text = b"".join(exchange.pieces)[:500].decode("utf-8", "replace")
         outcome.status, outcome.error = "http", f"HTTP {exchange.http_status}: {text}"
         return outcome
     if exchange.failure is None and not exchange.content_type.startswith("text/event-stream"):
         outcome.status = "protocol"
-        outcome.error = f"content type {exchange.content_type!r} is not text/event-stream"
+        text = b"".join(exchange.pieces)[:200].decode("utf-8", "replace")
+        outcome.error = f"content type {exchange.content_type!r} is not text/event-stream: {text}"
         return outcome
     ids: list[int] = []
     done = _read(exchange, outcome, ids)

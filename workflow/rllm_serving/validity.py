@@ -55,7 +55,7 @@ def seen(health: Health, requests: pa.Table, samples: pa.Table, sample_hz: float
         "missing_samples_share": _missing(samples, health.wall_s * sample_hz),
         "usage_mismatch_share": _mismatch(counted, told),
         "counter_mismatch_share": _mismatch(grown, told),
-        "failed_share": 1 - ok.num_rows / requests.num_rows,
+        "failed_share": (requests.num_rows - ok.num_rows) / requests.num_rows,
     }
 
 
