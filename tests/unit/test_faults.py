@@ -76,7 +76,7 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         bench.places.server_log.touch()
         with Scripted(PAGE, faults=bench.faults, record=bench.record) as server:
             seen = {"url": "here", "command": [], "startup_s": 0.0, "log": bench.places.server_log}
-            calls = {"flush": lambda: None, "check": lambda: None}
+            calls = {"flush": lambda: None, "check": lambda _: None}
             try:
                 yield SimpleNamespace(port=server.port, pid=os.getpid(), **seen, **calls)
             finally:

@@ -29,7 +29,7 @@ from .runs import Point, Run
 from .server import Server
 
 WARM_UP_TOKENS = 32
-DYING_S = 2.0
+DYING_S = 0.5
 # Opened before the first request of a load that has no size; more are opened while it runs.
 OPEN_CONNECTIONS = 16
 
