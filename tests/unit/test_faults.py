@@ -153,7 +153,7 @@ def test_answers_that_come_in_odd_ways_are_no_failures(bench: Bench, leaks: list
     [entry] = json.loads(bench.places.record.read_text())["points"]
     for row in pq.read_table(bench.places.requests).to_pylist():
         assert_unmoved(row, entry["duration_s"])
-    assert set(odd) <= set(FINE) and bench.measured() == {64: COUNT + 1} and not leaks
+    assert set(odd) <= set(FINE) and not leaks
 
 
 def test_a_connection_that_was_given_up_carries_no_other_request() -> None:
