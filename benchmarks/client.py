@@ -38,7 +38,7 @@ OURS = "ours"
 RATE, WIDTH = 1000, 8  # events a second of a stream, and streams at once, where processor time is measured
 FEW = 4  # events of the streams whose cost is taken off: SGLang's client asks for no fewer
 COMPARED = 1000  # events a stream where the clients are compared: vLLM's drops requests of more than 2048 tokens
-SIZES = {250: 512, 1000: 128, 4000: 32, 32000: 8}  # events a stream: streams
+SIZES = {250: 1024, 1000: 256, 4000: 64, 32000: 8}  # events a stream: streams, as many events in all for each
 QUICK_SIZES = {250: 96, 1000: 24, 4000: 8}
 BURST = 100  # requests at once
 POISSON = 200  # requests a second of the open loop
@@ -190,7 +190,7 @@ def theirs(port: int, peer: peers.Peer, ready: Path, folder: Path) -> list[Row]:
     try:
         python, version = peers.environment(peer, ready)
         title = f"{peer.title} {version}"
-        prompts = ["word " * 16] * SIZES[COMPARED]
+        prompts = ["word " * 16] * (SIZES[COMPARED] // 2)
         cpu_s = [
             peers.call(
                 peer, python, peers.Load(port, f"plain-{RATE}", peers.WORDS, prompts, WIDTH, n), folder / str(n)

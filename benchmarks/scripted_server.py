@@ -3,9 +3,10 @@
 It speaks as much of the OpenAI protocol as vLLM's, SGLang's, AIPerf's and our own client use. The model that a request
 names is its script, `CONTENT-RATE`: RATE events a second, each with CONTENT: "plain", a word; "stamped", the time at
 which it is sent, on this machine's monotonic clock (CLOCK_MONOTONIC, seconds), which is the clients' clock too; "step",
-the same, with all streams sending at the same moments, as an engine's batch does. The request's token limit is the
-number of events, a token each; the first comes FIRST_S after the request. GET /log tells, and forgets, what was
-streamed: [the request's X-Request-ID, when it came, when its first event was sent].
+the same, with all streams sending at the same moments, as an engine's batch does, and not spread evenly over them. The
+request's token limit is the number of events, a token each; the first comes FIRST_S after the request, up to an event's
+interval later. GET /log tells, and forgets, what was streamed: [the request's X-Request-ID, when it came, when its
+first event was sent].
 
 Prints its port, and ends when its standard input does.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import math
 import os
@@ -45,6 +47,7 @@ MODELS = json.dumps({"object": "list", "data": [{"id": "plain-100", "object": "m
 WHOLE = json.dumps(
     {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "word"}, "text": "word"}]}
 ).encode()
+phases = (k * 0.618034 % 1 for k in itertools.count())  # multiples of the golden ratio: any number of them is even
 log: list[tuple[str | None, float, float]] = []
 
 
@@ -112,9 +115,9 @@ class Connection(asyncio.Protocol):
         self.opening = piece(role % self.count(0)) if chat else b""
         total = common + b"]%b}" % (COUNTS % (PROMPT_TOKENS, PROMPT_TOKENS + self.events, self.events))
         self.closing = (piece(total) if USAGE.search(body) else b"") + piece(b"[DONE]") + b"0\r\n\r\n"
-        self.start = self.came + FIRST_S
-        if script[2] == b"step":
-            self.start = math.ceil(self.start / self.interval) * self.interval
+        # Requests come at once: without phases of their own, streams of any script would send in step.
+        phase = 0.0 if script[2] == b"step" else next(phases)
+        self.start = (math.ceil((self.came + FIRST_S) / self.interval - phase) + phase) * self.interval
         self.send(HEAD)
         self.later()
 

@@ -64,6 +64,9 @@ class _Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._now = 0.0
         self._complete = False
+        # Lists would be moved ever again as a stream grows, which costs page faults in its very midst.
+        self._stamps: deque[float] = deque()
+        self._pieces: deque[bytes] = deque()
 
     @property
     def open(self) -> bool:
@@ -103,9 +106,8 @@ class _Connection(asyncio.Protocol):
             self.exchange.http_status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        if self.exchange is not None:
-            self.exchange.stamps.append(self._now)
-            self.exchange.pieces.append(body)
+        self._stamps.append(self._now)
+        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         keep = self._parser is not None and self._parser.should_keep_alive()
@@ -117,6 +119,7 @@ class _Connection(asyncio.Protocol):
         """Write a request; the future is done when the exchange has ended, well or not."""
         assert self.transport is not None
         self.exchange, self.begun, self._complete = exchange, False, False
+        self._stamps, self._pieces = deque(), deque()
         self._parser = httptools.HttpResponseParser(self)
         self.done = asyncio.get_running_loop().create_future()
         exchange.sent = clock()
@@ -139,6 +142,7 @@ class _Connection(asyncio.Protocol):
             return
         self._complete = True
         self.exchange.ended = clock()
+        self.exchange.stamps, self.exchange.pieces = list(self._stamps), list(self._pieces)
         self.exchange.failure, self.exchange.error = failure, error
         if self.done is not None and not self.done.done():
             self.done.set_result(None)
