@@ -7,13 +7,14 @@ are the 95 % intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -199,8 +200,11 @@ def invalid(frame: pd.DataFrame, **look: Any) -> list[Line2D]:
     return [Line2D([], [], label="beyond a validity gate", **look)]
 
 
-def legend(fig: Figure, entries: list[Line2D], fixed: str) -> None:
+ENTRIES = 5
+"""Legend entries that a row has room for."""
+
+
+def legend(fig: Figure, entries: Sequence[Artist], fixed: str, bars: str = "; bars: 95 % intervals") -> None:
     """A legend above all panels, where it hides nothing; fixed: what all panels have in common."""
-    title = f"{fixed}; bars: 95 % intervals"
-    columns = {"ncols": len(entries), "columnspacing": 1.4}
-    fig.legend(handles=entries, loc="outside upper center", title=title, **columns)
+    columns = len(entries) if len(entries) <= ENTRIES else -(-len(entries) // 2)
+    fig.legend(handles=entries, loc="outside upper center", title=fixed + bars, ncols=columns, columnspacing=1.4)

@@ -54,8 +54,7 @@ def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
     ]
     entries.append(Line2D([], [], color="black", marker="D", mfc="white", lw=0.8, label="whole, 95 % interval"))
     entries += style.invalid(frame, **style.CROSS)
-    title = f"Mean E2E against the baseline, {style.held(frame)}"
-    fig.legend(handles=entries, loc="outside upper center", title=title, ncols=len(entries), columnspacing=1.2)
+    style.legend(fig, entries, f"Mean E2E against the baseline, {style.held(frame)}", "")
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)
 
