@@ -130,6 +130,12 @@ def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
     assert min(pdf.stat().st_size, png.stat().st_size) > 5000
 
 
+def test_a_stream_of_one_role_alone_is_drawn(plain: Study, tmp_path: Path) -> None:
+    stream = plain.stream[plain.stream["model"].str.endswith("_rllm")]
+    traffic.draw(stream, plain.pairs, tmp_path / "a.pdf", tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
 def test_figures_are_the_same_bytes_again(plain: Study, tmp_path: Path) -> None:
     paths = [(tmp_path / f"{i}.pdf", tmp_path / f"{i}.png") for i in range(2)]
     for pair in paths:

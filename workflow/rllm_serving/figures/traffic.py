@@ -51,7 +51,8 @@ def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path |
         ax, panel, (label, scale) = axes[r, d], style.pick(frame, pair=pair, dataset=dataset), ROWS[metric]
         for number, (role, engine, line, _) in enumerate(style.series(engines)):
             mine = style.pick(panel, role=role, engine=engine)
-            mine = mine.assign(place=mine["load"].map(loads.index)).sort_values("place")
+            # A role that was not measured has no rows, whose places would be text.
+            mine = mine.assign(place=mine["load"].map(loads.index).astype(float)).sort_values("place")
             at, value = mine["place"] + 0.08 * (number - len(engines) + 0.5), mine[metric] * scale
             look: dict[str, Any] = {"color": style.COLOURS[role], "marker": style.MARKERS[role], "capsize": 1.5}
             ax.errorbar(at, value, style.error(mine, metric, scale), ls=line, elinewidth=0.8, **look)
