@@ -48,6 +48,11 @@ def test_it_is_ready_when_healthy_and_a_real_completion_came(tmp_path: Path) -> 
     assert not alive(server.pid)
 
 
+def test_a_server_can_be_started_at_a_lower_priority(tmp_path: Path) -> None:
+    with Server(Stand(), LAUNCH, tmp_path / "server.log", 60, niceness=5) as server:
+        assert psutil.Process(server.pid).nice() == psutil.Process().nice() + 5
+
+
 def test_stopping_leaves_nothing_and_can_be_done_twice(tmp_path: Path) -> None:
     note = tmp_path / "grandchild"
     with serve(tmp_path, "--grandchild", note) as server:

@@ -271,14 +271,19 @@ def run(
     size: requests at once, for which connections are opened beforehand; health: filled in.
     """
 
-    async def point() -> tuple[float, list[tuple[Exchange, int | None]]]:
+    result: tuple[float, list[tuple[Exchange, int | None]]] | None = None
+
+    async def point() -> None:
+        nonlocal result  # returned by the task, it would be printed: Runner asks signal.getsignal, which takes its repr
         client = Client(host, port, timeout_s)
         try:
             await client.open(min(size, len(requests)))
             with quiet_collector(), (health or Health()).watched():
-                return clock(), await drive(client, requests, size)
+                result = clock(), await drive(client, requests, size)
         finally:
             client.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(point())
+        runner.run(point())
+    assert result is not None
+    return result

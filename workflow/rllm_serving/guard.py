@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import psutil
 
@@ -65,7 +64,7 @@ def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
             return
 
 
-def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GRACE_S) -> int:
+def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GRACE_S, niceness: int = 0) -> int:
     """Run `command` until it ends or has to be ended; returns its exit code (negative: the signal that ended it)."""
     stop = False
 
@@ -76,9 +75,13 @@ def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GR
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    die_with_guard: Callable[[], None] = lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # noqa: E731
+
+    def in_server() -> None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with its guard
+        os.nice(niceness)
+
     server = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True, preexec_fn=die_with_guard
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True, preexec_fn=in_server
     )
     print(server.pid, flush=True)
     while server.poll() is None and not stop:
@@ -94,13 +97,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--watch", default="", help="process ids, comma separated")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")
+    parser.add_argument("--nice", type=int, default=0, help="by how much the server's priority is lowered")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     try:
         watched = [psutil.Process(int(pid)) for pid in arguments.watch.split(",") if pid]
     except psutil.NoSuchProcess:
         return 1
-    code = serve(arguments.command[1:], watched, arguments.grace)
+    code = serve(arguments.command[1:], watched, arguments.grace, arguments.nice)
     return code if code >= 0 else 128 - code
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from . import arrivals, client, hardware, kernels, records, stream, telemetry, validity
+from . import arrivals, client, hardware, kernels, precedence, records, stream, telemetry, validity
 from .bodies import Ask, asked, bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, WriteError, parquet_bytes, write_atomically
@@ -182,9 +182,8 @@ class Measurement:
         missing = [point for point in self.run.points if point.name not in done]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
-            with Server(
-                self.engine, self.launch, self.places.server_log, self.run.measurement["startup_timeout_s"]
-            ) as server:
+            patience_s, niceness = self.run.measurement["startup_timeout_s"], precedence.server_niceness()
+            with Server(self.engine, self.launch, self.places.server_log, patience_s, niceness=niceness) as server:
                 session = self._session(server)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
                 self._warm_up(server, missing)
@@ -204,6 +203,8 @@ class Measurement:
             "command": server.command,
             "environment": self.engine.environment(self.launch),
             "startup_seconds": server.startup_s,
+            "server_niceness": server.niceness,
+            "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
             "kernels": kernels.chosen(self.engine, server.log),
             "hardware": hardware.describe(),
@@ -261,7 +262,7 @@ class Measurement:
         )
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         asks, health = self.asks(point), client.Health()
-        with sampler:
+        with precedence.claimed(), sampler:
             start, exchanges = self._drive(server, point, asks, health)
         # A dying server cuts its streams a moment before it is gone: that the server died is the better reason.
         cut = any(exchange.failure in ("connection", "truncated") for exchange, _ in exchanges)

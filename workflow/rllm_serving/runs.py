@@ -10,7 +10,7 @@ from typing import Any
 
 from .engines import SAMPLED_SPECULATION, Options
 
-MEASUREMENT = 3
+MEASUREMENT = 4
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
 
 SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")

@@ -93,15 +93,22 @@ def tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> list[str]:
 class Server:
     """One engine process tree: ``with Server(engine, launch, log) as server`` yields it ready to answer.
 
-    Attributes: url, port, command, startup_s (seconds from start to the first real completion), pid of the
-    server's first process. Raises ServerError when it dies or does not get ready in time.
+    niceness: by how much its priority is lowered. Attributes: url, port, command, startup_s (seconds from start to
+    the first real completion), pid of the server's first process. Raises ServerError when it dies or does not get
+    ready in time.
     """
 
     def __init__(
-        self, engine: Engine, launch: Launch, log: Path, startup_timeout_s: float = 1800.0, port: int | None = None
+        self,
+        engine: Engine,
+        launch: Launch,
+        log: Path,
+        startup_timeout_s: float = 1800.0,
+        port: int | None = None,
+        niceness: int = 0,
     ) -> None:
         self.engine, self.launch, self.log = engine, launch, log
-        self.startup_timeout_s = startup_timeout_s
+        self.startup_timeout_s, self.niceness = startup_timeout_s, niceness
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = engine.command(launch, self.port)
@@ -131,11 +138,12 @@ class Server:
         variables = {k: v for k, v in os.environ.items() if k not in NEVER_PASSED_ON}
         variables |= self.engine.environment(self.launch)
         watch, grace = ",".join(map(str, workflow_ancestors())), str(self.engine.stop_grace_s)
+        options = ["--watch", watch, "--grace", grace, "--nice", str(self.niceness)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._log_start = log.tell()  # what an earlier start left there is no news of this one
             self._guard = subprocess.Popen(
-                [sys.executable, guard.__file__, "--watch", watch, "--grace", grace, "--", *self.command],
+                [sys.executable, guard.__file__, *options, "--", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
