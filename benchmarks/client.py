@@ -38,7 +38,10 @@ HERE = peers.HERE
 OURS = "ours"
 RATE, WIDTH = 1000, 8  # events a second of a stream, and streams at once, where processor time is measured
 FEW = 4  # events of the streams whose cost is taken off: SGLang's client asks for no fewer
-PEER_STREAMS, TURNS = 384, 2  # streams of a peer's run, and runs of which the cheapest counts: their imports vary by 1 s
+PEER_STREAMS, TURNS = (
+    384,
+    2,
+)  # streams of a peer's run, and runs of which the cheapest counts: their imports vary by 1 s
 COMPARED = 1000  # events a stream where the clients are compared: vLLM's drops requests of more than 2048 tokens
 SIZES = {250: 1024, 1000: 256, 4000: 64, 32000: 8}  # events a stream: streams, as many events in all for each
 QUICK_SIZES = {250: 96, 1000: 24, 4000: 8}
@@ -245,24 +248,27 @@ def draw(rows: Sequence[Row], found: dict[str, Any], path: Path) -> None:
     """CPU per event by client and by length, and the TTFT error of a burst by client; log scales."""
     with rc_context(style.RC):
         figure, panels = style.figure(1, 3, 2.2)
-        by_client, by_length, burst = panels[0]
+        by_client, burst, by_length = panels[0]
         for axes, what, title in (
-            (by_client, f"CPU per event, streams of {COMPARED} (us)", f"CPU per event, {COMPARED:,} a stream (µs)"),
-            (burst, f"TTFT error, burst of {BURST}, worst (ms)", f"worst TTFT error, burst of {BURST} (ms)"),
+            (by_client, f"CPU per event, streams of {COMPARED} (us)", "CPU per event (µs)"),
+            (burst, f"TTFT error, burst of {BURST}, worst (ms)", f"TTFT error, burst of {BURST} (ms)"),
         ):
             shown = [row for row in rows if row.what == what and row.value is not None][::-1]
             colours = [style.COLOURS["llm"] if row.client == OURS else style.GREY for row in shown]
-            bars = axes.barh([row.client for row in shown], [row.value for row in shown], color=colours)
+            bars = axes.barh(
+                [row.client.rpartition(" ")[0] or OURS for row in shown], [r.value for r in shown], color=colours
+            )
             axes.bar_label(bars, fmt="%.1f", padding=2)
             axes.set(title=title, xscale="log")
-            axes.margins(x=0.3)
+            axes.margins(x=0.4)
+        burst.set_yticklabels([])  # the same clients in the same order
         lengths = sorted(found["lengths"])
         receiving, decoding, _ = np.array([found["lengths"][events] for events in lengths]).T
         by_length.plot(lengths, receiving + decoding, "o-", label="in all")
         by_length.plot(lengths, receiving, "s--", label="receiving")
         by_length.plot(lengths, decoding, "^:", label="decoding")
-        by_length.set(title="ours by length (µs)", xlabel="events a stream", xscale="log", ylim=(0, None))
-        by_length.legend()
+        by_length.set(title="ours, by events a stream (µs)", xscale="log", ylim=(0, None))
+        by_length.legend(loc="center")
         figure.savefig(path, dpi=200)
 
 
