@@ -41,6 +41,20 @@ rule prepare:
         [f"resources/datasets/{dataset}.parquet" for dataset in STUDY.datasets],
 
 
+# What the study will take, in two tables: servers, GPUs and hours; bytes to download and to keep. Starts nothing.
+rule plan:
+    log:
+        "logs/plan.log",
+    localrule: True
+    conda:
+        "workflow/envs/workflow.yaml"
+    params:
+        experiments=lambda wildcards: PLAN.experiments(),
+        downloads=lambda wildcards: PLAN.downloads(),
+    script:
+        "workflow/scripts/plan.py"
+
+
 # Every run of these measured, nothing analysed.
 rule measured:
     input:

@@ -78,6 +78,11 @@ def test_what_is_asked_of_the_engine(bench: Bench) -> None:
     }
 
 
+def test_a_model_that_thinks_on_request_is_told_so(bench: Bench) -> None:
+    bench.execute(replace(RUN, points=POINTS[:1], thinking=False))
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in bench.sent())
+
+
 def test_failures_within_the_limit_are_kept_as_failures(bench: Bench) -> None:
     bench.fail(q1_64="http-500", q2_64="close")
     run = replace(RUN, points=POINTS[:1], measurement={**RUN.measurement, "max_failed_share": 0.5})

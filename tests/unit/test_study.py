@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,3 +262,29 @@ def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(
     assert both.tables("single")[4:] == ["engines", "agreement"] and both.tables("budget")[4:] == ["engines"]
     assert "agreement" not in load(changed(greedy)).tables("single")
     assert both.figures("single")[-1] == "engines" and "engines" not in study.figures("single")
+
+
+def test_a_hub_model_comes_from_its_folder_where_there_is_no_network(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 3}')
+    hub = {"source": "hub", "id": "some/model", "revision": "abc", "role": "llm", "pair": "tiny"}
+    config = changed(("models.tiny-llm", hub), ("folders", {"some/model": str(tmp_path)}))
+    study = load(config)
+    assert study.models["tiny-llm"] == {**hub, "source": "path", "path": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"tensor_parallel.*3 attention heads"):
+        load(changed(("serving.tensor_parallel", 2), base=config))
+    with pytest.raises(ConfigError, match=r"folders.some/model: .* is not there"):
+        load(changed(("folders", {"some/model": str(tmp_path / "gone")}), base=config))
+
+
+def test_one_checkpoint_may_think_or_not() -> None:
+    runs = load(
+        changed(
+            (
+                "models.tiny-llm",
+                {"source": "hub", "id": "a/b", "revision": "c", "role": "llm", "pair": "p", "thinking": False},
+            ),
+        )
+    ).runs
+    assert runs[BUDGET].thinking is False
+    assert runs[SINGLE].thinking is None
+    assert Run.from_dict(runs[BUDGET].to_dict()) == runs[BUDGET]

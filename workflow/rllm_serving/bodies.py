@@ -48,8 +48,9 @@ def bodies(run: Run, point: Point, asks: Sequence[Ask], template: Path) -> list[
     """Bodies of /v1/chat/completions, one a request of `asked`, in its order.
 
     Streamed, with running usage and, where the engine has them, token ids; a seed a request. Under shortest-prompt
-    scheduling a request's priority is the length of its prompt in characters, lower first. An answer that is made to
-    have a length neither ends before it nor goes on after it.
+    scheduling a request's priority is the length of its prompt in characters, lower first. A model that thinks on
+    request is told so by the variable of its chat template that Qwen3's has. An answer that is made to have a length
+    neither ends before it nor goes on after it.
     """
     found = []
     for ask in asks:
@@ -64,6 +65,8 @@ def bodies(run: Run, point: Point, asks: Sequence[Ask], template: Path) -> list[
             "seed": ask.seed,
             **run.sampling,
         }
+        if run.thinking is not None:
+            body["chat_template_kwargs"] = {"enable_thinking": run.thinking}
         if ask.output_tokens is not None:
             body |= {"max_tokens": ask.output_tokens, "ignore_eos": True}
         if run.options.scheduling == "shortest-prompt":

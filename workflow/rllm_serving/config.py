@@ -134,6 +134,8 @@ def walk_paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for name, entry in config[section].items():
             if entry["source"] == "path":
                 yield f"{section}.{name}.path", Path(entry["path"]).expanduser()
+    for name, folder in config.get("folders", {}).items():
+        yield f"folders.{name}", Path(folder).expanduser()
     for name, entry in config.get("arrivals", {}).items():
         yield f"arrivals.{name}.path", Path(entry["path"]).expanduser()
     for name, entry in config.get("quantizations", {}).items():

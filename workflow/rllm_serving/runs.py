@@ -75,6 +75,11 @@ class Point:
     questions: int | None
     samples: int = 1
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Point:
+        """The point that dataclasses.asdict took apart."""
+        return cls(**{**data, "load": Load(**data["load"])})
+
     @property
     def name(self) -> str:
         """File-system name of the point, unique within a run."""
@@ -96,7 +101,8 @@ class Point:
 class Run:
     """One experiment on one server: one job, one server start, all its points.
 
-    quantization: its name in the config; method: what that name stands for (see quantization.methods).
+    quantization: its name in the config; method: what that name stands for (see quantization.methods). thinking: what
+    the chat template is told, of a model that thinks on request; None tells it nothing.
     """
 
     experiment: str
@@ -113,6 +119,7 @@ class Run:
     seed: int
     points: tuple[Point, ...] = field(repr=False)
     method: str = "bf16"
+    thinking: bool | None = None
     version: int = MEASUREMENT
 
     @property
@@ -143,7 +150,7 @@ class Run:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Run:
         """The run that `to_dict` wrote."""
-        points = tuple(Point(**{**p, "load": Load(**p["load"])}) for p in data["points"])
+        points = tuple(Point.from_dict(point) for point in data["points"])
         return cls(**{**data, "options": Options(**data["options"]), "points": points})
 
 

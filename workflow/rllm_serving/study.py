@@ -31,8 +31,8 @@ class Study:
     def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
         self.config, self.device = config, device
         self.name: str = config["study"]
-        self.models: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["models"].items()}
-        self.datasets: Mapping[str, Any] = {name: ordered(spec) for name, spec in config["datasets"].items()}
+        self.models: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["models"].items()}
+        self.datasets: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["datasets"].items()}
         self.quantizations: Mapping[str, Any] = {
             name: {"method": "bf16", **ordered(spec)} for name, spec in config["quantizations"].items()
         }
@@ -44,6 +44,12 @@ class Study:
         self.runs = {run.folder: run for name in config["experiments"] for run in self._expand(name)}
         for name in config["experiments"]:
             self._check_capacity(name)
+
+    def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A model or dataset; one of the hub that `folders` has on this machine, from there. Its id stays with it."""
+        spec = dict(ordered(spec))
+        folder = self.config.get("folders", {}).get(spec.get("id"))
+        return spec if folder is None else {**spec, "source": "path", "path": folder}
 
     def _check_paths(self, prompts: Path) -> None:
         for key, path in walk_paths(self.config):
@@ -84,6 +90,11 @@ class Study:
         options = Options(**{key: value for layer in layers for key, value in layer.items()})
         # A draft model that nothing uses must not make a run depend on it.
         return options if options.speculation in DRAFTED else replace(options, draft=None)
+
+    def gpus(self, model: str) -> int:
+        """GPUs that a model's own weights are spread over, whatever an experiment or a setup says."""
+        layers = (self.config["serving"], self.models[model].get("serving", {}))
+        return Options(**{key: value for layer in layers for key, value in layer.items()}).tensor_parallel
 
     def has_checkpoint(self, quantization: str) -> bool:
         """Whether models quantized so have a checkpoint of their own, rather than being quantized by the engine."""
@@ -196,6 +207,7 @@ class Study:
                     seed=self.config["seed"],
                     points=points,
                     method=self.quantizations[quantization]["method"],
+                    thinking=spec.get("thinking"),
                 )
                 if self._supported(run):
                     self._check_questions(run)

@@ -20,6 +20,7 @@ os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 from rllm_serving import config as checks
 from rllm_serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
+from rllm_serving.plan import Plan
 from rllm_serving.study import Study
 
 
@@ -37,6 +38,7 @@ def load_study():
 
 
 STUDY = load_study()
+PLAN = Plan(STUDY)
 DEVICE = STUDY.device
 # Optional experiments are made only when they are asked for by name.
 USUAL = [name for name, experiment in config["experiments"].items() if not experiment["optional"]]

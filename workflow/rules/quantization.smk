@@ -21,8 +21,8 @@ rule quantize:
         "../envs/workflow.yaml"
     threads: 1
     resources:
-        gpu=1 if DEVICE == "cuda" else 0,
-        mem_mb=8000 if DEVICE == "cpu" else 64000,
+        gpu=lambda wildcards: STUDY.gpus(wildcards.model) if DEVICE == "cuda" else 0,
+        mem_mb=lambda wildcards, attempt: PLAN.quantizing_mb(wildcards.model) * attempt,
         runtime=720,
     params:
         spec=lambda wildcards: STUDY.quantizations[wildcards.quantization],

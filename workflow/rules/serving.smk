@@ -54,8 +54,8 @@ rule measure:
     threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
     resources:
         gpu=lambda wildcards: run_of(wildcards).options.tensor_parallel if DEVICE == "cuda" else 0,
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(run_of(wildcards)) * attempt,
+        runtime=lambda wildcards, attempt: PLAN.minutes(run_of(wildcards)) * attempt,
     params:
         run=lambda wildcards: run_of(wildcards).to_dict(),
         datasets=run_dataset_names,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rllm_serving import arrivals
 from rllm_serving.logs import logged
-from rllm_serving.runs import Load, Point
+from rllm_serving.runs import Point
 
 with logged(snakemake.log[0]) as log:
     asked, given = snakemake.params, snakemake.input
@@ -14,7 +14,7 @@ with logged(snakemake.log[0]) as log:
         name: pq.read_table(path)["question"].to_pylist()
         for name, path in zip(asked.datasets, given.datasets, strict=True)
     }
-    points = [Point(**{**point, "load": Load(**point["load"])}) for point in asked.points]
+    points = [Point.from_dict(point) for point in asked.points]
     runs = dict(zip(asked.servers, map(Path, given.capacity), strict=True))
     rates = arrivals.capacity(runs, asked.capacity["dataset"]) if runs else {}
     table, made = arrivals.plan(points, texts, asked.sources, rates, asked.seed)

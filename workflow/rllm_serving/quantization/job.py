@@ -124,6 +124,7 @@ def _ask(
             "longest": min(longest, bf16["max_position_embeddings"] or longest),
             "sampling": dict(request.sampling),
             "trust_remote_code": request.model_spec.get("trust_remote_code", False),
+            "thinking": request.model_spec.get("thinking"),
             "device": request.device,
             "seed": request.seed,
             "answers": str(answers),

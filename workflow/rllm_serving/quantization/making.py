@@ -2,8 +2,9 @@
 
 Runs in the environment of llmcompressor. job.json: model and out (folders), scheme (null: `out` is there already and
 only checked), modifier ("rtn", "gptq", "awq"), calibration (kind of texts; null: none), questions and held_out (rows
-with prompt, gold, kind), longest (tokens of a text), sampling (temperature, top_p), trust_remote_code, device, seed,
-answers (file to write: bf16 and quantized, the outputs for held_out, calibration, versions, seconds).
+with prompt, gold, kind), longest (tokens of a text), sampling (temperature, top_p), trust_remote_code, thinking (what
+the chat template is told of it; null: nothing), device, seed, answers (file to write: bf16 and quantized, the outputs
+for held_out, calibration, versions, seconds).
 """
 
 from __future__ import annotations
@@ -37,16 +38,21 @@ class Speaker:
 
     def __init__(self, folder: str, job: Mapping[str, Any]) -> None:
         trusted = {"trust_remote_code": job["trust_remote_code"]}
+        self.variables = {} if job["thinking"] is None else {"enable_thinking": job["thinking"]}
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **trusted)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **trusted)
-        self.model = model.to(job["device"]).eval()
+        # A large model takes all GPUs of the job, and what is left over of it the host's memory.
+        placed = {"device_map": "auto"} if job["device"] == "cuda" else {}
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **placed, **trusted)
+        self.model = model.eval()
 
     def prompt(self, content: str) -> str:
         """The whole prompt of a question, as servers render it."""
         messages = [{"role": "user", "content": content}]
-        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        return str(
+            self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **self.variables)
+        )
 
     @torch.inference_mode()
     def complete(self, prompts: Sequence[str], longest: int, **sampling: Any) -> list[str]:
