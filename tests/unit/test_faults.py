@@ -72,10 +72,16 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     @contextmanager
-    def serve(*_: object) -> Iterator[SimpleNamespace]:
+    def serve(*_: object, niceness: int) -> Iterator[SimpleNamespace]:
         bench.places.server_log.touch()
         with Scripted(PAGE, faults=bench.faults, record=bench.record) as server:
-            seen = {"url": "here", "command": [], "startup_s": 0.0, "log": bench.places.server_log}
+            seen = {
+                "url": "here",
+                "command": [],
+                "startup_s": 0.0,
+                "niceness": niceness,
+                "log": bench.places.server_log,
+            }
             calls = {"flush": lambda: None, "check": lambda _: None}
             try:
                 yield SimpleNamespace(port=server.port, pid=os.getpid(), **seen, **calls)
