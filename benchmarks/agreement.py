@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import numpy as np
 import peers
 from matplotlib import rc_context
-from rllm_serving import hardware, loads, stream
+from rllm_serving import hardware, loads, precedence, stream
 from rllm_serving.client import run, serialise
 from rllm_serving.engines import ENGINES, Launch, Options
 from rllm_serving.environments import EnvironmentBuildError
@@ -29,7 +29,7 @@ from rllm_serving.server import Server
 OURS = "ours"
 NAME = "model"
 SIZE, TOKENS = 8, 128  # requests in flight, and tokens of each answer
-PROMPTS = [f"What is {a} + {3 * a + 1}?" for a in range(1, 65)]
+PROMPTS = [f"What is {a} + {3 * a + 1}?" for a in range(1, 257)]
 METRICS = {"ttft": "mean TTFT (ms)", "tpot": "mean TPOT (ms)", "tps": "tokens/s"}
 Means = dict[str, float]
 
@@ -153,7 +153,9 @@ def main() -> None:
     launch = Launch(python, options.model.resolve(), None, NAME, "cpu", served, None, False, 1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        with Server(ENGINES["vllm"], launch, scratch / "server.log", 600.0) as server:
+        # All clients at the same, ordinary priority, above the server's: see rllm_serving/precedence.py.
+        log, niceness = scratch / "server.log", precedence.SERVER_NICENESS
+        with Server(ENGINES["vllm"], launch, log, 600.0, niceness=niceness) as server:
             found = measure(server, launch.model, options.environments, options.rounds, scratch)
     rows = compare(found)
     print("\n".join(line(row) for row in rows))
