@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import shutil
 import stat
 import sys
 import types
@@ -13,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run
 from rllm_serving import environments
 from rllm_serving.environments import EnvironmentBuildError, build, python, resolve_device, torch_source, versions
 
 LOCKS = Path(environments.__file__).parents[1] / "envs"
-NAMES = ("vllm-cpu", "sglang-cpu", "train-cpu", "vllm-cuda", "sglang-cuda")
+NAMES = ("vllm-cpu", "sglang-cpu", "train-cpu", "quantize-cpu", "vllm-cuda", "sglang-cuda", "quantize-cuda")
+# What uv says when there is no index to ask, rather than no answer.
+NO_INDEX = re.compile(r"error sending request|dns error|[Cc]onnection refused|operation timed out")
 
 
-def entries(name: str) -> dict[str, list[str]]:
-    """{"package==version": its hashes} of a committed lock."""
+def entries(name: str, folder: Path = LOCKS) -> dict[str, list[str]]:
+    """{"package==version": its hashes} of a lock, a committed one unless told otherwise."""
     found: dict[str, list[str]] = {}
-    for line in (LOCKS / f"{name}.txt").read_text().splitlines():
+    for line in (folder / f"{name}.txt").read_text().splitlines():
         if line and line[0] not in " #":
             pin = line.removesuffix(" \\")
             found[pin] = []
@@ -199,5 +203,17 @@ def test_versions_agree_across_locks() -> None:
     pins = {name: dict(pin.split("==") for pin in entries(name)) for name in NAMES}
     assert pins["vllm-cpu"]["vllm-cpu"] == pins["vllm-cuda"]["vllm"]
     assert pins["sglang-cpu"]["sglang"] == pins["sglang-cuda"]["sglang"]
+    assert pins["quantize-cpu"]["llmcompressor"] == pins["quantize-cuda"]["llmcompressor"]
     for package in ("transformers", "tokenizers", "safetensors", "torch"):
         assert pins["train-cpu"][package] == pins["vllm-cpu"][package]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lock_resolves_to_itself(name: str, tmp_path: Path) -> None:
+    """lock.py on a copy changes no version: what the lock lists is there, fits, and is all that its .in asks for."""
+    folder = shutil.copytree(LOCKS, tmp_path / "envs", ignore=shutil.ignore_patterns("__pycache__"))
+    done = run([sys.executable, str(folder / "lock.py"), name])
+    if done.returncode and NO_INDEX.search(done.stdout):
+        pytest.skip(f"no package index in reach: {done.stdout.strip().splitlines()[0]}")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert set(entries(name, folder)) ^ set(entries(name)) == set()
