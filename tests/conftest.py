@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
@@ -26,14 +27,30 @@ def run(command: list[str], **options: object) -> subprocess.CompletedProcess[st
 
 
 @pytest.fixture(scope="session")
-def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the small study, run from nothing: environment built, models trained, served, graded, drawn.
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small study and its environments are made.
 
-    RLLM_SERVING_TEST_STUDY names a folder to keep it in between test sessions.
+    RLLM_SERVING_TEST_STUDY names a folder to keep them in between test sessions.
     """
     kept = os.environ.get("RLLM_SERVING_TEST_STUDY")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("small-study")
     folder.mkdir(parents=True, exist_ok=True)
-    done = run(snakemake(folder, "--resources", "gpu=1"))
-    assert done.returncode == 0, done.stdout[-6000:]
     return folder
+
+
+@pytest.fixture(scope="session")
+def engine_environments(study_folder: Path) -> dict[str, Path]:
+    """Engine -> its environment, built from its lock; the small study goes on with the same."""
+    engines = yaml.safe_load(SMALL.read_text())["engines"]
+    places = {engine: f"resources/environments/{engine}-cpu" for engine in engines}
+    done = run(snakemake(study_folder, *(f"{place}/environment.json" for place in places.values())))
+    assert done.returncode == 0, done.stdout[-6000:]
+    return {engine: study_folder / place for engine, place in places.items()}
+
+
+@pytest.fixture(scope="session")
+def small_study(study_folder: Path) -> Path:
+    """Folder of the small study, run from nothing: environments built, models trained, served, graded, drawn."""
+    done = run(snakemake(study_folder, "--resources", "gpu=1"))
+    assert done.returncode == 0, done.stdout[-6000:]
+    return study_folder
