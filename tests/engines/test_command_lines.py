@@ -1,6 +1,8 @@
 """Every server's command line, of every config in config/, read by the locked engine's own parser; nothing starts.
 
-The environments are those for CPU. Their engines have the versions of the CUDA locks, and so the same flags.
+The environments are those for CPU. Their engines have the versions of the CUDA locks, and so the same flags. Read is
+all that both engines do before they look at weights or a device: vLLM's whole configuration, SGLang's resolved and
+checked arguments. What only a GPU decides is out of reach: attention backends, kernels, whether memory suffices.
 """
 
 from __future__ import annotations
