@@ -102,7 +102,7 @@ def compare(found: dict[str, Any]) -> list[dict[str, Any]]:
     for metric, title in METRICS.items():
         mine = np.array([one[metric] for one in found[OURS]])
         for client, values in found.items():
-            row = {"metric": title, "client": client}
+            row: dict[str, Any] = {"metric": title, "client": client}
             if isinstance(values, str):
                 rows.append({**row, "reason": values})
                 continue

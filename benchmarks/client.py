@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import re
 import resource
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import product
@@ -27,40 +28,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 import peers
-from matplotlib import rc_context
 from numpy.typing import NDArray
-from rllm_serving import hardware, loads, stream
+from rllm_serving import hardware, loads, precedence, stream, telemetry
 from rllm_serving.client import Driver, Exchange, run, serialise
+from rllm_serving.engines import ENGINES
 from rllm_serving.environments import EnvironmentBuildError
-from rllm_serving.figures import style
+from rows import BURST, COMPARED, OURS, Row, Rows, draw, table
 
 HERE = peers.HERE
-OURS = "ours"
 RATE, WIDTH = 1000, 8  # events a second of a stream, and streams at once, where processor time is measured
 FEW = 4  # events of the streams whose cost is taken off: SGLang's client asks for no fewer
 PEER_STREAMS, TURNS = (
     384,
     2,
 )  # streams of a peer's run, and runs of which the cheapest counts: their imports vary by 1 s
-COMPARED = 1000  # events a stream where the clients are compared: vLLM's drops requests of more than 2048 tokens
 SIZES = {250: 1024, 1000: 256, 4000: 64, 32000: 8}  # events a stream: streams, as many events in all for each
 QUICK_SIZES = {250: 96, 1000: 24, 4000: 8}
-BURST = 100  # requests at once
+SAMPLE_HZ = 5  # samples of telemetry a second, as a study takes by default
 POISSON = 200  # requests a second of the open loop
 STAMP = re.compile(rb'"content":"(\d+\.\d+) "')
 Numbers = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number: reached is None where there is no target, value where there is no number; note says why."""
-
-    what: str
-    client: str
-    value: float | None
-    target: str = ""
-    reached: bool | None = None
-    note: str = ""
 
 
 @contextmanager
@@ -134,24 +121,23 @@ def stamp_errors(exchanges: Sequence[Exchange]) -> Numbers:
     return np.array([stamp - float(found[1]) for stamp, found in pairs if found]) * 1e3
 
 
-def ours(port: int, quick: bool) -> tuple[list[Row], dict[str, Any]]:
-    """Our client's rows, and the numbers that the figure and the JSON line need."""
-    rows: list[Row] = []
-    seconds = 3 if quick else 10
-
-    def judge(what: str, value: float, unit: str, limit: float | None = None, note: str = "") -> float:
-        target = "" if limit is None else f"<= {limit:g} {unit}"
-        rows.append(Row(f"{what} ({unit})", OURS, value, target, None if limit is None else value <= limit, note))
-        return value
-
+def our_cost(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
+    """What our client costs, at ordinary priority as the others, and the numbers for the figure and the JSON line."""
+    rows = Rows()
     costs = {events: cost(port, events, streams) for events, streams in (QUICK_SIZES if quick else SIZES).items()}
     total = {events: receiving + decoding for events, (receiving, decoding, _) in costs.items()}
     for events, (receiving, decoding, per_read) in costs.items():
         note = f"receiving {receiving:.1f}, decoding {decoding:.1f}; {per_read:.2f} events a read"
-        judge(f"CPU per event, streams of {events}", total[events], "us", 15, note)
-    flat = judge("CPU per event, dearest / cheapest length", max(total.values()) / min(total.values()), "x", 1.2)
+        rows.judge(f"CPU per event, streams of {events}", total[events], "us", 15, note)
+    flat = rows.judge("CPU per event, dearest / cheapest length", max(total.values()) / min(total.values()), "x", 1.2)
 
-    found: dict[str, Any] = {"us_per_event": total[COMPARED], "flatness": flat, "lengths": costs}
+    return rows, {"us_per_event": total[COMPARED], "flatness": flat, "lengths": costs}
+
+
+def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
+    """How far our client's times are off, and the numbers for the JSON line."""
+    rows, found = Rows(), dict[str, Any]()
+    seconds = 3 if quick else 10
     for name, script, streams, rate in (
         ("10,000 events/s of 100 streams", "stamped", 100, 100),
         ("the same, streams in step", "step", 100, 100),
@@ -161,20 +147,35 @@ def ours(port: int, quick: bool) -> tuple[list[Row], dict[str, Any]]:
         decoded(exchanges, rate * seconds)
         p50, p99 = np.percentile(np.abs(stamp_errors(exchanges)), (50, 99)).tolist()
         limits = (0.3, 2.0) if script == "stamped" and streams == 100 else (None, None)
-        judge(f"stamp error p50, {name}", p50, "ms", limits[0])
-        judge(f"stamp error p99, {name}", p99, "ms", limits[1])
+        rows.judge(f"stamp error p50, {name}", p50, "ms", limits[0])
+        rows.judge(f"stamp error p99, {name}", p99, "ms", limits[1])
         if streams == 1000:
             rows.append(Row("streams at once, all of them whole", OURS, len(exchanges), ">= 1000", True))
         if limits[0]:
             found |= {"stamp_error_p50_ms": p50, "stamp_error_p99_ms": p99}
+
+    # The same once more with the telemetry of a study beside it, which reads the metrics of this very server.
+    vllm = ENGINES["vllm"]
+    sampler = telemetry.Sampler(port, os.getpid(), vllm.metrics, SAMPLE_HZ, telemetry.Devices(False))
+    began = time.monotonic()
+    with sampler:
+        exchanges = drive(port, "stamped-100", 100 * seconds, 100, loads.closed, 100)
+    share = sampler.cost_s / (time.monotonic() - began)
+    decoded(exchanges, 100 * seconds)
+    p50, p99 = np.percentile(np.abs(stamp_errors(exchanges)), (50, 99)).tolist()
+    beside = f"10,000 events/s of 100 streams, telemetry at {SAMPLE_HZ} Hz"
+    rows.judge(f"stamp error p50, {beside}", p50, "ms", 0.3)
+    rows.judge(f"stamp error p99, {beside}", p99, "ms", 2.0)
+    rows.judge("CPU of telemetry", share * 100, "% of a core", None, f"{sampler.late} samples late")
+    found |= {"telemetry_stamp_error_p99_ms": p99, "telemetry_cpu_share": share}
 
     exchanges = drive(port, "stamped-100", 8, BURST * 5, loads.batch, BURST)
     outcomes = decoded(exchanges, 8)
     told = [(o.first_token or 0.0) - e.scheduled for o, e in zip(outcomes, exchanges, strict=True)]
     truth = [float(o.answer_text.split()[0]) - e.scheduled for o, e in zip(outcomes, exchanges, strict=True)]
     errors = (np.array(told) - np.array(truth)) * 1e3
-    worst = judge(f"TTFT error, burst of {BURST}, worst", float(np.abs(errors).max()), "ms", 5, "of 5 bursts")
-    judge(f"TTFT error, burst of {BURST}, median", float(np.median(errors)), "ms")
+    worst = rows.judge(f"TTFT error, burst of {BURST}, worst", float(np.abs(errors).max()), "ms", 5, "of 5 bursts")
+    rows.judge(f"TTFT error, burst of {BURST}, median", float(np.median(errors)), "ms")
     found["burst_ttft_error_ms"] = worst
 
     times = np.cumsum(np.random.default_rng(1).exponential(1 / POISSON, POISSON * seconds)).tolist()
@@ -182,8 +183,8 @@ def ours(port: int, quick: bool) -> tuple[list[Row], dict[str, Any]]:
     decoded(exchanges, 16)
     lags = np.abs([(e.sent or 0.0) - e.scheduled for e in exchanges]) * 1e3
     p50, p99 = np.percentile(lags, (50, 99)).tolist()
-    judge(f"schedule lag p50, {POISSON} requests/s", p50, "ms")
-    found["schedule_lag_p99_ms"] = judge(f"schedule lag p99, {POISSON} requests/s", p99, "ms", 2)
+    rows.judge(f"schedule lag p50, {POISSON} requests/s", p50, "ms")
+    found["schedule_lag_p99_ms"] = rows.judge(f"schedule lag p99, {POISSON} requests/s", p99, "ms", 2)
     return rows, found
 
 
@@ -232,46 +233,6 @@ def ttft_errors(told: peers.Told, log: Sequence[tuple[str | None, float, float]]
     return np.array(told.ttft_s) - np.array([sent[key] - start for key in told.first])
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text."""
-    cells = [("what", "client", "value", "target", "reached", "note")]
-    for row in rows:
-        value = "none" if row.value is None else f"{row.value:,.2f}"
-        cells.append(
-            (row.what, row.client, value, row.target, {True: "yes", False: "NO", None: ""}[row.reached], row.note)
-        )
-    widths = [max(len(line[k]) for line in cells) for k in range(5)]
-    return "\n".join("  ".join((*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5])) for line in cells)
-
-
-def draw(rows: Sequence[Row], found: dict[str, Any], path: Path) -> None:
-    """CPU per event by client and by length, and the TTFT error of a burst by client; log scales."""
-    with rc_context(style.RC):
-        figure, panels = style.figure(1, 3, 2.2)
-        by_client, burst, by_length = panels[0]
-        for axes, what, title in (
-            (by_client, f"CPU per event, streams of {COMPARED} (us)", "CPU per event (µs)"),
-            (burst, f"TTFT error, burst of {BURST}, worst (ms)", f"TTFT error, burst of {BURST} (ms)"),
-        ):
-            shown = [row for row in rows if row.what == what and row.value is not None][::-1]
-            colours = [style.COLOURS["llm"] if row.client == OURS else style.GREY for row in shown]
-            bars = axes.barh(
-                [row.client.rpartition(" ")[0] or OURS for row in shown], [r.value for r in shown], color=colours
-            )
-            axes.bar_label(bars, fmt="%.1f", padding=2)
-            axes.set(title=title, xscale="log")
-            axes.margins(x=0.4)
-        burst.set_yticklabels([])  # the same clients in the same order
-        lengths = sorted(found["lengths"])
-        receiving, decoding, _ = np.array([found["lengths"][events] for events in lengths]).T
-        by_length.plot(lengths, receiving + decoding, "o-", label="in all")
-        by_length.plot(lengths, receiving, "s--", label="receiving")
-        by_length.plot(lengths, decoding, "^:", label="decoding")
-        by_length.set(title="ours, by events a stream (µs)", xscale="log", ylim=(0, None))
-        by_length.legend(loc="center")
-        figure.savefig(path, dpi=200)
-
-
 def main() -> None:
     """Measure, print, and write client.json and client.png beside this file (not with --quick)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -283,7 +244,11 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with scripted_server() as port, tempfile.TemporaryDirectory() as scratch:
-        rows, found = ours(port, options.quick)
+        rows, found = our_cost(port, options.quick)
+        with precedence.claimed() as first:  # as a study measures; the server keeps its ordinary priority
+            more, times = our_times(port, options.quick)
+        rows += more
+        found |= times | {"realtime": first}
         if not options.quick:
             for peer in peers.PEERS:
                 rows += theirs(port, peer, options.environments, Path(scratch) / peer.package)
@@ -293,10 +258,11 @@ def main() -> None:
             note = "" if others else "no peer could be measured"
             rows.append(Row("CPU per event, ours / the cheapest peer's (x)", OURS, share, "<= 0.5 x", reached, note))
             found["share_of_cheapest_peer"] = share
-    print(table(rows))
+    print(table(rows), f"our times at {'real-time' if first else 'ordinary'} priority", sep="\n")
     if not options.quick:
         machine = {key: value for key, value in hardware.describe().items() if key in ("cpu", "cores", "gpus")}
-        record = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "rows": [asdict(r) for r in rows]}
+        record = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "realtime": first}
+        record["rows"] = [asdict(row) for row in rows]
         (HERE / "client.json").write_text(json.dumps(record, indent=1) + "\n")
         draw(rows, found, HERE / "client.png")
     if options.json:

@@ -43,6 +43,11 @@ TOKEN_IDS = re.compile(rb'"return_token_ids": *true')
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 COUNTS = b',"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}'
+# As long as vLLM's after some requests; only these lines are read.
+METRICS = b"".join(
+    b'other:metric_%d{engine="0",le="0.%d",model_name="scripted"} %d.0\n' % (n, n, n) for n in range(600)
+)
+METRICS += b"vllm:num_requests_running 1.0\nvllm:num_requests_waiting 0.0\nvllm:kv_cache_usage_perc 0.5\n"
 MODELS = json.dumps({"object": "list", "data": [{"id": "plain-100", "object": "model"}]}).encode()
 WHOLE = json.dumps(
     {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "word"}, "text": "word"}]}
@@ -87,6 +92,8 @@ class Connection(asyncio.Protocol):
         elif path == b"/log":
             self.page(b"200 OK", json.dumps(log).encode())
             log.clear()
+        elif path == b"/metrics":
+            self.page(b"200 OK", METRICS)
         elif path in (b"/health", b"/v1/models"):
             self.page(b"200 OK", MODELS)
         else:
