@@ -1,14 +1,17 @@
-"""What tests of several folders share: one small real study, run to its end once a session."""
+"""What tests of several folders share: one small real study, run to its end once a session, and what may be left."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from unit.scripted import eventually
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
@@ -24,6 +27,28 @@ def snakemake(directory: Path, *arguments: str, config: Path = SMALL) -> list[st
 def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, both outputs as one text."""
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def processes(text: str) -> list[psutil.Process]:
+    """Live processes whose command line or environment mentions `text`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and any(text in t for t in told):
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A word in the environment of all that a test starts; nothing that carries it may be left afterwards."""
+    word = f"marked-{tmp_path}"
+    monkeypatch.setenv("RLLM_SERVING_TEST_MARK", word)
+    yield word
+    assert eventually(lambda: not processes(word), 20), [p.cmdline() for p in processes(word)]
 
 
 @pytest.fixture(scope="session")

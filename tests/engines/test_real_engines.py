@@ -8,15 +8,13 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ROOT, SMALL, snakemake
+from conftest import ROOT, SMALL, processes, snakemake
 from rllm_serving import arrivals
 from rllm_serving.config import check_schema
 from rllm_serving.engines import ENGINES, Launch, Options
@@ -30,19 +28,6 @@ from unit.scripted import eventually
 
 SERVED = yaml.safe_load(SMALL.read_text())["engines"]
 OPTIONS = Options(context_length=512, kv_cache_tokens=4096, max_running_requests=16)
-
-
-def processes(text: str) -> list[psutil.Process]:
-    """Live processes whose command line or environment mentions `text`."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            told = [*process.cmdline(), *process.environ().values()]
-        except psutil.Error:
-            continue
-        if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and any(text in t for t in told):
-            found.append(process)
-    return found
 
 
 @pytest.fixture(params=SERVED)
@@ -65,21 +50,12 @@ def launch(engine: str, small_study: Path) -> Launch:
     )
 
 
-@pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A word in the environment of all that a test starts; nothing that carries it may be left afterwards."""
-    word = f"marked-{tmp_path}"
-    monkeypatch.setenv("RLLM_SERVING_TEST_MARK", word)
-    yield word
-    assert eventually(lambda: not processes(word), 20), [p.cmdline() for p in processes(word)]
-
-
 def test_a_server_answers_is_sampled_and_leaves_nothing(
     launch: Launch, engine: str, tmp_path: Path, marked: str
 ) -> None:
     with Server(ENGINES[engine], launch, tmp_path / "server.log", 300) as server:
         assert server.startup_s and server.pid
-        with Sampler(server.port, server.pid, ENGINES[engine].metrics, 5, Devices(False)) as sampler:
+        with Sampler(server.port, server.pid, ENGINES[engine].metrics, 5, Devices()) as sampler:
             assert b"choices" in server.post("/v1/completions", {"model": "small-rllm", "prompt": "1", "max_tokens": 4})
         server.flush()
         row = sampler.rows(0.0, 0.0)[-1]

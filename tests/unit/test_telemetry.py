@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import psutil
 import pytest
 from rllm_serving.engines import ENGINES, Source
 from rllm_serving.telemetry import Devices, Sampler, _Raw, read
+from unit.nvml import UUIDS, Nvml
 from unit.scripted import Scripted, eventually
 
 # From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
@@ -50,7 +50,7 @@ NO_DEVICE = dict.fromkeys(("device_memory_bytes", "device_utilisation", "device_
 
 
 def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> Sampler:
-    return Sampler(port, pid, METRICS, hz, Devices(False))
+    return Sampler(port, pid, METRICS, hz, Devices())
 
 
 def test_a_real_page_gives_every_column_and_null_where_it_is_silent() -> None:
@@ -136,54 +136,22 @@ def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
 
 
 def test_without_a_device_its_columns_are_null() -> None:
-    assert Devices(False).read() == NO_DEVICE
-
-
-class _Nvml:
-    """NVML with two GPUs, one of which does not tell its power."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, count: int = 2, driver: bool = True, power: bool = True) -> None:
-        self.count, self.driver, self.power = count, driver, power
-
-    def nvmlInit(self) -> None:
-        if not self.driver:
-            raise self.NVMLError("no driver")
-
-    def nvmlDeviceGetCount(self) -> int:
-        return self.count
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
-        return SimpleNamespace(used=100 * (handle + 1))
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
-        return SimpleNamespace(gpu=(20, 80)[handle])
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
-        if handle and not self.power:
-            raise self.NVMLError("not supported")
-        return 150_000
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
-        return 2_000 * (handle + 1)
+    assert Devices().read() == NO_DEVICE
 
 
 @pytest.mark.parametrize(
-    ("nvml", "values"),
+    ("nvml", "used", "values"),
     [
-        (_Nvml(), (300.0, 0.5, 300.0, 6.0)),
-        (_Nvml(power=False), (300.0, 0.5, None, 6.0)),
-        (_Nvml(driver=False), (None, None, None, None)),
-        (_Nvml(count=0), (None, None, None, None)),
+        # Of GPU i: 100 (i + 1) bytes, 20 (i + 1) % busy, 150 W, 2 (i + 1) J.
+        (Nvml(3), [0, 1, 2], (600.0, 0.4, 450.0, 12.0)),
+        (Nvml(4), [1, 3], (600.0, 0.6, 300.0, 12.0)),
+        (Nvml(2, power=False), [0, 1], (300.0, 0.3, None, 6.0)),
+        (Nvml(2, driver=False), [0], (None, None, None, None)),
+        (Nvml(2), [], (None, None, None, None)),
     ],
 )
-def test_devices_are_summed_and_null_where_they_do_not_tell(
-    nvml: _Nvml, values: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
+def test_the_devices_that_are_used_are_summed_and_null_where_they_do_not_tell(
+    nvml: Nvml, used: list[int], values: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert tuple(Devices(True).read().values()) == values
+    assert tuple(Devices([UUIDS[i] for i in used]).read().values()) == pytest.approx(values)

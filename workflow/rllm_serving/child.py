@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from .allotment import NO_GPUS, Allotment
+
 log = logging.getLogger(__name__)
 LAST_LINES = 10
 
@@ -16,17 +18,21 @@ class ChildError(RuntimeError):
     """A program that ended with an error; the message has its exit code and its last lines."""
 
 
-def follow(name: str, python: Path, module: str, arguments: Sequence[str], **variables: str) -> None:
+def follow(
+    name: str, python: Path, module: str, arguments: Sequence[str], gpus: Allotment = NO_GPUS, **variables: str
+) -> None:
     """Run a module of this library with another Python, on one core, its lines going to the log under `name`.
 
-    variables: environment variables for it, beside this process's own. Raises ChildError when it fails.
+    gpus: those that it sees, and that stay locked until it is gone, also where this process is killed; variables:
+    environment variables for it, beside this process's own. Raises ChildError when it fails.
     """
     library = str(Path(__file__).parents[1])
     fixed = {"PYTHONPATH": library, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     last: list[str] = []
     with subprocess.Popen(
         [str(python), "-m", module, *arguments],
-        env=os.environ | fixed | variables,
+        env=os.environ | fixed | variables | gpus.variables,
+        pass_fds=gpus.locks,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

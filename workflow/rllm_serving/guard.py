@@ -3,7 +3,8 @@
 ``python guard.py --watch PID[,PID...] -- COMMAND...`` starts COMMAND in a session of its own and ends it, with all
 its descendants, when standard input closes (the run ended or was killed), when a watched process is gone (the
 workflow was killed, though the run may live on), or when it gets SIGTERM or SIGINT. It prints the server's process
-id as its first line and exits with the server's exit code. Standard library and psutil only.
+id as its first line and exits with the server's exit code. Files that it was given open, the locks of the server's
+GPUs, stay open until it ends; the server does not get them. Standard library and psutil only.
 """
 
 from __future__ import annotations

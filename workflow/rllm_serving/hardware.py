@@ -5,30 +5,36 @@ from __future__ import annotations
 import contextlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 
-def describe() -> dict[str, Any]:
-    """Hardware and system of this machine; `gpus` is empty and `driver` null where there is no NVIDIA driver."""
+def describe(used: Sequence[str] = ()) -> dict[str, Any]:
+    """Hardware and system of this machine; `driver` is null where there is no NVIDIA driver.
+
+    used: UUIDs of the GPUs that were measured, which `gpus` describes; `gpus_in_machine` counts the others too.
+    """
     gpus: list[dict[str, Any]] = []
-    driver = None
+    driver, count = None, 0
     with contextlib.suppress(Exception):  # NVML raises its own errors, and OSError without a driver library
         import pynvml
 
         pynvml.nvmlInit()
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        count = pynvml.nvmlDeviceGetCount()
+        for uuid in used:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-            gpus.append({"name": _text(pynvml.nvmlDeviceGetName(handle)), "memory_bytes": memory})
+            gpus.append({"name": _text(pynvml.nvmlDeviceGetName(handle)), "uuid": uuid, "memory_bytes": memory})
     return {
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus,
+        "gpus_in_machine": count,
         "driver": driver,
         "system": platform.platform(),
     }

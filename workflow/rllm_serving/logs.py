@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .allotment import AllotmentError
 from .config import ConfigError
 from .datasets import DatasetError
 from .environments import EnvironmentBuildError
@@ -18,6 +19,7 @@ from .run import RunError
 from .server import ServerError
 
 FOR_USERS = (
+    AllotmentError,
     ConfigError,
     DatasetError,
     EnvironmentBuildError,

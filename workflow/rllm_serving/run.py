@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import arrivals, client, hardware, kernels, precedence, records, stream, telemetry, validity
+from .allotment import allot
 from .bodies import Ask, asked, bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, WriteError, parquet_bytes, write_atomically
@@ -62,16 +63,6 @@ class Places:
         """The journal's folder, beside the run's own."""
         folder = self.requests.parent
         return folder.with_name(folder.name + ".partial")
-
-
-def check_allotment(run: Run, device: str, gpus: int) -> None:
-    """Raise RunError when a job was granted fewer GPUs than its server needs (Snakemake caps requests silently)."""
-    need = run.options.tensor_parallel
-    if device == "cuda" and gpus < need:
-        raise RunError(
-            f"{run.folder} needs {need} GPUs (serving.tensor_parallel) but was granted {gpus}: "
-            f"call snakemake with --resources gpu={need} or more"
-        )
 
 
 class Measurement:
@@ -157,7 +148,8 @@ class Measurement:
     def execute(self) -> None:
         """Measure what is missing and write requests.parquet, server.parquet and run.json.
 
-        Raises ServerError when the server fails, RunError when a point is invalid or a file cannot be written.
+        Raises AllotmentError when its GPUs can't be had, ServerError when the server fails, RunError when a point is
+        invalid or a file cannot be written.
         """
         try:
             self._execute()
@@ -183,7 +175,12 @@ class Measurement:
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
             patience_s, niceness = self.run.measurement["startup_timeout_s"], precedence.server_niceness()
-            with Server(self.engine, self.launch, self.places.server_log, patience_s, niceness=niceness) as server:
+            with (
+                allot(self.run.gpus(self.device)) as gpus,
+                Server(
+                    self.engine, self.launch, self.places.server_log, patience_s, niceness=niceness, gpus=gpus
+                ) as server,
+            ):
                 session = self._session(server)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
                 self._warm_up(server, missing)
@@ -201,13 +198,13 @@ class Measurement:
         return {
             "id": f"{started}/{server.port}",
             "command": server.command,
-            "environment": self.engine.environment(self.launch),
+            "environment": server.environment,
             "startup_seconds": server.startup_s,
             "server_niceness": server.niceness,
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
             "kernels": kernels.chosen(self.engine, server.log),
-            "hardware": hardware.describe(),
+            "hardware": hardware.describe(server.gpus.uuids),
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }
 
@@ -258,7 +255,7 @@ class Measurement:
             server.pid,
             self.engine.metrics,
             self.run.measurement["sample_hz"],
-            telemetry.Devices(self.device == "cuda"),
+            telemetry.Devices(server.gpus.uuids),
         )
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         asks, health = self.asks(point), client.Health()

@@ -132,6 +132,10 @@ class Run:
         """The run's place under results/runs."""
         return "/".join(self.keys.values())
 
+    def gpus(self, device: str) -> int:
+        """GPUs that its server needs."""
+        return self.options.tensor_parallel if device == "cuda" else 0
+
     @property
     def served(self) -> dict[str, Any]:
         """All that an engine must be able to do for this run: name of an option -> value."""

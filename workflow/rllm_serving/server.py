@@ -20,6 +20,7 @@ from typing import Any, Self
 import psutil
 
 from . import guard
+from .allotment import NO_GPUS, Allotment
 from .engines import Engine, Launch
 
 LOG_TAIL_LINES = 40
@@ -93,9 +94,10 @@ def tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> list[str]:
 class Server:
     """One engine process tree: ``with Server(engine, launch, log) as server`` yields it ready to answer.
 
-    niceness: by how much its priority is lowered. Attributes: url, port, command, startup_s (seconds from start to
-    the first real completion), pid of the server's first process. Raises ServerError when it dies or does not get
-    ready in time.
+    niceness: by how much its priority is lowered; gpus: those that it sees, and that stay locked until it is gone.
+    Attributes: url, port, command, environment (variables that are set for it), startup_s (seconds from start to the
+    first real completion), pid of the server's first process. Raises ServerError when it dies or does not get ready
+    in time.
     """
 
     def __init__(
@@ -106,12 +108,14 @@ class Server:
         startup_timeout_s: float = 1800.0,
         port: int | None = None,
         niceness: int = 0,
+        gpus: Allotment = NO_GPUS,
     ) -> None:
         self.engine, self.launch, self.log = engine, launch, log
-        self.startup_timeout_s, self.niceness = startup_timeout_s, niceness
+        self.startup_timeout_s, self.niceness, self.gpus = startup_timeout_s, niceness, gpus
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = engine.command(launch, self.port)
+        self.environment = engine.environment(launch) | gpus.variables
         self.startup_s: float | None = None
         self.pid: int | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -136,7 +140,7 @@ class Server:
 
     def _start(self) -> None:
         variables = {k: v for k, v in os.environ.items() if k not in NEVER_PASSED_ON}
-        variables |= self.engine.environment(self.launch)
+        variables |= self.environment
         watch, grace = ",".join(map(str, workflow_ancestors())), str(self.engine.stop_grace_s)
         options = ["--watch", watch, "--grace", grace, "--nice", str(self.niceness)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +152,8 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=variables,
+                # Kept open by the guard alone, not by the server: the GPUs are free when the guard has cleared up.
+                pass_fds=self.gpus.locks,
                 start_new_session=True,  # killing the run's whole process group must leave the guard to its work
             )
         assert self._guard.stdout is not None

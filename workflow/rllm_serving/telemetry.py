@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -31,17 +31,17 @@ class _Raw:
 
 
 class Devices:
-    """The GPUs that a server may use, read through NVML; nothing where there is no NVIDIA driver."""
+    """The GPUs that a server uses, by their UUIDs, read through NVML; nothing where there are none."""
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, uuids: Sequence[str] = ()) -> None:
         self._handles: list[Any] = []
-        if enabled:
+        if uuids:
             import pynvml
 
             self._nvml = pynvml
             with contextlib.suppress(pynvml.NVMLError):
                 pynvml.nvmlInit()
-                self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+                self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
 
     def read(self) -> dict[str, float | None]:
         """Of all devices: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum)."""

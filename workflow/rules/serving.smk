@@ -53,7 +53,7 @@ rule measure:
     # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.
     threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
     resources:
-        gpu=lambda wildcards: run_of(wildcards).options.tensor_parallel if DEVICE == "cuda" else 0,
+        gpu=lambda wildcards: run_of(wildcards).gpus(DEVICE),
         mem_mb=lambda wildcards, attempt: PLAN.memory_mb(run_of(wildcards)) * attempt,
         runtime=lambda wildcards, attempt: PLAN.minutes(run_of(wildcards)) * attempt,
     params:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from rllm_serving import environments
+from rllm_serving.allotment import check_granted
 from rllm_serving.logs import logged
-from rllm_serving.run import Measurement, Places, check_allotment
+from rllm_serving.run import Measurement, Places
 from rllm_serving.runs import Run
 
 run = Run.from_dict(snakemake.params.run)
@@ -24,5 +25,5 @@ places = Places(
     server_log=Path(snakemake.log.server),
 )
 with logged(snakemake.log.run):
-    check_allotment(run, snakemake.params.device, snakemake.resources.get("gpu", 0))
+    check_granted(run.folder, run.gpus(snakemake.params.device), snakemake.resources.get("gpu", 0))
     Measurement(run, places, snakemake.params.device).execute()
