@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rllm_serving import allotment
+from rllm_serving.allotment import Allotment
 from rllm_serving.child import ChildError, follow
 from rllm_serving.models import ModelError
 from rllm_serving.prompts import render
 from rllm_serving.quantization import job as quantizing
 from rllm_serving.quantization.calibration import micro_questions
+from unit.nvml import UUIDS, Nvml
 from unit.quantized import BEFORE, KEPT, PACKED, TEMPLATES, tensor
 
 
@@ -48,9 +52,11 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Jobs]:
     def install(tensors: dict[str, Any], right: bool = True) -> Jobs:
         jobs: Jobs = []
 
-        def work(name: str, python: Path, module: str, arguments: Sequence[str], **variables: str) -> None:
+        def work(
+            name: str, python: Path, module: str, arguments: Sequence[str], gpus: Allotment, **variables: str
+        ) -> None:
             job = json.loads(Path(arguments[0]).read_text())
-            jobs.append(job)
+            jobs.append(job | {"gpus": gpus.uuids})
             if job["scheme"] is not None:
                 checkpoint(Path(job["out"]), tensors, "compressed-tensors")
             bf16 = [rf"\boxed{{{row['gold']}}}" for row in job["held_out"]]
@@ -100,6 +106,18 @@ def test_a_method_that_looks_at_no_texts_gets_none(base: Path, tmp_path: Path, t
     jobs = tool(KEPT | {"model.layers.0.mlp.up_proj.weight": tensor("F8_E4M3", 512, 256)})
     record = quantizing.quantize(request(method="fp8"), base, Path("python"), tmp_path / "q")
     assert jobs[0]["calibration"] is None and record["quantization"]["calibration"] is None
+
+
+def test_quantizing_takes_a_gpu_where_there_are_any(
+    base: Path, tmp_path: Path, tool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(2))
+    monkeypatch.setattr(allotment, "LOCKS", tmp_path / "locks")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    jobs = tool(KEPT | PACKED)
+    for device in ("cpu", "cuda"):
+        quantizing.quantize(replace(request(), device=device), base, Path("python"), tmp_path / device)
+    assert [(job["device"], job["gpus"]) for job in jobs] == [("cpu", ()), ("cuda", (UUIDS[1],))]
 
 
 def test_nothing_is_recorded_of_a_model_that_fails_its_checks(base: Path, tmp_path: Path, tool: Any) -> None:

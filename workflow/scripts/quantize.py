@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rllm_serving import environments
+from rllm_serving.allotment import check_granted
 from rllm_serving.logs import logged
 from rllm_serving.quantization.job import Request, quantize
 
@@ -21,6 +22,7 @@ request = Request(
     device=snakemake.params.device,
 )
 with logged(snakemake.log[0]) as log:
+    check_granted(f"{request.key} (model '{request.model}')", request.gpus, snakemake.resources.get("gpu", 0))
     record = quantize(
         request,
         base=Path(snakemake.input.model),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rllm_serving.allotment import allot
 from rllm_serving.child import ChildError, follow
 from rllm_serving.models import ModelError, describe, materialise, tensors
 from rllm_serving.prompts import render
@@ -46,6 +47,11 @@ class Request:
         """Where the config has it."""
         return f"quantizations.{self.quantization}"
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that the tool needs."""
+        return 1 if self.device == "cuda" else 0
+
 
 def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[str, Any]:
     """Quantize the model that `base` (a model.json) describes into `target`/checkpoint, check it, and describe it.
@@ -54,7 +60,8 @@ def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[s
     linked instead. `target`/model.json is the record of `models.materialise` and in `quantization`: method, scheme,
     versions, calibration (kind, source, texts, tokens, seed, sha256; null if no text was looked at), seconds, size
     (see `checks.sizes`, and checkpoint_bytes, bf16_checkpoint_bytes), agreement (see `checks.agreement`; null for a
-    format that the tool can't load), base (id, revision, commit, path of the bf16 model). Raises ModelError.
+    format that the tool can't load), base (id, revision, commit, path of the bf16 model). Raises ModelError, and
+    AllotmentError when its GPU can't be had.
     """
     method = METHODS[request.spec["method"]]
     bf16 = json.loads(base.read_text(encoding="utf-8"))
@@ -131,15 +138,17 @@ def _ask(
         }
         (Path(folder) / "job.json").write_text(json.dumps(job), encoding="utf-8")
         try:
-            # Its progress bars would fill the log; all that it loads is on this machine.
-            follow(
-                f"{request.model} {request.quantization}",
-                python,
-                "rllm_serving.quantization.making",
-                [f"{folder}/job.json"],
-                TQDM_DISABLE="1",
-                HF_HUB_OFFLINE="1",
-            )
+            with allot(request.gpus) as gpus:
+                # Its progress bars would fill the log; all that it loads is on this machine.
+                follow(
+                    f"{request.model} {request.quantization}",
+                    python,
+                    "rllm_serving.quantization.making",
+                    [f"{folder}/job.json"],
+                    gpus,
+                    TQDM_DISABLE="1",
+                    HF_HUB_OFFLINE="1",
+                )
         except ChildError as error:
             raise ModelError(f"{what}: quantizing it or loading it again {error}") from None
         found: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
