@@ -23,7 +23,7 @@ rule quantize:
     resources:
         gpu=lambda wildcards: STUDY.gpus(wildcards.model) if DEVICE == "cuda" else 0,
         mem_mb=lambda wildcards, attempt: PLAN.quantizing_mb(wildcards.model) * attempt,
-        runtime=720,
+        runtime=lambda wildcards, attempt: 720 * attempt,
     params:
         spec=lambda wildcards: STUDY.quantizations[wildcards.quantization],
         model_spec=lambda wildcards: STUDY.models[wildcards.model],
