@@ -1,0 +1,161 @@
+"""Real servers on NVIDIA GPUs: every setup and weight format that an engine says it serves there, one run each.
+
+What needs no GPU is tested everywhere: that the study covers what the engines say, and each server's command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, run, snakemake
+from rllm_serving.allotment import AllotmentError, candidates
+from rllm_serving.engines import ENGINES, Launch
+from rllm_serving.quantization.methods import METHODS
+from studies import load
+
+GPU = ROOT / "tests" / "data" / "gpu.yaml"
+STUDY = load(yaml.safe_load(GPU.read_text()))
+GREEDY = [folder for folder, asked in STUDY.runs.items() if asked.experiment == "greedy"]
+SAMPLED = [folder for folder, asked in STUDY.runs.items() if asked.experiment == "sampled"]
+LEAST_EQUAL = 0.5
+"""Share of the baseline's answers that every other server must give too: one below it is broken, not merely rounded."""
+
+try:
+    COUNT, WHY_NOT = len(candidates()), "CUDA_VISIBLE_DEVICES names none"
+except AllotmentError as error:
+    COUNT, WHY_NOT = 0, str(error)
+needs_gpu = pytest.mark.skipif(COUNT == 0, reason=f"needs an NVIDIA GPU: {WHY_NOT}")
+needs_two = pytest.mark.skipif(COUNT < 2, reason=f"needs two NVIDIA GPUs, here are {COUNT}")
+
+
+def marked_by_need(folders: list[str]) -> list[Any]:
+    """Runs as parameters, skipped where there are fewer GPUs than they need."""
+    return [
+        pytest.param(folder, marks=needs_two if STUDY.runs[folder].gpus("cuda") > 1 else needs_gpu, id=folder)
+        for folder in folders
+    ]
+
+
+def call(study: Path, *arguments: str) -> None:
+    """Call the workflow with all GPUs; cores are only counted, and a run on a GPU asks for eight."""
+    done = run(snakemake(study, "--cores", "16", "--resources", f"gpu={COUNT}", *arguments, config=GPU))
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def measure(study: Path, *folders: str) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+    """Record, requests and samples of runs, measured unless they have been."""
+    places = [study / "results" / "runs" / folder for folder in folders]
+    call(study, *(f"results/runs/{folder}/run.json" for folder in folders))
+    return [
+        (
+            json.loads((place / "run.json").read_text()),
+            pd.read_parquet(place / "requests.parquet"),
+            pd.read_parquet(place / "server.parquet"),
+        )
+        for place in places
+    ]
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the study with its environments, bf16 models and questions, and nothing measured.
+
+    RLLM_SERVING_TEST_GPU_STUDY names a folder to keep them in between test sessions.
+    """
+    kept = os.environ.get("RLLM_SERVING_TEST_GPU_STUDY")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("gpu-study")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "results", ignore_errors=True)
+    environments = [*(f"{engine}-cuda" for engine in STUDY.engines), "quantize-cuda"]
+    call(
+        folder,
+        *(f"resources/environments/{name}/environment.json" for name in environments),
+        *(f"resources/models/{model}/model.json" for model in STUDY.models),
+        *(f"resources/datasets/{dataset}.parquet" for dataset in STUDY.datasets),
+    )
+    return folder
+
+
+@pytest.mark.parametrize("folder", marked_by_need(GREEDY))
+def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, marked: str, folder: str) -> None:
+    asked = STUDY.runs[folder]
+    baseline = STUDY.reference(asked, "baseline") or folder
+    [(record, requests, samples), (_, expected, _)] = measure(study, folder, baseline)
+    assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
+    assert (requests.output_tokens > 0).all()
+
+    [session] = record["sessions"]
+    gpus = session["hardware"]["gpus"]
+    assert len(gpus) == asked.gpus("cuda") == len(session["environment"]["CUDA_VISIBLE_DEVICES"].split(","))
+    assert record["config"]["method"] == asked.method
+    assert ("quantization" in record["model"]) == METHODS[asked.method].has_checkpoint
+    for column in ("device_memory_bytes", "device_utilisation", "device_power_w", "kv_use", "generated_tokens"):
+        assert samples[column].notna().any(), column
+    assert samples.device_memory_bytes.max() < sum(gpu["memory_bytes"] for gpu in gpus)
+    if asked.options.speculation != "none" and asked.engine == "vllm":
+        assert samples.spec_drafted.max() > 0
+    if asked.options.kv_cache_dtype != "auto" and asked.engine == "sglang":
+        assert "float8_e4m3fn" in session["kernels"]["kv_cache"]
+
+    both = expected.merge(requests, on="question_id", suffixes=("", "_here"), validate="one_to_one")
+    answered = both[both.answer_text.str.strip() != ""]
+    assert len(both) == 12 and len(answered) > 0
+    assert (answered.answer_text == answered.answer_text_here).mean() >= LEAST_EQUAL
+
+
+@pytest.mark.parametrize("folder", marked_by_need(SAMPLED))
+def test_sampling_works_with_speculation_too(study: Path, marked: str, folder: str) -> None:
+    """Whether drafts are checked rightly when tokens are sampled: wrong ones garble the text, which then runs on."""
+    baseline = STUDY.reference(STUDY.runs[folder], "baseline") or folder
+    [(_, requests, _), (_, expected, _)] = measure(study, folder, baseline)
+    assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
+    ended = [(table.finish_reason == "stop").mean() for table in (requests, expected)]
+    assert ended[0] >= LEAST_EQUAL * ended[1]
+
+
+@needs_two
+def test_runs_at_the_same_time_have_gpus_of_their_own(study: Path, marked: str) -> None:
+    folders = [f"sampled/{engine}/small-rllm/bf16/baseline" for engine in STUDY.engines]
+    for folder in folders:
+        shutil.rmtree(study / "results" / "runs" / folder, ignore_errors=True)
+    used = [record["sessions"][0]["hardware"]["gpus"][0]["uuid"] for record, _, _ in measure(study, *folders)]
+    assert len(set(used)) == len(folders)
+
+
+def test_the_study_has_all_that_the_engines_say_they_serve_on_gpus() -> None:
+    runs = list(STUDY.runs.values())
+    covered = {(asked.engine, asked.method) for asked in runs}
+    refused = {(row["engine"], STUDY.quantizations[row["quantization"]]["method"]) for row in STUDY.unsupported}
+    assert covered | refused == {(engine, method) for engine in ENGINES for method in METHODS}
+    assert not covered & refused
+    setups = {(asked.engine, asked.setup) for asked in runs if asked.quantization == "bf16"}
+    assert setups == {(engine, setup) for engine in STUDY.engines for setup in STUDY.config["setups"]}
+
+
+@pytest.mark.parametrize("folder", STUDY.runs)
+def test_every_server_of_the_study_has_a_command_line(folder: str) -> None:
+    asked = STUDY.runs[folder]
+    launch = Launch(
+        python=Path("env/bin/python"),
+        model=Path("models/m"),
+        draft=Path("models/d") if asked.options.draft else None,
+        served_name=asked.model,
+        device="cuda",
+        options=asked.options,
+        reasoning_parser=asked.reasoning_parser,
+        trust_remote_code=False,
+        seed=asked.seed,
+        quantization=asked.method,
+    )
+    command = ENGINES[asked.engine].command(launch, 4711)
+    assert all(isinstance(word, str) and word for word in command)
+    assert "cpu" not in command and not any("CPU" in name for name in ENGINES[asked.engine].environment(launch))
+    assert command[command.index("--tensor-parallel-size") + 1] == str(asked.gpus("cuda"))
+    assert ("models/d" in " ".join(command)) == (asked.options.speculation == "draft")
