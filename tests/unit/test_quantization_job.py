@@ -81,6 +81,7 @@ def request(**spec: Any) -> quantizing.Request:
         seed=7,
         sampling={"temperature": 0.6, "top_p": 0.95},
         device="cpu",
+        gpus=0,
     )
 
 
@@ -116,7 +117,9 @@ def test_quantizing_takes_a_gpu_where_there_are_any(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     jobs = tool(KEPT | PACKED)
     for device in ("cpu", "cuda"):
-        quantizing.quantize(replace(request(), device=device), base, Path("python"), tmp_path / device)
+        quantizing.quantize(
+            replace(request(), device=device, gpus=int(device == "cuda")), base, Path("python"), tmp_path / device
+        )
     assert [(job["device"], job["gpus"]) for job in jobs] == [("cpu", ()), ("cuda", (UUIDS[1],))]
 
 

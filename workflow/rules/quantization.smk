@@ -21,7 +21,7 @@ rule quantize:
         "../envs/workflow.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: STUDY.gpus(wildcards.model) if DEVICE == "cuda" else 0,
+        gpu=quantization_gpus,
         mem_mb=lambda wildcards, attempt: PLAN.quantizing_mb(wildcards.model) * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
@@ -30,5 +30,6 @@ rule quantize:
         sampling=config["sampling"],
         seed=config["seed"],
         device=DEVICE,
+        gpus=quantization_gpus,
     script:
         "../scripts/quantize.py"

@@ -20,6 +20,7 @@ request = Request(
     seed=snakemake.params.seed,
     sampling=snakemake.params.sampling,
     device=snakemake.params.device,
+    gpus=snakemake.params.gpus,
 )
 with logged(snakemake.log[0]) as log:
     check_granted(f"{request.key} (model '{request.model}')", request.gpus, snakemake.resources.get("gpu", 0))

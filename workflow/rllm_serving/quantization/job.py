@@ -29,7 +29,7 @@ class Request:
 
     model, quantization: names in the config; spec: entry of `quantizations`; model_spec: entry of `models`;
     rows: questions of `spec`'s dataset, None for a micro model; templates: prompt template of each kind of answer, or
-    one for all under "".
+    one for all under ""; gpus: how many the tool gets, for models that one alone does not hold.
     """
 
     model: str
@@ -41,16 +41,12 @@ class Request:
     seed: int
     sampling: Mapping[str, float]
     device: str
+    gpus: int
 
     @property
     def key(self) -> str:
         """Where the config has it."""
         return f"quantizations.{self.quantization}"
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that the tool needs."""
-        return 1 if self.device == "cuda" else 0
 
 
 def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[str, Any]:
