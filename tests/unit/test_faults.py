@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from rllm_serving import run as module
+from rllm_serving.allotment import Allotment
 from rllm_serving.analysis import requests
 from rllm_serving.analysis.points import LATENCIES, TOKENS, points
 from rllm_serving.client import Client, Exchange
@@ -72,7 +73,7 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     @contextmanager
-    def serve(*_: object, niceness: int) -> Iterator[SimpleNamespace]:
+    def serve(*_: object, niceness: int, gpus: Allotment) -> Iterator[SimpleNamespace]:
         bench.places.server_log.touch()
         with Scripted(PAGE, faults=bench.faults, record=bench.record) as server:
             seen = {
@@ -80,6 +81,8 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 "command": [],
                 "startup_s": 0.0,
                 "niceness": niceness,
+                "gpus": gpus,
+                "environment": {},
                 "log": bench.places.server_log,
             }
             calls = {"flush": lambda: None, "check": lambda _: None}

@@ -81,7 +81,6 @@ def request(**spec: Any) -> quantizing.Request:
         seed=7,
         sampling={"temperature": 0.6, "top_p": 0.95},
         device="cpu",
-        gpus=0,
     )
 
 
@@ -109,18 +108,16 @@ def test_a_method_that_looks_at_no_texts_gets_none(base: Path, tmp_path: Path, t
     assert jobs[0]["calibration"] is None and record["quantization"]["calibration"] is None
 
 
-def test_quantizing_takes_a_gpu_where_there_are_any(
+def test_quantizing_sees_the_gpus_that_it_was_granted(
     base: Path, tmp_path: Path, tool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml(2))
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3))
     monkeypatch.setattr(allotment, "LOCKS", tmp_path / "locks")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     jobs = tool(KEPT | PACKED)
-    for device in ("cpu", "cuda"):
-        quantizing.quantize(
-            replace(request(), device=device, gpus=int(device == "cuda")), base, Path("python"), tmp_path / device
-        )
-    assert [(job["device"], job["gpus"]) for job in jobs] == [("cpu", ()), ("cuda", (UUIDS[1],))]
+    for device, count in (("cpu", 0), ("cuda", 2)):
+        quantizing.quantize(replace(request(), device=device, gpus=count), base, Path("python"), tmp_path / device)
+    assert [(job["device"], job["gpus"]) for job in jobs] == [("cpu", ()), ("cuda", (UUIDS[2], UUIDS[0]))]
 
 
 def test_nothing_is_recorded_of_a_model_that_fails_its_checks(base: Path, tmp_path: Path, tool: Any) -> None:

@@ -86,11 +86,6 @@ def quantization_templates(wildcards):
     return [PROMPTS / f"{STUDY.datasets[dataset]['prompt']}.jinja"]
 
 
-def quantization_gpus(wildcards):
-    """GPUs that a model is quantized on: as many as its bf16 weights are served on."""
-    return STUDY.gpus(wildcards.model) if DEVICE == "cuda" else 0
-
-
 def environment_imports(environment):
     """Modules that an environment must import to count as built."""
     engine = environment.rpartition("-")[0]

@@ -21,7 +21,7 @@ rule quantize:
         "../envs/workflow.yaml"
     threads: 1
     resources:
-        gpu=quantization_gpus,
+        gpu=lambda wildcards: STUDY.gpus(wildcards.model) if DEVICE == "cuda" else 0,
         mem_mb=lambda wildcards, attempt: PLAN.quantizing_mb(wildcards.model) * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
@@ -30,6 +30,5 @@ rule quantize:
         sampling=config["sampling"],
         seed=config["seed"],
         device=DEVICE,
-        gpus=quantization_gpus,
     script:
         "../scripts/quantize.py"

@@ -20,10 +20,11 @@ request = Request(
     seed=snakemake.params.seed,
     sampling=snakemake.params.sampling,
     device=snakemake.params.device,
-    gpus=snakemake.params.gpus,
+    gpus=snakemake.resources.get("gpu", 0),
 )
 with logged(snakemake.log[0]) as log:
-    check_granted(f"{request.key} (model '{request.model}')", request.gpus, snakemake.resources.get("gpu", 0))
+    # What does not fit the GPUs goes to the host's memory: fewer than asked for do, none does not.
+    check_granted(f"{request.key} (model '{request.model}')", int(request.device == "cuda"), request.gpus)
     record = quantize(
         request,
         base=Path(snakemake.input.model),

@@ -29,7 +29,7 @@ class Request:
 
     model, quantization: names in the config; spec: entry of `quantizations`; model_spec: entry of `models`;
     rows: questions of `spec`'s dataset, None for a micro model; templates: prompt template of each kind of answer, or
-    one for all under ""; gpus: how many the tool gets, for models that one alone does not hold.
+    one for all under ""; gpus: how many the model may be spread over.
     """
 
     model: str
@@ -41,7 +41,7 @@ class Request:
     seed: int
     sampling: Mapping[str, float]
     device: str
-    gpus: int
+    gpus: int = 0
 
     @property
     def key(self) -> str:
@@ -57,7 +57,7 @@ def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[s
     versions, calibration (kind, source, texts, tokens, seed, sha256; null if no text was looked at), seconds, size
     (see `checks.sizes`, and checkpoint_bytes, bf16_checkpoint_bytes), agreement (see `checks.agreement`; null for a
     format that the tool can't load), base (id, revision, commit, path of the bf16 model). Raises ModelError, and
-    AllotmentError when its GPU can't be had.
+    AllotmentError when its GPUs can't be had.
     """
     method = METHODS[request.spec["method"]]
     bf16 = json.loads(base.read_text(encoding="utf-8"))
