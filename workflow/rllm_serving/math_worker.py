@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -18,10 +19,15 @@ import sys
 from math_verify import parse, verify
 
 MEMORY_BYTES = 4 << 30
+SUBSCRIPT = re.compile(r"-?\w+?_\{?(\w+)\}?")
 
 
 def equal(gold: str, answer: str) -> bool:
     """Whether math-verify finds LaTeX `answer` equal to `gold` (not symmetric: the gold sets the form)."""
+    # math-verify drops subscripts: 52 in base 8 would be 52 in base 9. An answer without a base is in the gold's.
+    bases = [match and match[1] for match in (SUBSCRIPT.fullmatch(latex.replace(" ", "")) for latex in (gold, answer))]
+    if None not in bases and bases[0] != bases[1]:
+        return False
     parsed = [parse(f"${latex}$", parsing_timeout=None) for latex in (gold, answer)]
     return bool(verify(parsed[0], parsed[1], timeout_seconds=None))
 
