@@ -96,3 +96,14 @@ def test_a_ratio_to_nothing_is_missing_and_a_difference_is_not() -> None:
     assert nearly.ratio.value == pytest.approx(6) and np.isnan(nearly.ratio.low)
     missing = paired((np.full(6, np.nan), np.ones(6), cluster), (np.ones(6), np.ones(6), cluster))
     assert np.isnan([*missing.value, *missing.ratio, *missing.difference]).all() and missing.reference.value == 1
+
+
+def test_answers_that_are_not_graded_have_no_accuracy_and_all_the_rest() -> None:
+    base = side()
+    code = base.grades["dataset"] == "arith-hard"
+    ungraded = base.grades.assign(correct=base.grades["correct"].astype(object).mask(code, None))
+    frame = compare(*(Side(base.requests, ungraded, base.server) for _ in range(2)))
+    accuracy = rows(frame, "arith-hard").loc["accuracy", COLUMNS].astype(float)
+    assert accuracy.isna().all()
+    assert rows(frame, "arith-easy").loc["accuracy", COLUMNS[:3]].notna().all()
+    assert rows(frame, "arith-hard").loc["tps", "ratio"] == pytest.approx(1)

@@ -110,9 +110,19 @@ def test_letters_are_found(text: str) -> None:
     assert extract(text, "choice") == "C"
 
 
+@pytest.mark.parametrize("letter", "ABCDEFGHIJ")
+@pytest.mark.parametrize(
+    "form", [r"\boxed{%s}", r"\boxed{\text{(%s)}}", "The answer is %s.", "Answer: (%s) it is", "%s"]
+)
+def test_every_letter_of_ten_options_is_found(letter: str, form: str) -> None:
+    assert extract(form % letter, "choice") == letter
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "I think so",
+        "The answer is I think the third",
         "Tripoli",
         "A cat sat on the mat",
         "Vitamin C",
@@ -159,3 +169,45 @@ def test_texts_of_a_looping_model_end(kind: str, text: str, found: bool) -> None
 def test_boxes_nest_and_must_close() -> None:
     text = r"\boxed{a{b}} \boxed{ } \boxed{\boxed{3}} \boxed{open {"
     assert [content for _, _, content in boxes(text)] == ["a{b}", r"\boxed{3}", "3"]
+
+
+FUNCTION = "def f(x):\n    return x"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"So:\n```python\n{FUNCTION}\n```\nThat is it.", FUNCTION),
+        (f"```\n{FUNCTION}\n```", FUNCTION),
+        (f"``` PY\r\n{FUNCTION}\n```", FUNCTION),
+        (f"```python\ndef g(): ...\n```\nBetter:\n```python\n{FUNCTION}\n```", FUNCTION),
+        (f"```python\n{FUNCTION}\n```\nExample:\n```python\nprint(f(1))\n```", FUNCTION),
+        (f"```python\n{FUNCTION}\n```\nRun it:\n```bash\npython def.py\n```", FUNCTION),
+        ("1. So:\n   ```python\n   def f(x):\n       return x\n   ```", FUNCTION),
+        ("```python\n    return x\n```", "    return x"),
+        (f"Inline ```x``` and\n```one line```\n```python\n{FUNCTION}\n```", FUNCTION),
+        (f"```python\n{FUNCTION}", FUNCTION),
+        (f"\n{FUNCTION}\n", FUNCTION),
+        (f"import math\n\n{FUNCTION}", f"import math\n\n{FUNCTION}"),
+    ],
+)
+def test_code_is_found(text: str, expected: str) -> None:
+    assert extract(text, "code") == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "```python\n\n```", "It is x plus 1.", "import math is all", f"```java\n{FUNCTION}\n```", r"\boxed{1}"]
+)
+def test_text_without_code_is_no_answer(text: str) -> None:
+    assert extract(text, "code") is None
+
+
+def test_of_code_that_was_cut_off_only_a_closed_block_counts() -> None:
+    assert extract(f"```python\n{FUNCTION}\n```\nand", "code", cut_off=True) == FUNCTION
+    assert extract(f"```python\n{FUNCTION}", "code", cut_off=True) is None
+    assert extract(FUNCTION, "code", cut_off=True) is None
+
+
+def test_fences_of_a_looping_model_end() -> None:
+    assert extract("```python\n" * 50_000, "code") is not None
+    assert extract("```\n" * 50_000, "code") is None

@@ -20,6 +20,7 @@ from rllm_serving.loads import LOADS
 from rllm_serving.micro.questions import SUITES
 from rllm_serving.quantization.calibration import KINDS
 from rllm_serving.quantization.methods import METHODS
+from rllm_serving.study import CODE
 from snakemake.utils import validate
 from studies import REMOVED, SCHEMA, TINY, changed, load
 
@@ -85,7 +86,7 @@ def test_the_schema_allows_what_the_library_has() -> None:
     assert definitions["quantization"]["properties"]["calibration"]["enum"] == list(KINDS)
     assert set(definitions["serving"]["properties"]) == {field.name for field in dataclasses.fields(Options)}
     assert set(definitions["load"]["properties"]["kind"]["enum"]) == set(LOADS)
-    assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS)
+    assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS) >= set(CODE)
     assert set(definitions["dataset"]["properties"]["suite"]["enum"]) == set(SUITES)
     for engine in ENGINES.values():
         assert set(definitions["model"]["properties"]["reasoning_parser"]["enum"]) == set(

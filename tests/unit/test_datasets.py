@@ -49,6 +49,30 @@ GPQA = [
     for number in range(40)
 ]
 
+SUPERGPQA = [
+    {
+        "uuid": "5d5c2c8d",
+        "question": "Which?\n",
+        "options": [" zero", *(f"option {number}" for number in range(1, 10))],
+        "answer": "option 9",
+        "answer_letter": "J",
+        "discipline": "Engineering",
+        "field": "Control Science",
+        "subfield": "Control Theory",
+        "difficulty": "middle",
+        "is_calculation": False,
+    }
+]
+HUMANEVAL = [
+    {
+        "task_id": "HumanEval/0",
+        "prompt": 'def double(n: int) -> int:\n    """Twice n.\n    >>> double(2)\n    4\n    """\n',
+        "canonical_solution": "    return 2 * n\n",
+        "test": "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(2) == 4\n\n",
+        "entry_point": "double",
+    }
+]
+
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -89,6 +113,22 @@ def test_gpqa_shuffles_each_question_its_own_way_and_always_the_same(tmp_path: P
     assert {tuple(sorted(row["choices"])) for row in rows} == {("right", "wrong 1", "wrong 2", "wrong 3")}
     assert rows[0]["domain"] == "Physics/Quantum Mechanics"
     assert from_file(tmp_path, "gpqa", GPQA[::-1])[::-1] == rows
+
+
+def test_supergpqa_keeps_the_order_of_its_options(tmp_path: Path) -> None:
+    (row,) = from_file(tmp_path, "supergpqa", SUPERGPQA)
+    assert (row["question_id"], row["question"], row["kind"], row["gold"]) == ("5d5c2c8d", "Which?", "choice", "J")
+    assert row["choices"] == ["zero", *(f"option {number}" for number in range(1, 10))]
+    assert (row["domain"], row["difficulty"]) == ("Engineering", "middle")
+    with pytest.raises(DatasetError, match="the gold 'J' is no letter of 4 choices"):
+        from_file(tmp_path, "supergpqa", [{**SUPERGPQA[0], "options": list("wxyz")}])
+
+
+def test_humaneval_asks_for_a_function_and_ends_in_its_check(tmp_path: Path) -> None:
+    (row,) = from_file(tmp_path, "humaneval", HUMANEVAL)
+    assert (row["question_id"], row["kind"], row["choices"]) == ("HumanEval/0", "code", [])
+    assert row["question"] == HUMANEVAL[0]["prompt"].strip()
+    assert row["gold"].startswith("METADATA") and row["gold"].endswith("== 4\n\ncheck(double)")
 
 
 def test_parquet_a_label_for_the_whole_set_and_the_first_questions(tmp_path: Path) -> None:
@@ -149,7 +189,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, file: str, content:
         ({"gold": "E"}, "the gold 'E' is no letter of 4 choices"),
         ({"gold": ""}, "gold is empty"),
         ({"choices": []}, "choice needs some"),
-        ({"kind": "number", "gold": "3"}, "number and math an empty list"),
+        ({"kind": "number", "gold": "3"}, "all others an empty list"),
+        ({"kind": "code", "gold": "assert f()", "choices": []}, r"does not end with a line check\(NAME\)"),
         ({"kind": "essay"}, "unknown kind 'essay'"),
         ({"domain": None}, "domain is empty"),
     ],

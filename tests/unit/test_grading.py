@@ -11,10 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from rllm_serving import grading
+from rllm_serving import grading, sandbox
 from rllm_serving.answers import extract
 from rllm_serving.datasets import QUESTION_SCHEMA, gsm8k_gold
-from rllm_serving.grading import GRADE_SCHEMA, GradingError, compare, grade
+from rllm_serving.grading import GRADE_SCHEMA, MADE_LONG, NOT_RUN, GradingError, compare, grade
+from rllm_serving.records import REQUESTS
+from rllm_serving.sandbox import Outcome
 
 # Written for these tests in the forms that golds take in GSM8K.
 GSM8K_ANSWERS = [
@@ -50,12 +52,14 @@ def requests(*changes: dict[str, Any]) -> pa.Table:
         "budget": 64,
         "repeat": 0,
         "question_id": "q0",
+        "asked_tokens": None,
         "status": "ok",
         "finish_reason": "stop",
         "reasoning_text": "hm",
         "answer_text": "",
     }
-    return pa.Table.from_pylist([base | {"index": index} | change for index, change in enumerate(changes)])
+    rows = [base | {"index": index} | change for index, change in enumerate(changes)]
+    return pa.Table.from_pylist(rows, schema=REQUESTS)
 
 
 def data_file(name: str) -> Path:
@@ -191,6 +195,56 @@ def test_choices_are_graded_by_the_letter_without_math_verify(monkeypatch: pytes
     rows = grade(table, {"set": questions(("choice", "C"))}).to_pylist()
     assert [row["miss"] for row in rows] == [None, "wrong", "no-answer"]
     assert {row["how"] for row in rows} == {"letter"}
+
+
+def test_ten_options_are_graded_by_their_letters() -> None:
+    table = requests(*({"answer_text": rf"\boxed{{{letter}}}"} for letter in "ABCDEFGHIJ"))
+    graded = grade(table, {"set": questions(("choice", "J"))})
+    assert graded["correct"].to_pylist() == [False] * 9 + [True]
+
+
+CODE = "```python\ndef f():\n    return 1\n```"
+
+
+def test_code_is_not_graded_and_not_run_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "check", lambda *_: pytest.fail("code was run"))
+    table = requests({"answer_text": CODE}, {"answer_text": "no code"}, {"status": "http", "answer_text": None})
+    graded = grade(table, {"set": questions(("code", "check(f)"))})
+    assert graded["correct"].to_pylist() == graded["miss"].to_pylist() == [None] * 3
+    assert graded["how"].to_pylist() == [NOT_RUN] * 3
+    assert graded["extracted"].to_pylist() == ["def f():\n    return 1", None, None]
+
+
+def test_answers_that_were_made_to_have_a_length_are_not_graded() -> None:
+    table = requests({"answer_text": r"\boxed{3}", "asked_tokens": 20}, {"answer_text": r"\boxed{3}"})
+    graded = grade(table, {"set": questions(("number", "3"))})
+    assert graded["correct"].to_pylist() == [None, True]
+    assert graded["how"].to_pylist() == [MADE_LONG, "math-verify"]
+
+
+def test_code_is_graded_by_what_the_sandbox_says_once_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    outcomes = {"a": Outcome(True, "tests", ""), "b": Outcome(False, "tests-timeout", "out of CPU time")}
+
+    def check(question: str, code: str, tests: str, timeout_s: float) -> Outcome:
+        asked.append((question, code, tests, timeout_s))
+        return outcomes[code[-1]]
+
+    monkeypatch.setattr(sandbox, "check", check)
+    monkeypatch.setattr(sandbox, "fault", lambda: None)
+    blocks = [f"```\ndef f(): return {name}\n```" for name in "aab"]
+    table = requests(*({"answer_text": text} for text in [*blocks, "no code"]))
+    graded = grade(table, {"set": questions(("code", "check(f)"))}, timeout_s=3, execute_code=True)
+    assert sorted(asked) == [("?", f"def f(): return {name}", "check(f)", 3) for name in "ab"]
+    assert graded["correct"].to_pylist() == [True, True, False, False]
+    assert graded["miss"].to_pylist() == [None, None, "wrong", "no-answer"]
+    assert graded["how"].to_pylist() == ["tests", "tests", "tests-timeout", "tests"]
+
+
+def test_code_that_cannot_be_run_safely_is_an_error_not_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(GradingError, match=r"grading\.execute_code: bubblewrap \(bwrap\) is not installed"):
+        grade(requests({"answer_text": CODE}), {"set": questions(("code", "check(f)"))}, execute_code=True)
 
 
 def test_equal_pairs_are_compared_once_and_sets_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,16 @@ def test_choices_stand_with_their_letters() -> None:
     assert len(lines) == 7
 
 
+def test_ten_choices_have_ten_letters() -> None:
+    lines = render(PROMPTS / "choice.jinja", "Which?", [f"option {n}" for n in range(10)]).splitlines()
+    assert [line[:3] for line in lines[2:12]] == [f"({letter})" for letter in "ABCDEFGHIJ"]
+
+
+def test_code_stands_in_a_block_as_it_is() -> None:
+    question = 'def f(x: dict) -> str:\n    """{{ x }} < {% y %}"""'
+    assert f"```python\n{question}\n```" in render(PROMPTS / "code.jinja", question)
+
+
 @pytest.mark.parametrize(("content", "message"), [("{{ qestion }}", "qestion"), ("{% for %}", "Expected")])
 def test_a_wrong_template_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.jinja"

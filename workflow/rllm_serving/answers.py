@@ -11,11 +11,16 @@ The rules, the same for every model (only text after ``</think>`` comes here):
 
 A text that the token budget cut off can only be answered by a box: in "the answer is 12" the next token might
 have been a 0.
+
+Code is the last fenced Python block that defines something, so that an example of its use behind it does not count,
+else the last one (a function's body alone); without a fence, a text that is nothing but a definition. In a text that
+was cut off the fence must be closed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _BOX = re.compile(r"\\boxed\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -36,6 +41,9 @@ _NUMBER = re.compile(
     rf"(?P<sign>[-+\u2212]?)\s*(?:\\?[$]|[€£¥])?\s*(?P<digits>(?=[\d.]){_DIGITS})"
     rf"\s*(?P<percent>\\?%)?(?:\s|\\[, ])*{_UNIT}?\s*\.?"
 )
+_PYTHON = ("", "python", "python3", "py")
+_DEFINES = re.compile(r"^(?:async def|def|class)\b", re.MULTILINE)
+_BARE = re.compile(r"(?:async def|def|class|import|from|@\w+)\b")
 _LETTER = re.compile(r"(?i:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?=\s*(?:[.:)]|$)))[.:)]?")
 
 
@@ -54,11 +62,14 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
 
 
 def extract(text: str, kind: str, cut_off: bool = False) -> str | None:
-    """The answer in `text` for a question of `kind` ("number", "math", "choice"), or None.
+    """The answer in `text` for a question of `kind` ("number", "math", "choice", "code"), or None.
 
-    `cut_off`: the budget ended the text, so only a closed box counts. Returned is what will be compared: a
-    number without currency, separators and unit words, LaTeX without its delimiters, or one capital letter.
+    `cut_off`: the budget ended the text, so only a closed box or fence counts. Returned is what will be compared or
+    run: a number without currency, separators and unit words, LaTeX without its delimiters, one capital letter, or
+    Python.
     """
+    if kind == "code":
+        return _code(text, cut_off)
     boxed = boxes(text)
     if boxed:
         return _from_box(text, boxed, kind)
@@ -126,3 +137,29 @@ def _letter(text: str, alone: bool) -> str | None:
     if match is None or (alone and rest) or re.match(r"(?:,|/|&|and\b|or\b)", rest):
         return None
     return (match[1] or match[2]).upper()
+
+
+def _code(text: str, cut_off: bool) -> str | None:
+    blocks = list(_blocks(text, cut_off))
+    found = ([block for block in blocks if _DEFINES.search(block)] or blocks)[-1:]
+    if not found and not cut_off and _BARE.match(text.strip()) and _DEFINES.search(text):
+        found = [text.strip()]
+    return found[0] if found and found[0].strip() else None
+
+
+def _blocks(text: str, cut_off: bool) -> Iterator[str]:
+    """Content of each fenced block of Python or of no named language, without the indentation of its fence."""
+    indent: str | None = None
+    language, lines = "", list[str]()
+    for line in text.split("\n"):
+        mark = line.strip()
+        if indent is None and mark.startswith("```") and "`" not in mark[3:]:
+            indent, language, lines = line[: line.index("`")], mark[3:].strip().lower(), []
+        elif indent is not None and mark == "```":
+            if language in _PYTHON:
+                yield "\n".join(lines)
+            indent = None
+        elif indent is not None:
+            lines.append(line.removeprefix(indent))
+    if indent is not None and not cut_off and language in _PYTHON:
+        yield "\n".join(lines)

@@ -25,10 +25,13 @@ QUESTION_SCHEMA = pa.schema(
         ("steps", pa.int32()),
     ]
 )
-"""A row a question. gold: a number (kind "number"), LaTeX ("math") or the letter of a choice ("choice")."""
+"""A row a question. gold: a number (kind "number"), LaTeX ("math"), the letter of a choice ("choice"), or Python that
+tests an answer ("code"): its last line is ``check(NAME)``, NAME the function that the question begins."""
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+KINDS = ("number", "math", "choice", "code")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_CHECK = re.compile(r"^check\(\w+\)\s*\Z", re.MULTILINE)
 
 
 class DatasetError(ValueError):
@@ -98,6 +101,29 @@ def _gpqa(row: int, record: Record) -> dict[str, Any]:
     )
 
 
+def _supergpqa(row: int, record: Record) -> dict[str, Any]:
+    return _question(
+        record["uuid"],
+        record["question"],
+        record["answer_letter"].strip(),
+        "choice",
+        choices=[option.strip() for option in record["options"]],
+        domain=record["discipline"],
+        difficulty=record["difficulty"],
+    )
+
+
+def _humaneval(row: int, record: Record) -> dict[str, Any]:
+    return _question(
+        record["task_id"],
+        record["prompt"],
+        f"{record['test'].strip()}\n\ncheck({record['entry_point']})",
+        "code",
+        domain="code",
+        difficulty="easy",
+    )
+
+
 FORMATS: dict[str, tuple[Callable[[int, Record], dict[str, Any]], str, str]] = {
     "gsm8k": (_gsm8k, "test", "question, answer"),
     "math500": (_math500, "test", "unique_id, problem, answer, subject, level"),
@@ -107,6 +133,8 @@ FORMATS: dict[str, tuple[Callable[[int, Record], dict[str, Any]], str, str]] = {
         "train",
         "Record ID, Question, Correct Answer, Incorrect Answer 1-3, High-level domain, Subdomain",
     ),
+    "supergpqa": (_supergpqa, "train", "uuid, question, options, answer_letter, discipline, difficulty"),
+    "humaneval": (_humaneval, "test", "task_id, prompt, test, entry_point"),
 }
 """Known layouts of source records: how to read one, the split of its questions on the hub, its columns."""
 
@@ -228,14 +256,16 @@ def _fault(row: Mapping[str, Any]) -> str | None:
         if not (row[column] or "").strip():
             return f"{column} is empty"
     gold, kind, choices = row["gold"], row["kind"], row["choices"]
-    if kind not in ("number", "math", "choice"):
-        return f"unknown kind {kind!r}: number, math or choice"
+    if kind not in KINDS:
+        return f"unknown kind {kind!r}; known: {', '.join(KINDS)}"
     if choices is None or (kind == "choice") != bool(choices):
-        return f"kind {kind} with choices {choices}: choice needs some, number and math an empty list"
+        return f"kind {kind} with choices {choices}: choice needs some, all others an empty list"
     if kind == "number" and not _NUMBER.fullmatch(gold):
         return f"the gold {gold!r} is no number"
     if kind == "choice" and gold not in list(LETTERS[: len(choices)]):
         return f"the gold {gold!r} is no letter of {len(choices)} choices"
+    if kind == "code" and not _CHECK.search(gold):
+        return "the gold does not end with a line check(NAME)"
     return None
 
 

@@ -38,7 +38,7 @@ UNKNOWN, UNKNOWN_H = 7e10, 24.0
 """Parameters, and hours of a run, where the config does not tell."""
 AT_ONCE = 32
 """Requests at once of a load with a clock of its own, at most those that the server takes."""
-QUESTIONS = {"gsm8k": 1319, "math500": 500, "aime2024": 30, "gpqa": 198}
+QUESTIONS = {"gsm8k": 1319, "math500": 500, "aime2024": 30, "gpqa": 198, "supergpqa": 26529, "humaneval": 164}
 """Questions of a whole set, where the config asks all: the split that its format is read from (GPQA's diamond)."""
 ENVIRONMENT = {"cuda": 10e9, "cpu": 3e9}
 """Bytes of an engine's environment."""

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from . import sandbox
 from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
 from .micro import shape
@@ -17,6 +18,8 @@ from .runs import Load, Point, Run, ordered
 
 DRAFTED = ("draft", "eagle3")
 """Kinds of speculation that need a model of their own."""
+CODE = ("humaneval",)
+"""Formats of datasets whose answers are code: they are graded by running them."""
 
 
 class Study:
@@ -44,6 +47,7 @@ class Study:
         self.runs = {run.folder: run for name in config["experiments"] for run in self._expand(name)}
         for name in config["experiments"]:
             self._check_capacity(name)
+        self._check_sandbox()
 
     def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """A model or dataset; one of the hub that `folders` has on this machine, from there. Its id stays with it."""
@@ -281,6 +285,28 @@ class Study:
             raise ConfigError(f"{key}: give either rate (requests/s) or share (of the capacity), not both")
         if "arrivals" in load:
             choose(f"{key}.arrivals", [load["arrivals"]], self.config["arrivals"])
+
+    def code(self, run: Run) -> list[str]:
+        """Datasets of a run whose answers are code."""
+        asked = sorted({point.dataset for point in run.points})
+        return [name for name in asked if self.datasets[name].get("format") in CODE]
+
+    def notes(self) -> list[str]:
+        """What the user should know before the study runs, a line each."""
+        asked = {name for run in self.runs.values() for name in self.code(run)}
+        if self.config["grading"]["execute_code"]:
+            return []
+        return [
+            f"datasets.{name}: its answers are code, which is not run (grading.execute_code is off): they are asked, "
+            "served and timed, but not graded; accuracy stays empty"
+            for name in sorted(asked)
+        ]
+
+    def _check_sandbox(self) -> None:
+        """Answers that are code run in a sandbox or not at all."""
+        asked = any(self.code(run) for run in self.runs.values())
+        if asked and self.config["grading"]["execute_code"] and (fault := sandbox.fault()):
+            raise ConfigError(f"grading.execute_code: {fault}; or set it to false: code is then asked but not graded")
 
     def _check_questions(self, run: Run) -> None:
         """Micro models have questions of their own to be quantized and checked with, others need a dataset."""

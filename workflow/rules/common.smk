@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.utils import validate
 
 # Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
@@ -39,6 +40,9 @@ def load_study():
 
 STUDY = load_study()
 PLAN = Plan(STUDY)
+if workflow.is_main_process:
+    for note in STUDY.notes():
+        logger.warning(note)
 DEVICE = STUDY.device
 # Optional experiments are made only when they are asked for by name.
 USUAL = [name for name, experiment in config["experiments"].items() if not experiment["optional"]]
@@ -115,6 +119,11 @@ def run_datasets(wildcards):
 def run_dataset_names(wildcards):
     """Datasets of a run."""
     return sorted({point.dataset for point in run_of(wildcards).points})
+
+
+def run_executes_code(wildcards):
+    """Whether answers of a run are code that is to be run; false, whatever the config, where none are."""
+    return config["grading"]["execute_code"] and bool(STUDY.code(run_of(wildcards)))
 
 
 def run_draft(wildcards):
