@@ -156,7 +156,7 @@ def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
 
     # The same once more with the telemetry of a study beside it, which reads the metrics of this very server.
     vllm = ENGINES["vllm"]
-    sampler = telemetry.Sampler(port, os.getpid(), vllm.metrics, SAMPLE_HZ, telemetry.Devices(False))
+    sampler = telemetry.Sampler(port, os.getpid(), vllm.metrics, SAMPLE_HZ, telemetry.Devices())
     began = time.monotonic()
     with sampler:
         exchanges = drive(port, "stamped-100", 100 * seconds, 100, loads.closed, 100)
