@@ -1,4 +1,4 @@
-"""Every server's command line, of every config in config/, read by the locked engine's own parser; nothing starts.
+"""Every server's command line, of every config and of tests/gpu, read by the locked engine's parser; nothing starts.
 
 The environments are those for CPU. Their engines have the versions of the CUDA locks, and so the same flags. Read is
 all that both engines do before they look at weights or a device: vLLM's whole configuration, SGLang's resolved and
@@ -106,8 +106,12 @@ class Reading:
 
 
 def configs() -> dict[str, dict[str, Any]]:
-    """Every study in config/ by its file's name; a file that is no whole study is laid over the default one."""
-    files = {file.name: yaml.safe_load(file.read_text()) for file in sorted((ROOT / "config").glob("*.yaml"))}
+    """Every study in config/, and that of tests/gpu, by its file's name.
+
+    A file that is no whole study is laid over the default one.
+    """
+    places = [*sorted((ROOT / "config").glob("*.yaml")), ROOT / "tests" / "data" / "gpu.yaml"]
+    files = {file.name: yaml.safe_load(file.read_text()) for file in places}
     found = {}
     for name, content in files.items():
         config = {} if "study" in content else copy.deepcopy(files["config.yaml"])
