@@ -151,7 +151,7 @@ def test_whatever_the_numbers_depend_on_changes_the_fingerprint(bench: Bench, ch
 def test_the_fingerprint_knows_the_device_and_not_the_points(bench: Bench) -> None:
     before = Measurement(RUN, bench.places, "cpu").fingerprint
     assert Measurement(replace(RUN, points=POINTS[:1]), bench.places, "cpu").fingerprint == before
-    assert Measurement(Run.from_dict(RUN.to_dict()), bench.places, "cpu").fingerprint == before
+    assert Measurement(Run.from_dict(RUN.to_dict(), RUN.points), bench.places, "cpu").fingerprint == before
     assert Measurement(RUN, bench.places, "cuda").fingerprint != before
 
 

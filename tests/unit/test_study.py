@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rllm_serving.config import ConfigError
-from rllm_serving.runs import Load, Run, ordered, request_seed
+from rllm_serving.runs import Load, Run, combined, ordered, request_seed
 from rllm_serving.study import Study, attention_heads
 from studies import REMOVED, TINY, changed, load
 
@@ -22,7 +22,7 @@ def study() -> Study:
 
 
 def dicts(study: Study) -> dict[str, dict[str, Any]]:
-    return {folder: run.to_dict() for folder, run in study.runs.items()}
+    return {folder: {**run.to_dict(), "sweep": study.sweeps[run.experiment]} for folder, run in study.runs.items()}
 
 
 def test_a_run_is_an_experiment_on_a_server(study: Study) -> None:
@@ -111,7 +111,8 @@ def test_options_of_the_setup_win_over_the_experiments_the_models_and_the_studys
 
 def test_a_run_survives_the_way_through_a_jobs_parameters(study: Study) -> None:
     for run in study.runs.values():
-        again = Run.from_dict(json.loads(json.dumps(run.to_dict())))
+        data, sweep = json.loads(json.dumps([run.to_dict(), study.sweeps[run.experiment]]))
+        again = Run.from_dict(data, combined(sweep))
         assert again == run and again.points[0].load == run.points[0].load and isinstance(again.points[0].load, Load)
 
 
@@ -287,4 +288,4 @@ def test_one_checkpoint_may_think_or_not() -> None:
     ).runs
     assert runs[BUDGET].thinking is False
     assert runs[SINGLE].thinking is None
-    assert Run.from_dict(runs[BUDGET].to_dict()) == runs[BUDGET]
+    assert Run.from_dict(runs[BUDGET].to_dict(), runs[BUDGET].points) == runs[BUDGET]

@@ -94,7 +94,7 @@ class Measurement:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of all that a point's numbers depend on, besides the point itself."""
-        run = {key: value for key, value in self.run.to_dict().items() if key not in ("points", "measurement")}
+        run = {key: value for key, value in self.run.to_dict().items() if key != "measurement"}
         # Patience and strictness decide whether a point counts, not what it is: they may change between attempts.
         run["sample_hz"] = self.run.measurement["sample_hz"]
         files = {**self.places.datasets, **{f"template {k}": v for k, v in self.places.templates.items()}}
@@ -298,7 +298,7 @@ class Measurement:
 
     def _limits(self) -> dict[str, float]:
         measurement = self.run.measurement
-        return {**measurement["gates"], "failed_share": measurement["max_failed_share"]}
+        return {**measurement["gates"], validity.FAILED: measurement["max_failed_share"]}
 
     def _judge(self, point: Point, requests: pa.Table, numbers: Mapping[str, float | None]) -> None:
         """Say when a point is beyond a gate; raise RunError when the config has such points fail the run."""
@@ -325,7 +325,7 @@ class Measurement:
         record = {
             "server": self.run.keys,
             "fingerprint": self.fingerprint,
-            "config": {key: value for key, value in self.run.to_dict().items() if key != "points"},
+            "config": self.run.to_dict(),
             "device": self.device,
             "model": self.model,
             "draft": self.draft,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from .engines import SAMPLED_SPECULATION, Options
@@ -75,11 +76,6 @@ class Point:
     questions: int | None
     samples: int = 1
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Point:
-        """The point that dataclasses.asdict took apart."""
-        return cls(**{**data, "load": Load(**data["load"])})
-
     @property
     def name(self) -> str:
         """File-system name of the point, unique within a run."""
@@ -95,6 +91,23 @@ class Point:
             "budget": self.budget,
             "repeat": self.repeat,
         }
+
+
+def combined(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
+    """The points of an experiment: all combinations of a sweep, which is plain JSON and short, for jobs' parameters.
+
+    Keys: `datasets` (names), `samples` (dataset -> how often a question is asked in a row), `loads` (arguments of
+    Load), `budgets` (tokens), `repeats` (their number), `questions` (of each dataset; None: all).
+    """
+    loads = [Load(**load) for load in sweep["loads"]]
+    return tuple(
+        Point(dataset, load, budget, repeat, sweep["questions"], sweep["samples"][dataset])
+        # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
+        for repeat in range(sweep["repeats"])
+        for dataset in sweep["datasets"]
+        for load in loads
+        for budget in sweep["budgets"]
+    )
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,7 @@ class Run:
         """The server's key columns."""
         return {name: getattr(self, name) for name in SERVER_KEYS}
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The run's place under results/runs."""
         return "/".join(self.keys.values())
@@ -148,13 +161,13 @@ class Run:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for a job's parameters; `from_dict` reads them back."""
-        return ordered(asdict(self))
+        """Plain JSON values of all but the points, for a job's parameters; `from_dict` reads them back."""
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "points"}
+        return ordered(plain | {"options": asdict(self.options)})
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Run:
-        """The run that `to_dict` wrote."""
-        points = tuple(Point.from_dict(point) for point in data["points"])
+    def from_dict(cls, data: Mapping[str, Any], points: tuple[Point, ...]) -> Run:
+        """The run that `to_dict` wrote, with its points."""
         return cls(**{**data, "options": Options(**data["options"]), "points": points})
 
 

@@ -14,7 +14,7 @@ from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
 from .micro import shape
 from .quantization.methods import METHODS
-from .runs import Load, Point, Run, ordered
+from .runs import Load, Run, combined, ordered
 
 DRAFTED = ("draft", "eagle3")
 """Kinds of speculation that need a model of their own."""
@@ -28,7 +28,8 @@ class Study:
     Raises ConfigError, one line with the key, for what a schema cannot see: unknown names, budgets beyond the
     context, tensor parallel sizes that do not divide the heads, files that are not there, options that an engine
     can't serve on `device`. With `on_unsupported: mark` the latter are no runs but rows of `unsupported`: SERVER_KEYS
-    and `reason`.
+    and `reason`. `runs` are by folder, `experiments` lists those of each experiment, `sweeps` has what its points are
+    combined from (see `runs.combined`).
     """
 
     def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
@@ -44,7 +45,9 @@ class Study:
         self._check_quantizations()
         self.pairs = self._pairs()
         self.unsupported: list[dict[str, str]] = []
-        self.runs = {run.folder: run for name in config["experiments"] for run in self._expand(name)}
+        self.sweeps: dict[str, dict[str, Any]] = {}
+        self.experiments = {name: self._expand(name) for name in config["experiments"]}
+        self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
         for name in config["experiments"]:
             self._check_capacity(name)
         self._check_sandbox()
@@ -110,15 +113,15 @@ class Study:
         basis: "engine", the same on the experiment's first engine; "baseline", bf16 and baseline on the same engine.
         """
         if basis == "engine":
-            first = next(r.engine for r in self.runs.values() if r.experiment == run.experiment)
-            other = replace(run, engine=first)
+            changed = {"engine": self.experiments[run.experiment][0].engine}
         else:
-            other = replace(run, quantization="bf16", setup="baseline")
-        return other.folder if other.folder != run.folder and other.folder in self.runs else None
+            changed = {"quantization": "bf16", "setup": "baseline"}
+        folder = "/".join((run.keys | changed).values())
+        return folder if folder != run.folder and folder in self.runs else None
 
     def _several(self, experiment: str) -> tuple[bool, bool]:
         """Whether an experiment has several engines, and several setups or weight formats."""
-        runs = [run for run in self.runs.values() if run.experiment == experiment]
+        runs = self.experiments[experiment]
         return len({run.engine for run in runs}) > 1, len({(run.quantization, run.setup) for run in runs}) > 1
 
     def figures(self, experiment: str) -> list[str]:
@@ -173,21 +176,10 @@ class Study:
                         f"{key}.loads.{number}.size: {load['size']} at once of the {asked} requests of "
                         f"{dataset} would be fewer than it says; allowed: up to {asked}, or more questions"
                     )
-        points = tuple(
-            Point(
-                dataset,
-                Load(**load),
-                budget,
-                repeat,
-                entry.get("questions"),
-                self.datasets[dataset].get("samples", 1),
-            )
-            # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
-            for repeat in range(entry["repeats"])
-            for dataset in datasets
-            for load in entry["loads"]
-            for budget in entry["budgets"]
-        )
+        sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "questions")}
+        samples = {dataset: self.datasets[dataset].get("samples", 1) for dataset in datasets}
+        self.sweeps[name] = ordered({**sweep, "datasets": datasets, "samples": samples})
+        points = combined(self.sweeps[name])
         sampling = {**self.config["sampling"], **entry["sampling"]}
         runs = []
         # One thing changes at a time: setups with the first weight format, other formats with the first setup.
@@ -250,7 +242,7 @@ class Study:
         spec = self.config["experiments"][experiment].get("capacity")
         if spec is None:
             return {}
-        servers = dict.fromkeys((r.engine, r.model) for r in self.runs.values() if r.experiment == experiment)
+        servers = dict.fromkeys((run.engine, run.model) for run in self.experiments[experiment])
         found = {}
         for engine, model in servers:
             folder = f"{spec['experiment']}/{engine}/{model}/bf16/baseline"

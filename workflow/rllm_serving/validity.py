@@ -25,6 +25,7 @@ class Gate:
         return f"{value * self.factor:.3g} {self.unit}"
 
 
+FAILED = "failed_share"
 GATES = {
     "loop_lag_p99_s": Gate("99 % quantile of how late the client's event loop was", 1e3, "ms"),
     "client_cpu_share": Gate("CPU time of the client / wall time, a share of one core", 100, "% of a core"),
@@ -32,9 +33,11 @@ GATES = {
     "missing_samples_share": Gate("samples of the server that did not come / due", 100, "%"),
     "usage_mismatch_share": Gate("|tokens that came in chunks - tokens that the usage tells| / the latter", 100, "%"),
     "counter_mismatch_share": Gate("|growth of the server's token counter - sum of usage| / the latter", 100, "%"),
-    "failed_share": Gate("requests that failed / asked", 100, "%"),
+    FAILED: Gate("requests that failed / asked", 100, "%"),
 }
-"""Name (in run.json and, without `failed_share`, in the config's `measurement.gates`) of each number."""
+"""Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
+CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
+"""All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_share`."""
 
 
 def seen(health: Health, requests: pa.Table, samples: pa.Table, sample_hz: float) -> dict[str, float | None]:
@@ -55,7 +58,7 @@ def seen(health: Health, requests: pa.Table, samples: pa.Table, sample_hz: float
         "missing_samples_share": _missing(samples, health.wall_s * sample_hz),
         "usage_mismatch_share": _mismatch(counted, told),
         "counter_mismatch_share": _mismatch(grown, told),
-        "failed_share": (requests.num_rows - ok.num_rows) / requests.num_rows,
+        FAILED: (requests.num_rows - ok.num_rows) / requests.num_rows,
     }
 
 

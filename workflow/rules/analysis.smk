@@ -7,9 +7,6 @@ rule metrics:
         server=f"{RUN}/server.parquet",
         record=f"{RUN}/run.json",
         grades=f"{RUN}/grades.parquet",
-        library=library(
-            "metrics.py", *(f"analysis/{module}.py" for module in ("bootstrap", "points", "requests", "server"))
-        ),
     output:
         points=f"{RUN}/points.parquet",
         summary=f"{RUN}/summary.parquet",
@@ -25,6 +22,7 @@ rule metrics:
         runtime=60,
     params:
         slo=lambda wildcards: config["experiments"][wildcards.experiment].get("slo"),
+        library=library("metrics.py", *METRICS_MODULES),
     script:
         "../scripts/metrics.py"
 
@@ -34,7 +32,6 @@ rule compare:
     input:
         mine=[f"{RUN}/{name}" for name in COMPARED_FILES],
         reference=reference_files,
-        library=library("compare.py", *(f"analysis/{module}.py" for module in COMPARE_MODULES)),
     output:
         versus=f"{RUN}/versus-{{basis}}.parquet",
         why=f"{RUN}/why-{{basis}}.parquet",
@@ -48,6 +45,8 @@ rule compare:
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        library=library("compare.py", *METRICS_MODULES, *COMPARE_MODULES),
     script:
         "../scripts/compare.py"
 
@@ -55,7 +54,6 @@ rule compare:
 rule collect:
     input:
         rows=[f"results/runs/{folder}/{{level}}.parquet" for folder, r in STUDY.runs.items() if r.experiment in USUAL],
-        library=library("collect.py"),
     output:
         parquet="results/{level}.parquet",
         csv="results/{level}.csv",
@@ -69,5 +67,7 @@ rule collect:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        library=library("collect.py"),
     script:
         "../scripts/collect.py"

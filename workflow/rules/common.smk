@@ -1,7 +1,9 @@
 # What all rules share: the validated study and small helpers. Functions live here, rules in the other files.
+import hashlib
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.logging import logger
@@ -55,9 +57,19 @@ def one_of(names):
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
 
+@cache
+def digest(file):
+    """What a file's content is told by."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
 def library(script, *modules):
-    """A rule's script and the library's modules whose changed content makes its results stale, as its inputs."""
-    return [WORKFLOW / "scripts" / script, *(WORKFLOW / "rllm_serving" / module for module in modules)]
+    """A rule's script and the library's modules whose changed content makes its results stale, as a parameter.
+
+    Not as inputs: Snakemake looks at every input of every job, in every call, and these would be a third of them.
+    """
+    files = [WORKFLOW / "scripts" / script, *(WORKFLOW / "rllm_serving" / module for module in modules)]
+    return {str(file.relative_to(WORKFLOW)): digest(file) for file in files}
 
 
 def engine_environments():
@@ -117,8 +129,13 @@ def run_datasets(wildcards):
 
 
 def run_dataset_names(wildcards):
-    """Datasets of a run."""
-    return sorted({point.dataset for point in run_of(wildcards).points})
+    """Datasets that an experiment, and so each of its runs, asks."""
+    return sorted(STUDY.sweeps[wildcards.experiment]["datasets"])
+
+
+def experiment_sweep(wildcards):
+    """What the points of an experiment are combined from: the same for all its servers."""
+    return STUDY.sweeps[wildcards.experiment]
 
 
 def run_executes_code(wildcards):
@@ -137,24 +154,14 @@ def run_arrivals(wildcards):
     return [f"results/arrivals/{wildcards.experiment}.parquet"] if STUDY.scheduled(wildcards.experiment) else []
 
 
-def arrival_datasets(wildcards):
-    """Names of the datasets that an experiment asks."""
-    return sorted({p.dataset for r in STUDY.runs.values() if r.experiment == wildcards.experiment for p in r.points})
-
-
-def arrival_points(wildcards):
-    """Points of an experiment: the same for all its servers."""
-    runs = (run for run in STUDY.runs.values() if run.experiment == wildcards.experiment)
-    return next(runs).to_dict()["points"]
-
-
 def run_templates(wildcards):
     """Prompt templates of a run's datasets, in the order of run_dataset_names."""
     return [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)]
 
 
 COMPARED_FILES = ("requests.parquet", "grades.parquet", "server.parquet", "run.json")
-COMPARE_MODULES = ("bootstrap", "compare", "counters", "points", "requests", "server", "why")
+METRICS_MODULES = [f"analysis/{module}.py" for module in ("bootstrap", "points", "requests", "server")] + ["validity.py"]
+COMPARE_MODULES = [f"analysis/{module}.py" for module in ("compare", "counters", "why")]
 
 
 def reference_files(wildcards):
@@ -167,9 +174,9 @@ def files_of(experiment, level):
     """That file of every run of an experiment that has it: `versus-…` and `why-…` where there is a reference."""
     basis = level.removeprefix("versus-").removeprefix("why-")
     return [
-        f"results/runs/{folder}/{level}.parquet"
-        for folder, run in STUDY.runs.items()
-        if run.experiment == experiment and (basis == level or STUDY.reference(run, basis))
+        f"results/runs/{run.folder}/{level}.parquet"
+        for run in STUDY.experiments[experiment]
+        if basis == level or STUDY.reference(run, basis)
     ]
 
 

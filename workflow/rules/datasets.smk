@@ -2,8 +2,6 @@
 
 
 rule dataset:
-    input:
-        library=library("dataset.py", "datasets.py", "micro/facts.py", "micro/questions.py"),
     output:
         "resources/datasets/{dataset}.parquet",
     log:
@@ -17,5 +15,6 @@ rule dataset:
     params:
         spec=lambda wildcards: STUDY.datasets[wildcards.dataset],
         seed=config["seed"],
+        library=library("dataset.py", "datasets.py", "micro/facts.py", "micro/questions.py"),
     script:
         "../scripts/dataset.py"

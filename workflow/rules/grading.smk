@@ -5,7 +5,6 @@ rule grade:
     input:
         requests=f"{RUN}/requests.parquet",
         datasets=run_datasets,
-        library=library("grade.py", "grading.py", "answers.py", "math_worker.py", "sandbox.py", "sandbox_worker.py"),
     output:
         f"{RUN}/grades.parquet",
     log:
@@ -20,5 +19,6 @@ rule grade:
         datasets=run_dataset_names,
         timeout_s=config["grading"]["timeout_s"],
         execute_code=run_executes_code,
+        library=library("grade.py", "grading.py", "answers.py", "math_worker.py", "sandbox.py", "sandbox_worker.py"),
     script:
         "../scripts/grade.py"

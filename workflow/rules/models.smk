@@ -6,7 +6,6 @@ rule train_model:
     input:
         environment="resources/environments/train-cpu/environment.json",
         prompts=[PROMPTS / "arith.jinja", PROMPTS / "facts.jinja"],
-        library=library("train_model.py", *(f"micro/{module}.py" for module in MICRO_MODULES)),
     output:
         record="resources/models/{model}/model.json",
         checkpoint=directory("resources/models/{model}/checkpoint"),
@@ -23,6 +22,7 @@ rule train_model:
     params:
         spec=lambda wildcards: STUDY.models[wildcards.model],
         seed=config["seed"],
+        library=library("train_model.py", *(f"micro/{module}.py" for module in MICRO_MODULES)),
     script:
         "../scripts/train_model.py"
 

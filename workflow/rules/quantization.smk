@@ -7,11 +7,6 @@ rule quantize:
         model="resources/models/{model}/model.json",
         questions=quantization_questions,
         templates=quantization_templates,
-        library=library(
-            "quantize.py",
-            *(f"quantization/{module}.py" for module in ("calibration", "checks", "job", "making", "methods")),
-            *("micro/questions.py", "micro/working.py"),
-        ),
     output:
         # The checkpoint lies beside it; it may be a link to one that is ready-made.
         "resources/models/{model}/{quantization}/model.json",
@@ -30,5 +25,10 @@ rule quantize:
         sampling=config["sampling"],
         seed=config["seed"],
         device=DEVICE,
+        library=library(
+            "quantize.py",
+            *(f"quantization/{module}.py" for module in ("calibration", "checks", "job", "making", "methods")),
+            *("micro/questions.py", "micro/working.py"),
+        ),
     script:
         "../scripts/quantize.py"

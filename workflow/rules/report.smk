@@ -4,7 +4,6 @@
 rule table:
     input:
         rows=table_inputs,
-        library=library("table.py", "analysis/compare.py", "analysis/comparisons.py", "analysis/tables.py"),
     output:
         csv="results/tables/{experiment}-{table}.csv",
         md="results/tables/{experiment}-{table}.md",
@@ -21,6 +20,7 @@ rule table:
         runtime=30,
     params:
         unsupported=table_unsupported,
+        library=library("table.py", "analysis/compare.py", "analysis/comparisons.py", "analysis/tables.py"),
     script:
         "../scripts/table.py"
 
@@ -28,9 +28,6 @@ rule table:
 rule figure:
     input:
         unpack(figure_inputs),
-        library=lambda wildcards: library(
-            "figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py", "figures/ratios.py"
-        ),
     output:
         pdf="results/figures/{experiment}-{figure}.pdf",
         png="results/figures/{experiment}-{figure}.png",
@@ -46,5 +43,8 @@ rule figure:
         runtime=30,
     params:
         pairs=STUDY.pairs,
+        library=lambda wildcards: library(
+            "figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py", "figures/ratios.py"
+        ),
     script:
         "../scripts/figure.py"

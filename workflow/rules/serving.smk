@@ -1,12 +1,11 @@
 # When requests arrive in loads with a clock of their own: written once, the same for all servers that are compared.
 rule arrivals:
     input:
-        datasets=lambda wildcards: [f"resources/datasets/{name}.parquet" for name in arrival_datasets(wildcards)],
+        datasets=run_datasets,
         capacity=lambda wildcards: [
             f"results/runs/{folder}/requests.parquet" for folder in STUDY.capacity(wildcards.experiment).values()
         ],
         traces=lambda wildcards: [spec["path"] for spec in STUDY.arrivals(wildcards.experiment).values()],
-        library=library("arrivals.py", "arrivals.py", "analysis/requests.py"),
     output:
         arrivals="results/arrivals/{experiment}.parquet",
         record="results/arrivals/{experiment}.json",
@@ -19,12 +18,13 @@ rule arrivals:
         mem_mb=4000,
         runtime=60,
     params:
-        datasets=arrival_datasets,
+        datasets=run_dataset_names,
         servers=lambda wildcards: list(STUDY.capacity(wildcards.experiment)),
         capacity=lambda wildcards: config["experiments"][wildcards.experiment].get("capacity"),
-        points=arrival_points,
+        sweep=experiment_sweep,
         sources=lambda wildcards: STUDY.arrivals(wildcards.experiment),
         seed=config["seed"],
+        library=library("arrivals.py", "arrivals.py", "analysis/requests.py"),
     script:
         "../scripts/arrivals.py"
 
@@ -58,6 +58,7 @@ rule measure:
         runtime=lambda wildcards, attempt: PLAN.minutes(run_of(wildcards)) * attempt,
     params:
         run=lambda wildcards: run_of(wildcards).to_dict(),
+        sweep=experiment_sweep,
         datasets=run_dataset_names,
         device=DEVICE,
     script:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rllm_serving import arrivals
 from rllm_serving.logs import logged
-from rllm_serving.runs import Point
+from rllm_serving.runs import combined
 
 with logged(snakemake.log[0]) as log:
     asked, given = snakemake.params, snakemake.input
@@ -14,10 +14,9 @@ with logged(snakemake.log[0]) as log:
         name: pq.read_table(path)["question"].to_pylist()
         for name, path in zip(asked.datasets, given.datasets, strict=True)
     }
-    points = [Point.from_dict(point) for point in asked.points]
     runs = dict(zip(asked.servers, map(Path, given.capacity), strict=True))
     rates = arrivals.capacity(runs, asked.capacity["dataset"]) if runs else {}
-    table, made = arrivals.plan(points, texts, asked.sources, rates, asked.seed)
+    table, made = arrivals.plan(combined(asked.sweep), texts, asked.sources, rates, asked.seed)
     pq.write_table(table, snakemake.output.arrivals)
     record = {"capacity": asked.capacity, "requests_per_s": rates, "sources": asked.sources, "points": made}
     Path(snakemake.output.record).write_text(json.dumps(record, indent=1))

@@ -17,6 +17,5 @@ with logged(snakemake.log[0]):
     frames = [
         pd.concat([frame(source, path) for path in paths], ignore_index=True)
         for source, paths in snakemake.input.items()
-        if source != "library"
     ]
     figure.draw(*frames, snakemake.params.pairs, snakemake.output.pdf, snakemake.output.png)

@@ -6,9 +6,9 @@ from rllm_serving import environments
 from rllm_serving.allotment import check_granted
 from rllm_serving.logs import logged
 from rllm_serving.run import Measurement, Places
-from rllm_serving.runs import Run
+from rllm_serving.runs import Run, combined
 
-run = Run.from_dict(snakemake.params.run)
+run = Run.from_dict(snakemake.params.run, combined(snakemake.params.sweep))
 names = snakemake.params.datasets
 environment = Path(snakemake.input.environment)
 places = Places(
