@@ -8,11 +8,13 @@ fixed: the same data give the same interval. Below two clusters with data there 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -21,6 +23,10 @@ SEED = 20251018
 MAX_CLUSTERS = 1000
 # Support points of the resampled distributions, see `_bins`.
 BINS = 512
+# Above this share of cells filled, a matrix is multiplied faster as a dense one.
+DENSE = 1 / 8
+# Whole numbers are exact in float32 up to here.
+EXACT = 2**24
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -37,7 +43,8 @@ class Estimate(NamedTuple):
 MISSING = Estimate(np.nan, np.nan, np.nan)
 
 
-@lru_cache(maxsize=4)
+# 4 MB each at most: the parts that questions are broken down into differ in their numbers of questions.
+@lru_cache(maxsize=64)
 def draws(clusters: int) -> NDArray[np.float32]:
     """How often each resample drew each cluster: shape (clusters, RESAMPLES), columns sum to `clusters`."""
     picks = np.random.default_rng(SEED).integers(0, clusters, (RESAMPLES, clusters))
@@ -52,38 +59,65 @@ def codes(labels: ArrayLike) -> Codes:
     return inverse % MAX_CLUSTERS
 
 
+ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+
+
+def _intervals(resampled: NDArray[np.floating], filled: Sequence[int]) -> list[tuple[float, float]]:
+    """Ends of the interval of each row of resampled values; filled: clusters with data of each row."""
+    whole = np.isfinite(resampled).all(axis=1)
+    ends = np.full((2, len(resampled)), np.nan)
+    if whole.any():
+        ends[:, whole] = np.quantile(resampled[whole], ENDS, axis=1)
+    for row in np.flatnonzero(~whole):
+        if np.isfinite(resampled[row]).any():
+            ends[:, row] = np.nanquantile(resampled[row], ENDS)
+    ends[:, np.asarray(filled) < 2] = np.nan
+    return list(zip(*ends.tolist(), strict=True))
+
+
 def _interval(resampled: NDArray[np.floating], filled: int) -> tuple[float, float]:
-    if filled < 2 or not np.isfinite(resampled).any():
-        return np.nan, np.nan
-    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return _intervals(resampled[None], [filled])[0]
 
 
-def _resample(
-    numerator: Array, denominator: Array, cluster: Codes, size: int
-) -> tuple[float, NDArray[np.float32], int] | None:
-    """sum(numerator) / sum(denominator), the same of each resample, number of clusters with data; None without any."""
-    known = np.isfinite(numerator) & np.isfinite(denominator)
-    top, bottom = numerator[known], denominator[known]
-    if not bottom.sum() > 0:
-        return None
-    parts = np.stack([np.bincount(cluster[known], part, size) for part in (top, bottom)])
-    tops, bottoms = parts.astype(np.float32) @ draws(size)
-    resampled = np.divide(tops, bottoms, out=np.full(RESAMPLES, np.nan, np.float32), where=bottoms > 0)
-    return float(top.sum() / bottom.sum()), resampled, int(np.count_nonzero(parts[1]))
+Resampled = tuple[float, NDArray[np.float32], int]
+"""sum(numerator) / sum(denominator), the same of each resample, number of clusters with data."""
+
+
+def _resample(numerators: Sequence[Array], denominators: Sequence[Array], cluster: Codes, size: int) -> list[Resampled]:
+    """Several ratios over the same clusters, in one product; the value is NaN where there are no data."""
+    values, sums = [], []
+    for numerator, denominator in zip(numerators, denominators, strict=True):
+        known = np.isfinite(numerator) & np.isfinite(denominator)
+        top, bottom = np.where(known, numerator, 0.0), np.where(known, denominator, 0.0)
+        sums += [np.bincount(cluster, top, size), np.bincount(cluster, bottom, size)]
+        whole = float(bottom.sum())
+        values.append(float(top.sum()) / whole if whole > 0 else np.nan)
+    drawn = np.stack(sums).astype(np.float32) @ draws(size)
+    tops, bottoms = drawn[::2], drawn[1::2]
+    resampled = np.divide(tops, bottoms, out=np.full(tops.shape, np.nan, np.float32), where=bottoms > 0)
+    filled = [int(np.count_nonzero(part)) for part in sums[1::2]]
+    return list(zip(values, resampled, filled, strict=True))
 
 
 def _size(cluster: Codes) -> int:
     return int(cluster.max(initial=-1)) + 1
 
 
-def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Estimate:
-    """sum(numerator) / sum(denominator); rows where either is NaN are left out.
+def ratios(numerators: Sequence[Array], denominators: Sequence[Array], cluster: Codes) -> list[Estimate]:
+    """sum(numerator) / sum(denominator) of each pair; rows where either is NaN are left out.
 
-    numerator, denominator: shape (n,); cluster: shape (n,), numbers from `codes`.
+    numerators, denominators: each of shape (n,); cluster: shape (n,), numbers from `codes`.
     """
-    found = _resample(numerator, denominator, cluster, _size(cluster))
-    return MISSING if found is None else Estimate(found[0], *_interval(*found[1:]))
+    if not len(cluster) or not numerators:
+        return [MISSING] * len(numerators)
+    found = _resample(numerators, denominators, cluster, _size(cluster))
+    ends = _intervals(np.stack([rows for _, rows, _ in found]), [filled for *_, filled in found])
+    return [MISSING if np.isnan(one[0]) else Estimate(one[0], *two) for one, two in zip(found, ends, strict=True)]
+
+
+def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Estimate:
+    """One of `ratios`."""
+    return ratios([numerator], [denominator], cluster)[0]
 
 
 Sums = tuple[Array, Array, Codes]
@@ -107,23 +141,48 @@ def paired(mine: Sums, reference: Sums) -> Comparison:
     interval where it is 0 in a resample.
     """
     size = max(_size(mine[2]), _size(reference[2]))
-    found = [_resample(*side, size) for side in (mine, reference)]
-    value, other = (MISSING if side is None else Estimate(side[0], *_interval(*side[1:])) for side in found)
-    one, two = found
-    if one is None or two is None:
-        return Comparison(value, other, MISSING, MISSING)
-    filled = min(one[2], two[2])
-    quotient, difference = MISSING, Estimate(one[0] - two[0], *_interval(one[1] - two[1], filled))
-    if two[0] != 0:
-        ends = (np.nan, np.nan) if (two[1] == 0).any() else _interval(one[1] / two[1], filled)
-        quotient = Estimate(one[0] / two[0], *ends)
-    return Comparison(value, other, quotient, difference)
+    if not size:
+        return Comparison(MISSING, MISSING, MISSING, MISSING)
+    (one,), (two,) = (_resample([top], [bottom], cluster, size) for top, bottom, cluster in (mine, reference))
+    return _compared([one], [two])[0]
+
+
+def paired_means(mine: Sequence[Array], reference: Sequence[Array], cluster: Codes) -> list[Comparison]:
+    """`paired` of several means over the same clusters on both sides; values that are NaN are left out."""
+    if not len(cluster) or not mine:
+        return [Comparison(MISSING, MISSING, MISSING, MISSING)] * len(mine)
+    columns = [*mine, *reference]
+    found = _resample(columns, [np.ones(len(cluster))] * len(columns), cluster, _size(cluster))
+    return _compared(found[: len(mine)], found[len(mine) :])
+
+
+def _compared(mine: Sequence[Resampled], reference: Sequence[Resampled]) -> list[Comparison]:
+    ones, twos = (np.stack([rows for _, rows, _ in side]) for side in (mine, reference))
+    # Where the reference is 0 in a resample, the quotient has no interval.
+    nothing = (twos == 0).any(axis=1)
+    quotients = np.divide(ones, twos, out=np.full_like(ones, np.nan), where=~nothing[:, None] & (twos != 0))
+    filled = np.array([[one for *_, one in side] for side in (mine, reference)])
+    ends = _intervals(
+        np.concatenate([ones, twos, quotients, ones - twos]), [*filled.ravel(), *filled.min(axis=0), *filled.min(axis=0)]
+    )
+    found = []
+    for number, ((value, *_), (other, *_)) in enumerate(zip(mine, reference, strict=True)):
+        pairs = [ends[number + part * len(mine)] for part in range(4)]
+        values = [value, other, value / other if other else np.nan, value - other]
+        estimates = [MISSING if np.isnan(x) else Estimate(x, *pair) for x, pair in zip(values, pairs, strict=True)]
+        found.append(Comparison(*estimates))
+    return found
+
+
+def means(columns: Sequence[Array], cluster: Codes, weights: Array | None = None) -> list[Estimate]:
+    """(Weighted) mean of each column's values that are not NaN; their number in a resample varies with its clusters."""
+    counts = np.ones(len(cluster)) if weights is None else weights
+    return ratios([values * counts for values in columns], [counts] * len(columns), cluster)
 
 
 def mean(values: Array, cluster: Codes, weights: Array | None = None) -> Estimate:
-    """(Weighted) mean of the values that are not NaN; their number in a resample varies with its clusters."""
-    counts = np.ones(len(values)) if weights is None else weights
-    return ratio(values * counts, counts, cluster)
+    """One of `means`."""
+    return means([values], cluster, weights)[0]
 
 
 def _bins(cumulated: Array) -> Codes:
@@ -149,7 +208,7 @@ def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array
     known = np.isfinite(values) & (weight > 0)
     if not known.any():
         return [MISSING] * len(shares)
-    size = int(cluster.max()) + 1
+    size = _size(cluster)
     order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
     value, weight, cluster = values[order], weight[order], cluster[order]
     cumulated = np.cumsum(weight, dtype=np.float64)
@@ -158,9 +217,39 @@ def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array
     exact = value[np.searchsorted(cumulated, wanted * cumulated[-1])]
     bins = _bins(cumulated)
     top = value[np.append(np.flatnonzero(np.diff(bins)), len(bins) - 1)]
-    held = np.bincount(bins * size + cluster, weight, len(top) * size).reshape(len(top), size)
-    below = np.cumsum(held.astype(np.float32) @ draws(size), axis=0, dtype=np.float64)  # (bins, resamples)
-    filled = int(np.count_nonzero(held.any(axis=0)))
-    found = [np.minimum((below < share * below[-1]).sum(axis=0), len(top) - 1) for share in wanted]
-    resampled = [np.where(below[-1] > 0, top[index], np.nan) for index in found]
-    return [Estimate(float(x), *_interval(r, filled)) for x, r in zip(exact, resampled, strict=True)]
+    below = _below(bins, weight, cluster, size)
+    resampled = np.where(below[-1] > 0, top[_first_reaching(below, wanted)], np.nan)
+    filled = int(np.count_nonzero(np.bincount(cluster)))
+    ends = _intervals(resampled, [filled] * len(shares))
+    return [Estimate(float(x), *pair) for x, pair in zip(exact, ends, strict=True)]
+
+
+def _below(bins: Codes, weight: Array, cluster: Codes, size: int) -> NDArray[np.floating]:
+    """Weight up to each bin in each resample, shape (bins, RESAMPLES); rows are sorted by their bin."""
+    count = int(bins[-1]) + 1
+    if len(bins) > DENSE * count * size:
+        held = np.bincount(bins * size + cluster, weight, count * size).reshape(count, size)
+        found = held.astype(np.float32) @ draws(size)
+    else:
+        starts = np.searchsorted(bins, np.arange(count + 1))
+        held = sparse.csr_array((weight.astype(np.float32), cluster, starts), shape=(count, size))
+        found = held @ draws(size)
+    # The most that a resample can hold: all its draws from the heaviest cluster.
+    most = size * np.bincount(cluster, weight).max()
+    whole = most < EXACT and not (weight % 1).any()
+    below = found if whole else found.astype(np.float64)
+    # A row at a time, which numpy's cumsum does not do, in a fifth of its time.
+    for previous, row in zip(below[:-1], below[1:], strict=True):
+        np.add(previous, row, out=row)
+    return below
+
+
+def _first_reaching(below: NDArray[np.floating], shares: Array) -> Codes:
+    """First bin at which each resample reaches each share of its whole: shape (shares, resamples); by bisection."""
+    wanted = np.multiply.outer(shares, below[-1])
+    low, high, column = np.zeros(wanted.shape, np.int64), np.full(wanted.shape, len(below) - 1), np.arange(wanted.shape[1])
+    for _ in range(len(below).bit_length()):
+        middle = (low + high) // 2
+        less = below[middle, column] < wanted
+        low, high = np.where(less, np.minimum(middle + 1, high), low), np.where(less, high, middle)
+    return low
