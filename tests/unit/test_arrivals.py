@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
 from rllm_serving import arrivals
-from rllm_serving.arrivals import ArrivalError
+from rllm_serving import traffic as source
 from rllm_serving.runs import Load, Point
+from rllm_serving.traffic import ArrivalError
 from scipy import stats
 from unit import synthetic
 
-SERVEGEN = ROOT.parent / "shared" / "data" / "servegen-deepseek-r1"
+SERVEGEN = Path(os.environ.get("RLLM_SERVING_DATA", "/nowhere")) / "servegen-deepseek-r1"
 COUNT, RATE = 20_000, 4.0
 QUESTIONS = {"set": [f"question {'x' * n}" for n in range(8)]}
 
@@ -65,7 +66,7 @@ def servegen(folder: Path) -> Path:
 
 
 def test_servegen_superposes_its_clients_window_by_window(tmp_path: Path) -> None:
-    traffic = arrivals.servegen(servegen(tmp_path / "model"), 0.0, 2500, seed=3)
+    traffic = source.servegen(servegen(tmp_path / "model"), 0.0, 2500, seed=3)
     assert (np.diff(traffic.times) >= 0).all() and len(traffic.times) == 2500
     early = traffic.times < 600
     assert set(traffic.prompt_tokens[early]) == {100} and early.sum() == pytest.approx(1200, rel=0.1)
@@ -73,14 +74,14 @@ def test_servegen_superposes_its_clients_window_by_window(tmp_path: Path) -> Non
     assert (late == 900).mean() == pytest.approx(1 / 3, abs=0.05)
     assert set(traffic.output_tokens) == {100, 200, 900, 1800}
     with pytest.raises(ArrivalError, match=r"requests from second 600 on, 9000 are asked"):
-        arrivals.servegen(tmp_path / "model", 600.0, 9000, seed=3)
+        source.servegen(tmp_path / "model", 600.0, 9000, seed=3)
     with pytest.raises(ArrivalError, match=r"no chunk-N-trace\.csv"):
-        arrivals.servegen(tmp_path, 0.0, 1, seed=3)
+        source.servegen(tmp_path, 0.0, 1, seed=3)
 
 
-@pytest.mark.skipif(not SERVEGEN.is_dir(), reason="ServeGen's data is not beside the project")
+@pytest.mark.skipif(not SERVEGEN.is_dir(), reason="RLLM_SERVING_DATA names no folder with servegen-deepseek-r1")
 def test_the_published_traffic_has_its_rate_and_lengths() -> None:
-    traffic = arrivals.servegen(SERVEGEN, 43200.0, 4000, seed=5)
+    traffic = source.servegen(SERVEGEN, 43200.0, 4000, seed=5)
     rate = len(traffic.times) / (traffic.times[-1] - traffic.times[0])
     gaps = np.diff(traffic.times)
     assert 4 < rate < 64 and gaps.std() / gaps.mean() > 1
@@ -95,23 +96,23 @@ def test_burstgpt_in_both_layouts(tmp_path: Path, extra: list[str]) -> None:
     ]
     file = tmp_path / "BurstGPT.csv"
     file.write_text("\n".join(",".join(map(str, row)) for row in [names, *rows]))
-    traffic = arrivals.burstgpt(file, 0.0, 2)
+    traffic = source.burstgpt(file, 0.0, 2)
     assert traffic.times.tolist() == [5, 8] and traffic.output_tokens.tolist() == [7, 3]
     with pytest.raises(ArrivalError, match="2 requests from second 0 on, 3 are asked"):
-        arrivals.burstgpt(file, 0.0, 3)
+        source.burstgpt(file, 0.0, 3)
     file.write_text("Timestamp,Model\n1,GPT-4\n")
     with pytest.raises(ArrivalError, match="no column 'request tokens'"):
-        arrivals.burstgpt(file, 0.0, 1)
+        source.burstgpt(file, 0.0, 1)
 
 
 def test_a_mooncake_trace_counts_milliseconds(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     lines = [{"timestamp": t, "input_length": 9, "output_length": 4, "hash_ids": [0]} for t in (0, 3052, 1500)]
     file.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
-    assert arrivals.mooncake(file, 1.0, 2).times.tolist() == [1.5, 3.052]
+    assert source.mooncake(file, 1.0, 2).times.tolist() == [1.5, 3.052]
     file.write_text('{"timestamp": 1}\n{"time": 2}\n')
     with pytest.raises(ArrivalError, match="line 2: no request"):
-        arrivals.mooncake(file, 0.0, 1)
+        source.mooncake(file, 0.0, 1)
 
 
 def point(load: Load, repeat: int = 0, samples: int = 1) -> Point:

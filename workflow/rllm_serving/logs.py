@@ -17,9 +17,11 @@ from .models import ModelError
 from .prompts import PromptError
 from .run import RunError
 from .server import ServerError
+from .traffic import ArrivalError
 
 FOR_USERS = (
     AllotmentError,
+    ArrivalError,
     ConfigError,
     DatasetError,
     EnvironmentBuildError,

@@ -24,7 +24,7 @@ rule arrivals:
         sweep=experiment_sweep,
         sources=lambda wildcards: STUDY.arrivals(wildcards.experiment),
         seed=config["seed"],
-        library=library("arrivals.py", "arrivals.py", "analysis/requests.py"),
+        library=library("arrivals.py", "arrivals.py", "traffic.py", "analysis/requests.py"),
     script:
         "../scripts/arrivals.py"
 

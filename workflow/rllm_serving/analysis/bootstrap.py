@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -162,9 +163,8 @@ def _compared(mine: Sequence[Resampled], reference: Sequence[Resampled]) -> list
     nothing = (twos == 0).any(axis=1)
     quotients = np.divide(ones, twos, out=np.full_like(ones, np.nan), where=~nothing[:, None] & (twos != 0))
     filled = np.array([[one for *_, one in side] for side in (mine, reference)])
-    ends = _intervals(
-        np.concatenate([ones, twos, quotients, ones - twos]), [*filled.ravel(), *filled.min(axis=0), *filled.min(axis=0)]
-    )
+    both = filled.min(axis=0)
+    ends = _intervals(np.concatenate([ones, twos, quotients, ones - twos]), [*filled.ravel(), *both, *both])
     found = []
     for number, ((value, *_), (other, *_)) in enumerate(zip(mine, reference, strict=True)):
         pairs = [ends[number + part * len(mine)] for part in range(4)]
@@ -239,7 +239,7 @@ def _below(bins: Codes, weight: Array, cluster: Codes, size: int) -> NDArray[np.
     whole = most < EXACT and not (weight % 1).any()
     below = found if whole else found.astype(np.float64)
     # A row at a time, which numpy's cumsum does not do, in a fifth of its time.
-    for previous, row in zip(below[:-1], below[1:], strict=True):
+    for previous, row in pairwise(below):
         np.add(previous, row, out=row)
     return below
 
@@ -247,7 +247,8 @@ def _below(bins: Codes, weight: Array, cluster: Codes, size: int) -> NDArray[np.
 def _first_reaching(below: NDArray[np.floating], shares: Array) -> Codes:
     """First bin at which each resample reaches each share of its whole: shape (shares, resamples); by bisection."""
     wanted = np.multiply.outer(shares, below[-1])
-    low, high, column = np.zeros(wanted.shape, np.int64), np.full(wanted.shape, len(below) - 1), np.arange(wanted.shape[1])
+    low, high = np.zeros(wanted.shape, np.int64), np.full(wanted.shape, len(below) - 1)
+    column = np.arange(wanted.shape[1])
     for _ in range(len(below).bit_length()):
         middle = (low + high) // 2
         less = below[middle, column] < wanted

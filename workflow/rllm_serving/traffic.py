@@ -1,0 +1,150 @@
+"""Real traffic: when requests came elsewhere, and how long they were, read from what others publish."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class ArrivalError(ValueError):
+    """A trace or a capacity that no arrivals can be made of; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Real traffic: arrival times (s, ascending), prompt and output tokens of each request (NaN where not told)."""
+
+    times: Floats
+    prompt_tokens: Floats
+    output_tokens: Floats
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[float, float, float]]) -> Traffic:
+        """From (time, prompt tokens, output tokens) in any order."""
+        table = np.array(sorted(rows, key=lambda row: row[0]), dtype=np.float64).reshape(-1, 3)
+        return cls(table[:, 0], table[:, 1], table[:, 2])
+
+
+def servegen(folder: Path, start_s: float, count: int, seed: int) -> Traffic:
+    """Traffic as ServeGen publishes it: clients (`chunk-N-trace.csv`, `-dataset.json`), superposed.
+
+    In each window of a client, gaps are drawn from its Gamma or Weibull distribution (shape, scale in s), lengths from
+    its own distributions of prompt and output tokens, independently (the source has no joint one). Windows are
+    followed from `start_s` on until `count` requests have come. Raises ArrivalError for a folder without clients, or
+    one whose traffic ends before.
+    """
+    clients = []
+    for trace in sorted(folder.glob("chunk-*-trace.csv"), key=lambda path: int(path.name.split("-")[1])):
+        rows = [row for row in csv.reader(trace.read_text().splitlines()) if row]
+        lengths = json.loads(trace.with_name(trace.name.replace("trace.csv", "dataset.json")).read_text())
+        clients.append(({float(row[0]): row for row in rows}, {float(key): value for key, value in lengths.items()}))
+    if not clients:
+        raise ArrivalError(f"{folder}: no chunk-N-trace.csv in it; give the folder of one ServeGen model")
+    starts = sorted({start for windows, _ in clients for start in windows})
+    width = float(np.min(np.diff(starts))) if len(starts) > 1 else 600.0
+    generator = np.random.default_rng(seed)
+    found: list[tuple[float, float, float]] = []
+    for start in (start for start in starts if start + width > start_s):
+        for windows, lengths in clients:
+            row = windows.get(start)
+            if row is None or not row[3]:
+                continue
+            times = start + _renewal(generator, row[3], float(row[4]), float(row[5]), width)
+            held = lengths.get(max((key for key in lengths if key <= start), default=-1.0))
+            prompts, outputs = (_draw(generator, (held or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS)
+            found += [one for one in zip(times, prompts, outputs, strict=True) if one[0] >= start_s]
+        if len(found) >= count:
+            return _first(Traffic.of(found), count)
+    raise ArrivalError(f"{folder}: {len(found)} requests from second {start_s:g} on, {count} are asked; start earlier")
+
+
+_SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
+
+
+def _renewal(generator: np.random.Generator, name: str, shape: float, scale: float, width: float) -> Floats:
+    def draw(count: int) -> Floats:
+        return generator.gamma(shape, scale, count) if name == "Gamma" else scale * generator.weibull(shape, count)
+
+    if name not in ("Gamma", "Weibull"):
+        raise ArrivalError(f"gaps of distribution {name!r} are not known; Gamma and Weibull are")
+    times = np.empty(0)
+    while not len(times) or times[-1] < width:
+        last = times[-1] if len(times) else 0.0
+        times = np.concatenate([times, last + np.cumsum(draw(256))])
+    return times[times < width]
+
+
+def _draw(generator: np.random.Generator, distribution: Any, count: int) -> Floats:
+    if not distribution:
+        return np.full(count, np.nan)
+    # The published file writes its dictionaries as text.
+    pairs = distribution if isinstance(distribution, Mapping) else _literal(distribution)
+    values = np.array([float(value) for value in pairs], dtype=np.float64)
+    weights = np.array(list(pairs.values()), dtype=np.float64)
+    return values[generator.choice(len(values), count, p=weights / weights.sum())]
+
+
+def _literal(text: str) -> dict[float, float]:
+    pairs = (pair.split(":") for pair in text.strip("{} \n").split(",") if pair.strip())
+    return {float(value): float(weight) for value, weight in pairs}
+
+
+def burstgpt(path: Path, start_s: float, count: int) -> Traffic:
+    """`count` requests of BurstGPT's CSV from `start_s` on, in either layout (with and without session columns).
+
+    Rows without response tokens are requests that failed there; they are left out.
+    """
+    frame = pd.read_csv(path)
+    names = {name.strip().lower(): name for name in frame.columns}
+    try:
+        time, prompt, output = (frame[names[key]] for key in ("timestamp", "request tokens", "response tokens"))
+    except KeyError as missing:
+        raise ArrivalError(f"{path}: no column {missing}; BurstGPT's CSV has it") from None
+    rows = zip(time, prompt, output, strict=True)
+    return _from(path, [(t, p, o) for t, p, o in rows if o > 0], start_s, count)
+
+
+def mooncake(path: Path, start_s: float, count: int) -> Traffic:
+    """`count` requests of a JSON-lines trace from `start_s` on: `timestamp` (ms), `input_length`, `output_length`."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            lengths = (float(entry.get(name) or np.nan) for name in ("input_length", "output_length"))
+            rows.append((entry["timestamp"] / 1000, *lengths))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArrivalError(f"{path}, line {number}: no request of a Mooncake trace ({error!r})") from None
+    return _from(path, [(time, prompt, output) for time, prompt, output in rows], start_s, count)
+
+
+def _from(path: Path, rows: list[tuple[float, float, float]], start_s: float, count: int) -> Traffic:
+    later = [row for row in rows if row[0] >= start_s]
+    if len(later) < count:
+        raise ArrivalError(
+            f"{path}: {len(later)} requests from second {start_s:g} on, {count} are asked; start earlier"
+        )
+    return _first(Traffic.of(later), count)
+
+
+def _first(traffic: Traffic, count: int) -> Traffic:
+    return Traffic(traffic.times[:count], traffic.prompt_tokens[:count], traffic.output_tokens[:count])
+
+
+def traffic(spec: Mapping[str, Any], count: int, seed: int) -> Traffic:
+    """The first `count` requests of an entry of the config's `arrivals`."""
+    path = Path(spec["path"]).expanduser()
+    if spec["source"] == "servegen":
+        return servegen(path, spec["start_s"], count, seed)
+    return {"burstgpt": burstgpt, "mooncake": mooncake}[spec["source"]](path, spec["start_s"], count)
