@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from rllm_serving.config import ConfigError
+from rllm_serving.limits import attention_heads
 from rllm_serving.runs import Load, Run, combined, ordered, request_seed
-from rllm_serving.study import Study, attention_heads
+from rllm_serving.study import Study
 from studies import REMOVED, TINY, changed, load
 
 SINGLE = "single/vllm/tiny-rllm/bf16/baseline"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -12,12 +11,10 @@ from typing import Any
 from . import sandbox
 from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
-from .micro import shape
+from .limits import DRAFTED, check_loads, check_options, check_questions
 from .quantization.methods import METHODS
 from .runs import Load, Run, combined, ordered
 
-DRAFTED = ("draft", "eagle3")
-"""Kinds of speculation that need a model of their own."""
 CODE = ("humaneval",)
 """Formats of datasets whose answers are code: they are graded by running them."""
 
@@ -161,21 +158,8 @@ class Study:
         datasets = choose(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = choose(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = choose(f"{key}.setups", entry["setups"], self.config["setups"])
-        for number, load in enumerate(entry["loads"]):
-            self._check_load(f"{key}.loads.{number}", load)
-        for dataset in datasets:
-            have, want = self.datasets[dataset].get("questions"), entry.get("questions")
-            if have and want and want > have:
-                raise ConfigError(
-                    f"{key}.questions: {want} asked, datasets.{dataset}.questions gives {have}; allowed: up to {have}"
-                )
-            asked = (want or have or 0) * self.datasets[dataset].get("samples", 1)
-            for number, load in enumerate(entry["loads"]):
-                if asked and load.get("size", 0) > asked:
-                    raise ConfigError(
-                        f"{key}.loads.{number}.size: {load['size']} at once of the {asked} requests of "
-                        f"{dataset} would be fewer than it says; allowed: up to {asked}, or more questions"
-                    )
+        check_loads(key, entry, self.config["arrivals"])
+        check_questions(key, entry, datasets, self.datasets)
         sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "questions")}
         samples = {dataset: self.datasets[dataset].get("samples", 1) for dataset in datasets}
         self.sweeps[name] = ordered({**sweep, "datasets": datasets, "samples": samples})
@@ -186,7 +170,7 @@ class Study:
         servers = [(setup, quantizations[0]) for setup in setups] + [(setups[0], other) for other in quantizations[1:]]
         for model, (setup, quantization) in product(models, servers):
             spec, options = self.models[model], self.options(name, model, setup)
-            self._check_options(model, setup, options, max(entry["budgets"]), key)
+            check_options(self.models, model, setup, options, max(entry["budgets"]), key)
             for engine in engines:
                 run = Run(
                     experiment=name,
@@ -272,12 +256,6 @@ class Study:
             raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
         self.capacity(name)
 
-    def _check_load(self, key: str, load: Mapping[str, Any]) -> None:
-        if Load(**load).scheduled and ("rate" in load) == ("share" in load):
-            raise ConfigError(f"{key}: give either rate (requests/s) or share (of the capacity), not both")
-        if "arrivals" in load:
-            choose(f"{key}.arrivals", [load["arrivals"]], self.config["arrivals"])
-
     def code(self, run: Run) -> list[str]:
         """Datasets of a run whose answers are code."""
         asked = sorted({point.dataset for point in run.points})
@@ -309,42 +287,3 @@ class Study:
                 f"'{run.experiment}'): the questions that it is quantized and checked with; "
                 f"allowed: {', '.join(self.datasets)}"
             )
-
-    def _check_options(self, model: str, setup: str, options: Options, budget: int, key: str) -> None:
-        if budget >= options.context_length:
-            raise ConfigError(
-                f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
-                f"model '{model}', setup '{setup}', with a prompt; allowed: smaller budgets or a longer context"
-            )
-        if options.speculation in DRAFTED:
-            drafts = [m for m, spec in self.models.items() if spec["role"] == "draft"]
-            choose(f"setups.{setup}.draft (model '{model}')", [str(options.draft)], drafts)
-        heads = attention_heads(self.models[model], f"models.{model}.path")
-        if heads is not None and heads % options.tensor_parallel:
-            raise ConfigError(
-                f"serving.tensor_parallel (model '{model}', setup '{setup}'): {options.tensor_parallel} does not "
-                f"divide the model's {heads} attention heads; allowed: {_divisors(heads)}"
-            )
-
-
-def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
-    """Attention heads of a model as far as its config entry tells before anything is fetched, else None.
-
-    Raises ConfigError, naming `key`, for a local folder that is no checkpoint.
-    """
-    if model["source"] == "micro":
-        return shape.HEADS[model["role"]]
-    if model["source"] == "path":
-        file = Path(model["path"]).expanduser() / "config.json"
-        try:
-            described = json.loads(file.read_text(encoding="utf-8"))
-            return described.get("text_config", described).get("num_attention_heads")
-        except (OSError, ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{key}: no readable {file} ({error}); give the folder of a Hugging Face checkpoint"
-            ) from None
-    return None
-
-
-def _divisors(number: int) -> str:
-    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
