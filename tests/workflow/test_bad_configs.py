@@ -292,6 +292,12 @@ def test_snakemake_checks_values_of_the_command_line_too(tmp_path: Path) -> None
     assert said == "Error in the config: device: 'tpu' is not one of auto, cpu, cuda"
 
 
+def test_a_job_of_a_cluster_does_not_find_out_its_device(tmp_path: Path) -> None:
+    file = write(changed(("device", "auto")), tmp_path / "study.yaml")
+    said = dry_run(tmp_path, file, "--mode", "remote")
+    assert said == "Error in the config: device: 'auto' is what one machine finds; jobs on others need cpu or cuda"
+
+
 def test_a_file_that_is_no_yaml_ends_without_a_traceback(tmp_path: Path) -> None:
     # Snakemake reads the file before any of our code runs: the words are its own.
     (tmp_path / "study.yaml").write_text("models: {a: [1\n")

@@ -179,7 +179,8 @@ def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: P
 def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
     jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
     assert rules(jobs) == {"environment": 2, "train_model": 2, "dataset": 2, "measure": 3}
-    assert {job.resources["gpu"] for job in jobs if job.rule == "measure"} == {"2"}
+    served = [job.resources for job in jobs if job.rule == "measure"]
+    assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "64000")}
     assert {job.wildcards["environment"] for job in jobs if job.rule == "environment"} == {"train-cpu", "vllm-cuda"}
 
 

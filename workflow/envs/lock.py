@@ -44,10 +44,10 @@ def lock_engine(name: str, upgrade: bool) -> None:
 
 
 def lock_workflow(upgrade: bool) -> None:
-    """Write the resolved versions of pyproject.toml and its dev group into its pins and into workflow.yaml."""
+    """Write the resolved versions of pyproject.toml and its groups into its pins and into workflow.yaml."""
     root = HERE.parents[1]
     # Without the project's configuration its present pins do not count.
-    arguments = ["pyproject.toml", "--group=dev", "--no-annotate", *["--no-config"] * upgrade]
+    arguments = ["pyproject.toml", "--group=dev", "--group=cluster", "--no-annotate", *["--no-config"] * upgrade]
     pins = sorted(line for line in resolve(root, *arguments).splitlines() if "==" in line)
     project = root / "pyproject.toml"
     listed = "".join(f'    "{pin}",\n' for pin in pins)

@@ -33,6 +33,9 @@ def load_study():
         for file in workflow.configfiles:
             checks.check_file(Path(file))
         checks.check_schema(config, SCHEMA)
+        if config.get("device", "auto") == "auto" and workflow.remote_exec:
+            # The jobs of a cluster would plan another study than the machine that sent them.
+            raise checks.ConfigError("device: 'auto' is what one machine finds; jobs on others need cpu or cuda")
         validate(config, str(SCHEMA))
         return Study(config, PROMPTS, resolve_device(config["device"]))
     except checks.ConfigError as error:

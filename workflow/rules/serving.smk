@@ -54,6 +54,8 @@ rule measure:
     threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
     resources:
         gpu=lambda wildcards: run_of(wildcards).gpus(DEVICE),
+        # All of a server's GPUs in one machine: a cluster would take them wherever some are free.
+        nodes=1,
         mem_mb=lambda wildcards, attempt: PLAN.memory_mb(run_of(wildcards)) * attempt,
         runtime=lambda wildcards, attempt: PLAN.minutes(run_of(wildcards)) * attempt,
     params:

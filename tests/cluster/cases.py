@@ -1,0 +1,94 @@
+"""A study over the stand-in engine: its folder, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from conftest import ROOT
+from rllm_serving.guard import alive
+from unit.replies import THINK_CLOSE
+
+RUNS = {name: f"results/runs/{name}/vllm/rllm/bf16/baseline" for name in ("one", "two", "again")}
+"""Of each experiment its run; `two` is served on two GPUs, under a stream, the others on one."""
+ARRIVALS = "results/arrivals/two.parquet"
+BATCHES: dict[str, Any] = {
+    "datasets": ["easy"],
+    "models": ["rllm"],
+    "repeats": 1,
+    "budgets": [16, 64],
+    "loads": [{"kind": "batch", "size": 3}],
+}
+CONFIG: dict[str, Any] = {
+    "study": "cluster",
+    "device": "cuda",
+    "engines": ["vllm"],
+    "models": {
+        "llm": {"source": "path", "role": "llm", "pair": "x"},
+        "rllm": {"source": "path", "role": "rllm", "pair": "x", "reasoning_parser": "deepseek-r1"},
+    },
+    "datasets": {"easy": {"source": "micro", "suite": "arith-easy", "questions": 6, "prompt": "arith"}},
+    "serving": {"context_length": 512},
+    # The scripted server counts nothing, and the machine is busy with the test.
+    "measurement": {"on_invalid": "mark"},
+    "experiments": {
+        "one": BATCHES,
+        "again": BATCHES,
+        "two": BATCHES
+        | {"serving": {"tensor_parallel": 2}, "budgets": [16], "loads": [{"kind": "open", "rate": 50, "shape": 1}]},
+    },
+}
+HANG = {"Let 64": "hang"}
+"""Faults under which the second point of a batch run never ends."""
+
+
+def lay(folder: Path, environments: Path | None = None) -> Path:
+    """A folder with the study's config, a checkpoint, and an environment whose Python is the stand-in engine.
+
+    environments: where the environment itself lies, if not beside its record.
+    """
+    checkpoint = folder / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    shape = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    tokens = {"added_tokens": [{"id": THINK_CLOSE, "content": "</think>"}]}
+    (checkpoint / "config.json").write_text(json.dumps(shape))
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokens))
+    (checkpoint / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    models = {name: spec | {"path": str(checkpoint)} for name, spec in CONFIG["models"].items()}
+    (folder / "study.yaml").write_text(yaml.safe_dump(CONFIG | {"models": models}, sort_keys=False))
+    record = folder / "resources/environments/vllm-cuda/environment.json"
+    interpreter = (environments or record.parents[1]) / "vllm-cuda/bin/python"
+    for file in (record, interpreter):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"packages": {"vllm": "stand-in"}, "python": "3.11"}))
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/cluster/engine.py "$@"\n')
+    interpreter.chmod(0o755)
+    return folder
+
+
+def results(folder: Path) -> dict[str, pd.DataFrame]:
+    """What must not depend on where a study was run: questions, arrivals, answers with their tokens, grades."""
+    asked = ["dataset", "load", "budget", "repeat", "question_id", "index", "batch", "seed", "status", "finish_reason"]
+    told = ["prompt_tokens", "reasoning_tokens", "answer_tokens", "reasoning_text", "answer_text"]
+    found = {name: pd.read_parquet(folder / name) for name in ("resources/datasets/easy.parquet", ARRIVALS)}
+    for run in (RUNS["one"], RUNS["two"]):
+        found[run] = pd.read_parquet(folder / run / "requests.parquet")[asked + told]
+        found[f"{run}, graded"] = pd.read_parquet(folder / run / "grades.parquet")
+    return found
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """The engine's starts so far, oldest first."""
+    file = folder / "engines.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def served(folder: Path) -> list[int]:
+    """Processes of all engines of a study that are alive."""
+    pids = [start["pid"] for start in starts(folder)]
+    pids += [int(note.read_text()) for note in folder.glob("grandchild-*")]
+    return [pid for pid in pids if alive(pid)]
