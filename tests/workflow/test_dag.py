@@ -180,7 +180,7 @@ def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -
     jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
     assert rules(jobs) == {"environment": 2, "train_model": 2, "dataset": 2, "measure": 3}
     served = [job.resources for job in jobs if job.rule == "measure"]
-    assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "64000")}
+    assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "16007")}
     assert {job.wildcards["environment"] for job in jobs if job.rule == "environment"} == {"train-cpu", "vllm-cuda"}
 
 
