@@ -53,6 +53,20 @@ def test_failures_above_the_limit_end_the_run_and_a_rerun_measures_what_is_missi
     assert [entry["session"] for entry in record["points"]] == [first, second, second]
 
 
+def test_a_run_that_goes_on_elsewhere_starts_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.fail(q1_128="http-500", q2_128="close")
+    with pytest.raises(RunError):
+        bench.execute()
+    assert bench.measured() == {64: 4, 128: 4}
+    bench.faults.unlink()
+    here = module.hardware.describe()
+    monkeypatch.setattr(module.hardware, "describe", lambda used: here | {"cpu": "another CPU"})
+    bench.execute()
+    assert bench.measured() == {64: 4, 128: 4, 256: 4}
+    record = json.loads(bench.places.record.read_text())
+    assert [session["hardware"]["cpu"] for session in record["sessions"]] == ["another CPU"]
+
+
 def test_a_server_that_dies_during_a_point_is_told_and_costs_that_point(bench: Bench) -> None:
     bench.fail(q3_128="die")
     with pytest.raises(ServerError, match="ended with exit code 7"):

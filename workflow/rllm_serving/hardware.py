@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def kind(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """What two descriptions must share for numbers to be comparable: the CPU's model, and the GPUs' in any order."""
+    return str(description["cpu"]), *sorted(gpu["name"] for gpu in description["gpus"])
 
 
 def _cpu_model() -> str:

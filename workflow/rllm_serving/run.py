@@ -183,6 +183,11 @@ class Measurement:
             ):
                 session = self._session(server)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
+                kind = hardware.kind(session["hardware"])
+                done = {n: kept for n, kept in done.items() if hardware.kind(kept[2]["session"]["hardware"]) == kind}
+                if len(done) + len(missing) < len(self.run.points):
+                    log.warning("points that were measured on other hardware are measured again on this")
+                    missing = [point for point in self.run.points if point.name not in done]
                 self._warm_up(server, missing)
                 progress = Progress(len(missing))
                 for point in missing:
