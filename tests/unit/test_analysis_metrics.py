@@ -188,6 +188,21 @@ def test_batches_of_a_point_add_up_to_its_span() -> None:
     assert table["straggler_share"].tolist() == pytest.approx([0.55, 1 / 3])
 
 
+def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> None:
+    # Each batch waits 10 s for a success or 100 s for a failure that is told when it was over.
+    good = [row | {"ended": row["finished"]} for row in three()]
+    lost = [dead(index, finished=None, ended=100.0) for index in range(3)]
+    for order in ([good, lost], [lost, good]):
+        shift = 10.0 if order[0] is good else 100.0
+        times = ("sent", "first_token", "first_visible", "finished", "ended")
+        later = [row | {k: row[k] + shift for k in times if row[k] is not None} | {"batch": 1} for row in order[1]]
+        table = pa.Table.from_pylist([*order[0], *later])
+        frame = per_request.latencies(table)
+        assert sorted(per_request.batches(frame)["seconds"]) == [10, 100]
+        assert per_request.spans(frame)["seconds"].tolist() == [110]
+        assert points(table).iloc[0]["tps"] == pytest.approx(10 / 110)
+
+
 def samples(time: list[float], kv: list[float | None], **more: object) -> pd.DataFrame:
     frame = pd.DataFrame(
         {"time": time, "kv_use": kv, "running": kv, "waiting": None, "preemptions": None, "loaded": True}

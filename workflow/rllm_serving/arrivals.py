@@ -75,7 +75,7 @@ def by_length(prompt_tokens: Floats, questions: Sequence[str], generator: np.ran
 def capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
     """Requests a second that each server finished, with as many at once as its experiment has: server -> rate.
 
-    Of the batch load with the largest size at the largest budget: successful requests / (last finish - first arrival),
+    Of the batch load with the largest size at the largest budget: successful requests / (last end - first arrival),
     summed over repeats. Raises ArrivalError where a server finished none.
     """
     rates = {}
@@ -84,13 +84,12 @@ def capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
         frame = frame[(frame["dataset"] == dataset) & frame["load"].str.startswith("batch-")]
         for name in ("load_size", "budget"):
             frame = frame[frame[name] == frame[name].max()]
-        spans = frame.groupby("repeat").agg(start=("arrival", "min"), end=("end", "max"), ok=("ok", "sum"))
-        seconds = float((spans["end"] - spans["start"]).sum())
-        if not spans["ok"].sum() or seconds <= 0:
+        finished, seconds = int(frame["ok"].sum()), float(measured.spans(frame)["seconds"].sum())
+        if not finished or seconds <= 0:
             raise ArrivalError(
                 f"{path}: no request of {dataset} ended well in its batches; a share of it means nothing"
             )
-        rates[server] = float(spans["ok"].sum()) / seconds
+        rates[server] = finished / seconds
     return rates
 
 

@@ -29,7 +29,7 @@ REQUESTS = pa.schema(
         *((name, pa.string()) for name in ("question_id", "kind", "domain", "difficulty")),
         ("seed", pa.int64()),
         ("asked_tokens", pa.int32()),
-        *((name, pa.float64()) for name in ("scheduled", "sent", "first_token", "first_visible", "finished")),
+        *((name, pa.float64()) for name in ("scheduled", "sent", "first_token", "first_visible", "finished", "ended")),
         ("chunk_times", pa.list_(pa.float64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
@@ -44,7 +44,8 @@ REQUESTS = pa.schema(
     ]
 )
 """A row a request. load_size: see `Load.amount`. Times: seconds since the point's start on one monotonic clock, null
-when it never happened. asked_tokens: output tokens that the answer was made to have, null for its own."""
+when it never happened; finished: of a request that ended well, ended: of any. asked_tokens: output tokens that the
+answer was made to have, null for its own."""
 
 SERVER = pa.schema(
     [
@@ -103,6 +104,7 @@ def request_row(
         "asked_tokens": ask.output_tokens,
         "scheduled": since(exchange.scheduled),
         "sent": since(exchange.sent),
+        "ended": since(exchange.ended),
         **{name: since(getattr(outcome, name)) for name in ("first_token", "first_visible", "finished")},
         "chunk_times": [stamp - start for stamp in outcome.chunk_times],
         **{name: getattr(outcome, name) for name in _OUTCOME_COLUMNS},

@@ -11,7 +11,7 @@ from typing import Any
 
 from .engines import SAMPLED_SPECULATION, Options
 
-MEASUREMENT = 4
+MEASUREMENT = 5
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
 
 SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")

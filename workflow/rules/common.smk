@@ -163,7 +163,8 @@ def run_templates(wildcards):
 
 
 COMPARED_FILES = ("requests.parquet", "grades.parquet", "server.parquet", "run.json")
-METRICS_MODULES = [f"analysis/{module}.py" for module in ("bootstrap", "points", "requests", "server")] + ["validity.py"]
+METRICS_MODULES = [f"analysis/{module}.py" for module in ("bootstrap", "metrics", "points", "requests", "server")]
+METRICS_MODULES += ["validity.py"]
 COMPARE_MODULES = [f"analysis/{module}.py" for module in ("compare", "counters", "why")]
 
 

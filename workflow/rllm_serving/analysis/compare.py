@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 
 from . import server as gauges
-from .bootstrap import MISSING, Array, Codes, Comparison, Estimate, Sums, codes, mean, paired
+from .bootstrap import MISSING, Array, Codes, Comparison, Estimate, codes, means, paired, paired_means
 from .points import graded, recorded, throughput
 from .requests import CHUNKS, CONDITION, SERVER, token_chunks
 
 MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
-"""Means of requests: `points.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
+"""Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
 SAME = ["same_answer", "same_text", "same_length"]
 """Share of requests that ended well on both servers with the same extracted answer (or none on both), text, number of
 output tokens."""
@@ -122,8 +122,9 @@ def _condition(side: Side, frame: pd.DataFrame, rows: Any) -> Condition:
 
 def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
     both = (mine, reference)
-    for name in MEANS:
-        yield name, _flat(paired(*(_mean(side.requests, name, cluster) for side in both)))
+    averaged = [[_values(side.requests, name) for name in MEANS] for side in both]
+    for name, comparison in zip(MEANS, paired_means(*averaged, cluster), strict=True):
+        yield name, _flat(comparison)
     sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}
     for name, column in (("kv", "kv_use"), ("running", "running")):
         sums[name] = [gauges.sums(side.samples, column) for side in both]
@@ -136,18 +137,28 @@ def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[
         bare = [Estimate(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
         yield name, _flat(Comparison(*bare))
     ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
-    for name, columns in zip(SAME, (["extracted"], ["reasoning_text", "answer_text"], ["output_tokens"]), strict=True):
-        said, other_said = (side.requests[columns].astype("string").fillna("") for side in both)
-        share = mean(np.where(ok, said.eq(other_said).all(axis=1), np.nan), cluster)
+    same = []
+    for columns in (["extracted"], ["reasoning_text", "answer_text"], ["output_tokens"]):
+        equal = np.logical_and.reduce([_equal(*(side.requests[column] for side in both)) for column in columns])
+        same.append(np.where(ok, equal, np.nan))
+    for name, share in zip(SAME, means(same, cluster), strict=True):
         yield name, _flat(Comparison(share, MISSING, MISSING, MISSING))
 
 
-def _mean(requests: pd.DataFrame, name: str, cluster: Codes) -> Sums:
+def _equal(said: pd.Series, other: pd.Series) -> Any:
+    """Where two columns say the same; what is missing says the same as nothing."""
+    missing, other_missing = (column.isna().to_numpy() for column in (said, other))
+    if pd.api.types.is_numeric_dtype(said) and pd.api.types.is_numeric_dtype(other):
+        return (said.to_numpy() == other.to_numpy()) | (missing & other_missing)
+    one, two = (column.astype("string").fillna("") for column in (said, other))
+    return one.eq(two).to_numpy(dtype=bool)
+
+
+def _values(requests: pd.DataFrame, name: str) -> Array:
     if name in ("accuracy", "answered_share"):
-        values = requests["correct" if name == "accuracy" else "answered"].to_numpy(dtype=float)
-    else:
-        values = requests[name].where(requests["ok"]).to_numpy(dtype=float)
-    return values, np.ones(len(values)), cluster
+        values: Array = requests["correct" if name == "accuracy" else "answered"].to_numpy(dtype=float)
+        return values
+    return requests[name].where(requests["ok"]).to_numpy(dtype=float)
 
 
 def _flat(comparison: Comparison) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Metrics of points and conditions, each with its 95 % interval in `<metric>_low` and `<metric>_high`.
 
-A point is one repeat; a condition pools its repeats. `METRICS` holds unit and definition of every column.
+A point is one repeat; a condition pools its repeats. `metrics.METRICS` holds unit and definition of every column.
 Intervals are bootstraps over questions, all repeats of a question drawn together; those of throughput and
 stragglers are over batches (batch loads) or equal blocks of time (other loads), those of server gauges over
 blocks of time. What can't be computed is NaN, never 0: a condition without any successful request has no
@@ -17,86 +17,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..validity import GATES
+from ..validity import CLIENT_GATES
 from . import server as gauges
-from .bootstrap import Array, Codes, Estimate, Sums, codes, mean, quantiles, ratio
-from .requests import CHUNKS, CONDITION, SERVER, batches, latencies, token_chunks, token_gaps
-
-LATENCIES = {
-    "ttft": ("s", "first token of any kind - arrival"),
-    "ttfvt": ("s", "first visible (not thinking) token - arrival; of the requests that answered"),
-    "tpot": ("s", "(last chunk - first token) / (output tokens - 1), a value a request"),
-    "tbt": ("s", "gap between chunks, weighted by the tokens of the later chunk, over all chunks"),
-    "e2e": ("s", "last chunk - arrival"),
-}
-TOKENS = {
-    "prompt_tokens": ("tokens", "prompt tokens of a successful request"),
-    "output_tokens": ("tokens", "output tokens (thinking and answer) of a successful request"),
-    "reasoning_tokens": ("tokens", "thinking tokens of a successful request"),
-    "answer_tokens": ("tokens", "visible tokens of a successful request"),
-}
-MISSES = ["wrong", "no-answer", "truncated-thinking", "truncated-answer", "failed"]
-LATENCY_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-TOKEN_SHARES = {"p50": 0.5, "p99": 0.99}
-RATIOS = {
-    "failed_share": ("", "requests that failed / asked"),
-    "answered_share": ("", "successful requests with a visible token / asked"),
-    "truncated_share": ("", "requests ended by the token budget / asked"),
-    "accuracy": (
-        "",
-        "correct / asked; failed and unanswered ones are not correct; none unless every one is graded, and none where "
-        "answers were made to have a length",
-    ),
-    "goodput_share": ("", "requests within the experiment's SLO on TTFVT and TPOT / asked; failed ones are not"),
-    "tps": (
-        "tokens/s",
-        "output tokens of successful requests / (last finish - first arrival); sums over repeats",
-    ),
-    "straggler_share": (
-        "",
-        "share of a batch's time with fewer than half of its requests running; mean of batches",
-    ),
-}
-GAUGES = {
-    "kv": ("", "share of the KV cache in use"),
-    "running": ("requests", "requests in the running batch of the server"),
-    "waiting": ("requests", "requests in the waiting queue of the server"),
-}
-
-
-def _spread(names: dict[str, tuple[str, str]], stats: Sequence[str]) -> dict[str, tuple[str, str]]:
-    return {f"{name}_{stat}": (unit, f"{stat}: {text}") for name, (unit, text) in names.items() for stat in stats}
-
-
-METRICS: dict[str, tuple[str, str]] = {
-    "asked": ("requests", "requests of the point"),
-    "ok": ("requests", "requests whose stream ended properly"),
-    "failed": ("requests", "asked - ok"),
-    "questions": ("questions", "different questions asked: the clusters of the intervals"),
-    "repeats": ("", "points pooled"),
-    **RATIOS,
-    **_spread(LATENCIES, ["mean", *LATENCY_SHARES]),
-    **_spread(TOKENS, ["mean", *TOKEN_SHARES]),
-    **{f"miss_{miss.replace('-', '_')}": ("", f"requests missed as {miss} / asked") for miss in MISSES},
-    **_spread(GAUGES, ["mean", "max"]),
-    "kv_p5": ("", "5 % quantile over time of the KV cache's use"),
-    "kv_p95": ("", "95 % quantile over time of the KV cache's use"),
-    "kv_swing": ("", "kv_p95 - kv_p5"),
-    "preemptions": ("requests", "increase of the server's counter of preempted requests"),
-    "goodput_rate": ("requests/s", "requests within the SLO / (last finish - first arrival); sums over repeats"),
-    "energy": ("J", "increase of the devices' energy counters from the first sample to the last; sum over repeats"),
-    **{
-        name: ("", f"{gate.text}; the largest of the repeats") for name, gate in GATES.items() if name != "failed_share"
-    },
-    "invalid": ("", "why the point is beyond a validity gate, in words; missing when it is not"),
-    "duration": ("s", "wall time of the point as its run recorded it; sum over repeats"),
-}
-WITH_INTERVAL = [
-    *RATIOS,
-    *_spread(LATENCIES, ["mean", *LATENCY_SHARES]),
-    *_spread(TOKENS, ["mean", *TOKEN_SHARES]),
-]
-WITH_INTERVAL += [f"{name}_mean" for name in GAUGES]
+from .bootstrap import Array, Codes, Estimate, Sums, codes, mean, means, quantiles, ratio
+from .metrics import LATENCIES, LATENCY_SHARES, METRICS, MISSES, TOKEN_SHARES, TOKENS, WITH_INTERVAL
+from .requests import CHUNKS, CONDITION, SERVER, batches, latencies, spans, token_chunks, token_gaps
 
 
 def _columns(keys: Sequence[str]) -> list[str]:
@@ -109,16 +34,9 @@ class _Row(dict[str, Any]):
         self[name], self[f"{name}_low"], self[f"{name}_high"] = estimate
 
     def spread(
-        self,
-        name: str,
-        values: pd.Series,
-        cluster: Codes,
-        shares: dict[str, float],
-        weights: Array | None = None,
+        self, name: str, values: Array, cluster: Codes, shares: Mapping[str, float], weights: Array | None = None
     ) -> None:
-        x = values.to_numpy(dtype=float)
-        self.put(f"{name}_mean", mean(x, cluster, weights))
-        found = quantiles(x, cluster, list(shares.values()), weights)
+        found = quantiles(values, cluster, list(shares.values()), weights)
         for stat, estimate in zip(shares, found, strict=True):
             self.put(f"{name}_{stat}", estimate)
 
@@ -140,30 +58,33 @@ def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None
     """Everything that needs no more than the requests' own rows."""
     ok = group["ok"]
     row |= {"asked": len(group), "ok": ok.sum(), "failed": (~ok).sum()}
-    row |= {"questions": group["question_id"].nunique(), "repeats": group["repeat"].nunique()}
+    row |= {"questions": group["question"].nunique(), "repeats": group["repeat"].nunique()}
     shares = {"failed_share": ~ok, "answered_share": group["answered"]}
     shares["truncated_share"] = ok & (group["finish_reason"] == "length")
     if slo is not None:
         within = slo.met(group)
         shares["goodput_share"] = within
-        spans = group.groupby("repeat").agg(start=("arrival", "min"), end=("end", "max"))
-        seconds = (spans["end"] - spans["start"]).sum()
+        seconds = spans(group)["seconds"].sum()
         row["goodput_rate"] = within.sum() / seconds if seconds > 0 else np.nan
     if ok.any() and group["correct"].notna().all() and group["asked_tokens"].isna().all():
         shares["accuracy"] = group["correct"]
         row |= {f"miss_{miss.replace('-', '_')}": (group["miss"] == miss).mean() for miss in MISSES}
-    for name, hit in shares.items():
-        row.put(name, mean(hit.to_numpy(dtype=float), cluster))
-    for name in LATENCIES.keys() - {"tbt"}:
-        row.spread(name, group[name], cluster, LATENCY_SHARES)
-    for name in TOKENS:
-        row.spread(name, group[name].where(ok), cluster, TOKEN_SHARES)
+    spread = {name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name != "tbt"}
+    spread |= {name: (group[name].where(ok).to_numpy(dtype=float), TOKEN_SHARES) for name in TOKENS}
+    averaged = {name: hit.to_numpy(dtype=float) for name, hit in shares.items()}
+    averaged |= {f"{name}_mean": values for name, (values, _) in spread.items()}
+    for name, estimate in zip(averaged, means(list(averaged.values()), cluster), strict=True):
+        row.put(name, estimate)
+    for name, (values, quantile_shares) in spread.items():
+        row.spread(name, values, cluster, quantile_shares)
 
 
 def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Codes) -> None:
     """Time between tokens, throughput and stragglers. chunks: those of the group's successful requests."""
     gaps = token_gaps(chunks)
-    row.spread("tbt", gaps["gap"], cluster[gaps["row"]], LATENCY_SHARES, gaps["tokens"].to_numpy())
+    gap, whose, tokens = gaps["gap"].to_numpy(), cluster[gaps["row"]], gaps["tokens"].to_numpy()
+    row.put("tbt_mean", mean(gap, whose, tokens))
+    row.spread("tbt", gap, whose, LATENCY_SHARES, tokens)
     tps = throughput(group, chunks)
     if tps is not None:
         row.put("tps", ratio(*tps))
@@ -192,7 +113,7 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     Tokens fall into blocks by their chunks' times; each request's chunks are scaled to its own token count,
     since a server's count may include tokens that no chunk showed.
     """
-    point = group.groupby("repeat").agg(start=("arrival", "min"), end=("end", "max")).dropna()
+    point = spans(group).dropna()
     number = point.index.get_indexer(pd.Index(group["repeat"]))
     start, end = (point[name].to_numpy()[number] for name in ("start", "end"))
     row, tokens = chunks["row"].to_numpy(), chunks["tokens"].to_numpy()
@@ -204,7 +125,7 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     row, time = np.append(row, silent), np.append(chunks["time"], group["end"].to_numpy()[silent])
     tokens = np.append(tokens, count[silent]) * count[row] / shown[row]
     block = gauges.time_blocks(time, number[row], start[row], end[row])
-    length = np.repeat((point["end"] - point["start"]).to_numpy() / gauges.BLOCKS, gauges.BLOCKS)
+    length = np.repeat(point["seconds"].to_numpy() / gauges.BLOCKS, gauges.BLOCKS)
     return np.bincount(block, tokens, len(length)).astype(float), length, codes(np.arange(len(length)))
 
 
@@ -224,10 +145,14 @@ def _groups(
     frame: pd.DataFrame, keys: list[str], slo: Slo | None = None
 ) -> Iterator[tuple[_Row, pd.DataFrame, Codes, Codes]]:
     """Row with its keys, requests, their positions in the frame, their cluster."""
+    # Questions as numbers in the order of their names; the keys are left out, which are the same all over a group.
+    needed = frame.assign(question=pd.factorize(frame["question_id"], sort=True)[0])
+    constant = [*SERVER, "dataset", "load_size", "budget"]
+    needed = needed.drop(columns=[*constant, "question_id", "domain", "difficulty", "status"])
     for key, found in frame.groupby(keys, sort=True).indices.items():
         rows = np.asarray(found)
-        group = frame.take(rows).reset_index(drop=True)
-        row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question_id"])
+        group = needed.take(rows).reset_index(drop=True)
+        row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question"])
         _per_request(row, group, cluster, slo)
         yield row, group, rows, cluster
 
@@ -241,12 +166,11 @@ def _joined(reasons: pd.Series) -> Any:
 
 
 def recorded(run: Run, point: list[str]) -> pd.DataFrame:
-    """What run.json has of each group of points, by the keys `point`: duration, the numbers of GATES, invalid."""
+    """What run.json has of each group of points, by the keys `point`: duration, numbers of CLIENT_GATES, invalid."""
     rows = [{**entry, **entry.get("validity", {})} for entry in (run or {}).get("points", [])]
-    names = [name for name in GATES if name != "failed_share"]
-    table = pd.DataFrame(rows, columns=[*point, "duration_s", *names, "invalid"]).rename(
-        columns={"duration_s": "duration"}
-    )
+    names = list(CLIENT_GATES)
+    table = pd.DataFrame(rows, columns=[*point, "duration_s", *names, "invalid"])
+    table = table.rename(columns={"duration_s": "duration"})
     grouped = table.astype(dict.fromkeys(["duration", *names], float)).groupby(point)
     found = grouped[names].max()
     found["duration"] = grouped["duration"].sum(min_count=1)

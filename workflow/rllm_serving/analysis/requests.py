@@ -28,7 +28,8 @@ CHUNKS = ["chunk_times", "chunk_tokens"]
 def read(path: Path | str, texts: bool = False) -> pa.Table:
     """The columns of a requests.parquet that the analysis needs; what the models wrote only with `texts`."""
     written = ["reasoning_text", "answer_text"] if texts else []
-    return pq.read_table(path, columns=[*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, *CHUNKS, *written])
+    measured = [*TEXT, *NUMERIC, "ended", *CHUNKS]
+    return pq.read_table(path, columns=[*SERVER, *CONDITION, "repeat", "index", *measured, *written])
 
 
 def latencies(requests: pa.Table) -> pd.DataFrame:
@@ -36,6 +37,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
 
     ok: bool, status is "ok"; answered: bool, ok and some visible token came.
     arrival, end: s since the point's start; end is the last chunk's time, missing unless ok.
+    ended: `end` or, of a request that failed, when that was over (s); missing where `requests` does not tell.
     ttft = first token of any kind - arrival.
     ttfvt = first visible token (not thinking) - arrival; missing when none came.
     e2e = last chunk - arrival.
@@ -53,6 +55,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
         answered=ok & frame["first_visible"].notna(),
         arrival=arrival,
         end=end,
+        ended=end.fillna(frame["ended"]) if "ended" in frame else end,
         ttft=frame["first_token"].where(ok) - arrival,
         ttfvt=frame["first_visible"].where(ok) - arrival,
         e2e=end - arrival,
@@ -88,19 +91,30 @@ def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(gaps, copy=False)
 
 
+def spans(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a repeat; frame from `latencies`, rows of one condition. Index: repeat.
+
+    start: first arrival (s); end: when its last request was over, well or not (s), so that the time that failures
+    took counts wherever they happened; seconds: end - start, missing where no request's end is known.
+    """
+    table = frame.groupby("repeat")[["arrival", "ended"]].agg({"arrival": "min", "ended": "max"})
+    table.columns = pd.Index(["start", "end"])
+    return table.assign(seconds=table["end"] - table["start"])
+
+
 def batches(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a batch of batch loads; frame from `latencies`, rows of one condition. Index: repeat, batch.
 
     start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
-    requests; size: their number; seconds: time until the next batch's start, the last one's until its end, so
-    that the batches of a point add up to its span.
+    requests; size: their number; seconds: time until the next batch's start, the last one's until its last request
+    was over, well or not, so that the batches of a point add up to its span (see `spans`).
     straggler_share: share of start..end during which fewer than half of its successful requests were running
     (arrival <= t < end); missing below two successful requests.
     """
     group = frame.assign(output_tokens=frame["output_tokens"].where(frame["ok"])).groupby(["repeat", "batch"])
     table = group.agg(start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum"))
     following = table.groupby(level="repeat")["start"].shift(-1)
-    table["seconds"] = following.fillna(table["end"]) - table["start"]
+    table["seconds"] = following.fillna(group["ended"].max()) - table["start"]
     table["straggler_share"] = _share_below_half(frame[frame["ok"]], table)
     return table
 

@@ -226,7 +226,7 @@ def _headers(table: Table) -> list[str]:
 
 
 def csv(table: Table) -> str:
-    """Raw numbers in the units of `points.METRICS`, with `_low` and `_high` columns; missing is empty."""
+    """Raw numbers in the units of `metrics.METRICS`, with `_low` and `_high` columns; missing is empty."""
     columns = list(table.keys)
     for name in table.metrics:
         columns += [*_ends(table, name), *(_ends(table, change) if (change := _change(table, name)) else [])]

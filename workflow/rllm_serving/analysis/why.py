@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .bootstrap import Array, Codes, Comparison, Estimate, mean, paired
+from .bootstrap import Array, Codes, Estimate, means, paired_means
 from .compare import Runs, Side, conditions, marked
 from .counters import COUNTERS, counted
 from .requests import CONDITION, SERVER, latencies
@@ -62,9 +62,11 @@ def _split(mine: pd.DataFrame, reference: pd.DataFrame, cluster: Codes) -> dict[
     used = pd.concat([side["ok"] & side[needed].notna().all(axis=1) for side in (mine, reference)], axis=1).all(axis=1)
     one, two = mine.where(used), reference.where(used)
     row: dict[str, float] = {"requests": int(used.sum())}
-    for name, values in parts(one, two).items():
-        row |= _flat(name, _whole(values, used.to_numpy(), cluster))
-    e2e, thinking = (_paired(one[name], two[name], cluster) for name in ("e2e", "reasoning_tokens"))
+    split = {name: _whole(values, used.to_numpy()) for name, values in parts(one, two).items()}
+    for name, estimate in zip(split, means(list(split.values()), cluster), strict=True):
+        row |= _flat(name, estimate)
+    both = [_both(one[name], two[name]) for name in ("e2e", "reasoning_tokens")]
+    e2e, thinking = paired_means([mine for mine, _ in both], [other for _, other in both], cluster)
     row |= {"e2e": e2e.value.value, "e2e_reference": e2e.reference.value}
     row |= {"thinking_tokens": thinking.value.value, "thinking_tokens_reference": thinking.reference.value}
     return row | _flat("thinking_difference", thinking.difference) | _flat("thinking_ratio", thinking.ratio)
@@ -87,17 +89,16 @@ def parts(mine: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
     return result | {"speed": speed, "tokens": tokens}
 
 
-def _whole(values: Array, used: Any, cluster: Codes) -> Estimate:
-    """Mean of the used requests, NaN as soon as one of them has no value: parts must have the same requests."""
-    partly = np.isnan(values[used]).any()
-    return mean(np.full(len(values), np.nan) if partly else values, cluster)
+def _whole(values: Array, used: Any) -> Array:
+    """The values, all NaN as soon as one of the used requests has none: parts must have the same requests."""
+    return np.full(len(values), np.nan) if np.isnan(values[used]).any() else values
 
 
-def _paired(mine: pd.Series, reference: pd.Series, cluster: Codes) -> Comparison:
-    both = (mine.notna() & reference.notna()).to_numpy()
-    sides = [np.where(both, side.to_numpy(dtype=float), np.nan) for side in (mine, reference)]
-    ones = np.ones(len(both))
-    return paired((sides[0], ones, cluster), (sides[1], ones, cluster))
+def _both(mine: pd.Series, reference: pd.Series) -> tuple[Array, Array]:
+    """The values of both sides where both have one, else NaN."""
+    known = (mine.notna() & reference.notna()).to_numpy()
+    one, two = (np.where(known, side.to_numpy(dtype=float), np.nan) for side in (mine, reference))
+    return one, two
 
 
 def _flat(name: str, estimate: Estimate) -> dict[str, float]:

@@ -26,7 +26,7 @@ def relative(requests: pd.DataFrame) -> pd.DataFrame:
 @style.styled
 def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """Columns are datasets. Upper row: share of requests finished against the batch's time, all batches
-    pooled, at the largest batch. Lower row: straggler share (`points.METRICS`) against batch size.
+    pooled, at the largest batch. Lower row: straggler share (`metrics.METRICS`) against batch size.
     Both at the largest budget.
 
     requests: rows of `requests.latencies` of one experiment; summary: its `points.summary`. Loads other than
