@@ -156,6 +156,7 @@ def job(script: str, folder: Path) -> None:
     mine, other = folder / "mine", folder / "other"
     files = ("requests.parquet", "grades.parquet", "server.parquet", "run.json")
     given: dict[str, Any]
+    made: tuple[str, ...]
     if script == "metrics":
         given = dict(zip(("requests", "grades", "server", "record"), (str(mine / name) for name in files), strict=True))
         made, slo = ("points", "summary", "difficulty", "domain"), {"ttfvt_s": 2.0, "tpot_ms": 50.0}
@@ -187,7 +188,7 @@ def analysed(points: int, requests: int, scratch: Path) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text."""
-    cells = [("what", "CPU s", "wall s", "peak GB", "target s", "note")]
+    cells: list[tuple[str, ...]] = [("what", "CPU s", "wall s", "peak GB", "target s", "note")]
     for row in rows:
         numbers = (row.cpu_s, row.wall_s, row.peak_gb, row.target_s)
         cells.append((row.what, *("" if number is None else f"{number:.1f}" for number in numbers), row.note))
