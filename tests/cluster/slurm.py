@@ -40,7 +40,7 @@ GresTypes=gpu
 KillWait=5
 MailProg=/bin/true
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=200000 Gres=gpu:2
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=2000000 Gres=gpu:2
 PartitionName=test Nodes=ALL Default=YES
 """
 
@@ -101,7 +101,7 @@ class Slurm:
         for daemon in reversed(self._daemons):
             daemon.terminate()
             daemon.wait(30)
-        # What waits for this cluster for ever: a workflow whose test failed, a job's Snakemake that its node left behind.
+        # What waits for this cluster for ever: the workflow of a failed test, a job's Snakemake that its node left.
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
