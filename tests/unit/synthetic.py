@@ -58,7 +58,11 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                     "status": "http" if failed else "ok",
                 }
                 | {"scheduled": None, "sent": sent[i], "first_token": None if failed else first[i]}
-                | {"first_visible": None if failed else visible, "finished": None if failed else finished[i]}
+                | {
+                    "first_visible": None if failed else visible,
+                    "finished": None if failed else finished[i],
+                    "ended": finished[i],
+                }
                 | {"chunk_times": [] if failed else [first[i], *(first[i] + step[i] * (chunks + 0.5))]}
                 | {"chunk_tokens": [] if failed else [1, *np.minimum(2, output[i] - chunks)]}
                 | {"prompt_tokens": 40, "output_tokens": None if failed else output[i]}

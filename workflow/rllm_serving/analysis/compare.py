@@ -122,8 +122,8 @@ def _condition(side: Side, frame: pd.DataFrame, rows: Any) -> Condition:
 
 def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
     both = (mine, reference)
-    one, two = ([_values(side.requests, name) for name in MEANS] for side in both)
-    for name, comparison in zip(MEANS, paired_means(one, two, cluster), strict=True):
+    values, others = ([_values(side.requests, name) for name in MEANS] for side in both)
+    for name, comparison in zip(MEANS, paired_means(values, others, cluster), strict=True):
         yield name, _flat(comparison)
     sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}
     for name, column in (("kv", "kv_use"), ("running", "running")):
