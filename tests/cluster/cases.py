@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,15 +44,30 @@ CONFIG: dict[str, Any] = {
         | {"serving": {"tensor_parallel": 2}, "budgets": [16], "loads": [{"kind": "open", "rate": 50, "shape": 1}]},
     },
 }
+# Beside the library, where a job finds it before the real one: two GPUs.
+NVML = f"""\
+import sys
+sys.path.append({str(ROOT / "tests")!r})
+from unit.nvml import Nvml
+NVMLError, machine = Nvml.NVMLError, Nvml(2)
+def __getattr__(name):
+    return getattr(machine, name)
+"""
 HANG = {"Let 64": "hang"}
 """Faults under which the second point of a batch run never ends."""
 
 
 def lay(folder: Path, environments: Path | None = None) -> Path:
-    """A folder with the study's config, a checkpoint, and an environment whose Python is the stand-in engine.
+    """A checkout with the study's config, a checkpoint, GPUs, and an environment whose Python is the stand-in engine.
 
     environments: where the environment itself lies, if not beside its record.
     """
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
+    for name in listed.splitlines():
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "workflow/pynvml.py").write_text(NVML)
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir(parents=True)
     shape = {"num_attention_heads": 4, "num_key_value_heads": 2}

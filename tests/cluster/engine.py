@@ -25,6 +25,7 @@ start = {
     "tensor_parallel": options.tensor_parallel_size,
     "job": os.environ.get("SLURM_JOB_ID"),
     "gpus": os.environ.get("SLURM_GPUS_ON_NODE"),
+    "visible": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
 }
 with Path("engines.jsonl").open("a") as starts:
     starts.write(json.dumps(start) + "\n")

@@ -30,11 +30,6 @@ VOLUME = "/study"
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout on what stands for the shared volume, with the stand-in engine where a pod would have built it."""
     folder = tmp_path_factory.mktemp("volume") / "checkout"
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout.split()
-    for name in files:
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
     lay(folder, environments=folder / ".snakemake/storage/fs" / str(folder).lstrip("/") / "resources/environments")
     for command in (["init", "--quiet"], ["add", "--all"]):
         subprocess.run(["git", *command], cwd=folder, check=True)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cluster.cases import HANG, RUNS, lay, results, served, starts
 from cluster.slurm import Slurm, missing
-from conftest import ROOT, run
+from conftest import run
 from unit.scripted import eventually
 
 GRADES = [f"{RUNS[name]}/grades.parquet" for name in ("one", "two")]
@@ -44,7 +44,7 @@ def slurm() -> Iterator[Slurm]:
 
 def arguments(*more: str) -> list[str]:
     """Snakemake's, for a call in a study's folder."""
-    return ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "study.yaml", *more]
+    return ["--configfile", "study.yaml", *more]
 
 
 class Workflow:
@@ -55,7 +55,7 @@ class Workflow:
         site.mkdir(exist_ok=True)
         (site / "config.yaml").write_text(yaml.safe_dump(SITE))
         self.slurm, self.folder, self.log = slurm, folder, folder / "main.log"
-        profiles = ["--profile", str(ROOT / "profiles/slurm"), "--profile", str(site)]
+        profiles = ["--profile", "profiles/slurm", "--profile", "site"]
         command = [sys.executable, "-c", ASKING.format(seconds=seconds), *arguments(*profiles, *targets)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=slurm.environment, stdout=log, stderr=log)
@@ -124,6 +124,7 @@ def test_a_job_gets_the_gpus_that_it_asks_for_and_others_none(slurm: Slurm, done
     begun = starts(done)
     assert {start["tensor_parallel"] for start in begun} == {1, 2}
     assert all(start["gpus"] == str(start["tensor_parallel"]) for start in begun)
+    assert all(len(start["visible"].split(",")) == start["tensor_parallel"] for start in begun)
     asked = {(job["Comment"].partition("_wildcards")[0], job.get("TresPerJob")) for job in slurm.jobs().values()}
     others = ("dataset", "fetch_model", "arrivals", "grade")
     assert asked == {
