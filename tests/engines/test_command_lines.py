@@ -23,7 +23,8 @@ from conftest import ROOT, run
 from rllm_serving import environments
 from rllm_serving.config import walk_paths
 from rllm_serving.engines import ENGINES, Options
-from rllm_serving.run import Measurement, Places
+from rllm_serving.places import Places
+from rllm_serving.run import Measurement
 from rllm_serving.runs import Run
 from snakemake.utils import update_config
 from studies import load

@@ -19,7 +19,8 @@ from rllm_serving import arrivals
 from rllm_serving.config import check_schema
 from rllm_serving.engines import ENGINES, Launch, Options
 from rllm_serving.environments import python
-from rllm_serving.run import Measurement, Places
+from rllm_serving.places import Places
+from rllm_serving.run import Measurement
 from rllm_serving.runs import Load, Point, Run
 from rllm_serving.server import Server, ServerError
 from rllm_serving.telemetry import Devices, Sampler

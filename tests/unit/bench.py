@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rllm_serving.engines import ENGINES, Options
-from rllm_serving.run import WARM_UP_TOKENS, Measurement, Places
+from rllm_serving.places import Places
+from rllm_serving.run import WARM_UP_TOKENS, Measurement
 from rllm_serving.runs import Load, Point, Run
 from rllm_serving.validity import GATES
 from unit.replies import THINK_CLOSE

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,9 @@ from .allotment import allot
 from .bodies import Ask, asked, bodies
 from .engines import ENGINES, Launch
 from .journal import Journal, WriteError, parquet_bytes, write_atomically
+from .kept import Measured, finished
 from .loads import LOADS
+from .places import Places
 from .progress import Progress
 from .runs import Point, Run
 from .server import Server
@@ -35,34 +37,10 @@ DYING_S = 0.5
 OPEN_CONNECTIONS = 16
 
 log = logging.getLogger(__name__)
-Measured = tuple[pa.Table, pa.Table, dict[str, Any]]
 
 
 class RunError(RuntimeError):
     """A run that cannot give honest numbers; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Files and folders of a run: what it reads, and the three files that it writes."""
-
-    python: Path
-    environment: Path
-    model: Path
-    draft: Path | None
-    arrivals: Path | None
-    datasets: Mapping[str, Path]
-    templates: Mapping[str, Path]
-    requests: Path
-    server: Path
-    record: Path
-    server_log: Path
-
-    @property
-    def partial(self) -> Path:
-        """The journal's folder, beside the run's own."""
-        folder = self.requests.parent
-        return folder.with_name(folder.name + ".partial")
 
 
 class Measurement:
@@ -122,29 +100,6 @@ class Measurement:
         """The rows of each dataset."""
         return {name: pq.read_table(path).to_pylist() for name, path in self.places.datasets.items()}
 
-    def earlier(self) -> dict[str, Measured]:
-        """Points of an earlier complete run that this one also wants.
-
-        A run that grew (a budget more) measures only what is new, one that shrank nothing. When its points are
-        the same, the user has asked for it again (--forcerun): then everything is measured anew.
-        """
-        try:
-            record = json.loads(self.places.record.read_text())
-            if record["fingerprint"] != self.fingerprint:
-                return {}
-            requests, server = pq.read_table(self.places.requests), pq.read_table(self.places.server)
-        except (OSError, ValueError, KeyError, pa.ArrowException):
-            return {}
-        sessions = {session["id"]: session for session in record["sessions"]}
-        known = {e["name"]: {**e, "session": sessions[e["session"]]} for e in record["points"]}
-        found: dict[str, Measured] = {}
-        for point in self.run.points:
-            entry = known.get(point.name)
-            if entry is not None and entry["point"] == asdict(point):
-                mine = records.select(requests, point.keys), records.select(server, point.keys)
-                found[point.name] = (*mine, entry)
-        return {} if len(found) == len(self.run.points) == len(known) else found
-
     def execute(self) -> None:
         """Measure what is missing and write requests.parquet, server.parquet and run.json.
 
@@ -161,16 +116,7 @@ class Measurement:
 
     def _execute(self) -> None:
         journal = Journal(self.places.partial, self.fingerprint)
-        done = self.earlier()
-        for point in self.run.points:
-            kept = journal.get(point.name)
-            if kept is not None and kept[2]["point"] == asdict(point):
-                done[point.name] = kept
-        if self.run.measurement["on_invalid"] == "fail":
-            # Points that were marked, or fine by gates that are closer now, are not what this config asks for.
-            done = {
-                n: kept for n, kept in done.items() if validity.invalid(kept[2]["validity"], self._limits()) is None
-            }
+        done = finished(self.run, self.places, self.fingerprint, journal)
         missing = [point for point in self.run.points if point.name not in done]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
@@ -301,13 +247,9 @@ class Measurement:
             rows.append(records.request_row(keys, ask, index, batch, start, exchange, outcome))
         return records.table(rows, records.REQUESTS)
 
-    def _limits(self) -> dict[str, float]:
-        measurement = self.run.measurement
-        return {**measurement["gates"], validity.FAILED: measurement["max_failed_share"]}
-
     def _judge(self, point: Point, requests: pa.Table, numbers: Mapping[str, float | None]) -> None:
         """Say when a point is beyond a gate; raise RunError when the config has such points fail the run."""
-        reason = validity.invalid(numbers, self._limits())
+        reason = validity.invalid(numbers, validity.limits(self.run.measurement))
         if reason is None:
             return
         failed = requests.filter(pc.not_equal(requests["status"], "ok"))
@@ -342,7 +284,7 @@ class Measurement:
                     **record,
                     "session": record["session"]["id"],
                     # Judged by the gates of now, which may have changed since the point was measured.
-                    "invalid": validity.invalid(record["validity"], self._limits()),
+                    "invalid": validity.invalid(record["validity"], validity.limits(self.run.measurement)),
                 }
                 for _, _, record in measured
             ],

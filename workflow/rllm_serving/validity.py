@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +81,11 @@ def _missing(samples: pa.Table, due: float) -> float:
     """One sample may fall before or after the load: only what lacks beyond it is missing."""
     came = samples.filter(pc.and_(samples["loaded"], pc.is_valid(samples["running"]))).num_rows
     return max(0.0, 1 - (came + 1) / due) if due > 0 else 0.0
+
+
+def limits(measurement: Mapping[str, Any]) -> dict[str, float]:
+    """The limit of each of GATES, of the config's `measurement`."""
+    return {**measurement["gates"], FAILED: measurement["max_failed_share"]}
 
 
 def invalid(numbers: Mapping[str, float | None], limits: Mapping[str, float]) -> str | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from rllm_serving import environments
 from rllm_serving.allotment import check_granted
 from rllm_serving.logs import logged
-from rllm_serving.run import Measurement, Places
+from rllm_serving.places import Places
+from rllm_serving.run import Measurement
 from rllm_serving.runs import Run, combined
 
 run = Run.from_dict(snakemake.params.run, combined(snakemake.params.sweep))
