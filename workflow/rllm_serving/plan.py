@@ -67,18 +67,20 @@ class Plan:
 
     def run(self, run: Run) -> Estimate | None:
         """Hours that a run occupies its GPUs (or the machine), its server's start included."""
-        parameters = self.parameters(run.model)
-        requests = [self._requests(point) for point in run.points]
-        if parameters is None or None in requests:
+        parameters, ratio = self.parameters(run.model), METHODS[run.method].ratio or 1.0
+        if parameters is None:
             return None
-        ratio = METHODS[run.method].ratio or 1.0
-        start = START_S[self.study.device] + 2 * parameters * ratio / READING
         seconds = [0.0, 0.0]
-        for point, asked in zip(run.points, requests, strict=True):
-            assert asked is not None
+        # Repeats take equally long: the first stands for all.
+        for point in (point for point in run.points if point.repeat == 0):
+            asked = self._requests(point)
+            if asked is None:
+                return None
             for k, length in enumerate(self._lengths(run, point)):
                 seconds[k] += self._point(run, point, asked, parameters, ratio, length)
-        return Estimate(*((start + s) / 3600 for s in seconds))
+        start = START_S[self.study.device] + 2 * parameters * ratio / READING
+        repeats = self.study.sweeps[run.experiment]["repeats"]
+        return Estimate(*((start + repeats * s) / 3600 for s in seconds))
 
     def minutes(self, run: Run) -> int:
         """Minutes that a cluster should grant a run: the most that it can take, half as much again, half an hour."""
@@ -129,9 +131,8 @@ class Plan:
         """A row an experiment: servers, points, requests, gpus (of its largest server), hours and gpu_hours, each for
         usual answers and at most; None where a model's or a dataset's size is not known."""
         rows = []
-        for name in self.study.config["experiments"]:
-            runs = [run for run in self.study.runs.values() if run.experiment == name]
-            gpus = [run.options.tensor_parallel if self.study.device == "cuda" else 0 for run in runs]
+        for name, runs in self.study.experiments.items():
+            gpus = [run.gpus(self.study.device) for run in runs]
             requests = [self._requests(point) for run in runs for point in run.points]
             found = [self.run(run) for run in runs]
             row: dict[str, Any] = {"experiment": name, "servers": len(runs)}

@@ -51,9 +51,9 @@ class Study:
 
     def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """A model or dataset; one of the hub that `folders` has on this machine, from there. Its id stays with it."""
-        spec = dict(ordered(spec))
-        folder = self.config.get("folders", {}).get(spec.get("id"))
-        return spec if folder is None else {**spec, "source": "path", "path": folder}
+        placed: dict[str, Any] = ordered(spec)
+        folder = self.config["folders"].get(placed.get("id"))
+        return placed if folder is None else {**placed, "source": "path", "path": folder}
 
     def _check_paths(self, prompts: Path) -> None:
         for key, path in walk_paths(self.config):
@@ -85,20 +85,21 @@ class Study:
 
     def options(self, experiment: str, model: str, setup: str) -> Options:
         """Serving options: the study's, then the model's, the experiment's, the setup's, later ones winning."""
-        layers = (
-            self.config["serving"],
-            self.models[model].get("serving", {}),
-            self.config["experiments"][experiment]["serving"],
-            self.config["setups"][setup],
-        )
-        options = Options(**{key: value for layer in layers for key, value in layer.items()})
+        layers = (self.config["experiments"][experiment]["serving"], self.config["setups"][setup])
+        options = self._serving(model, *layers)
         # A draft model that nothing uses must not make a run depend on it.
         return options if options.speculation in DRAFTED else replace(options, draft=None)
 
     def gpus(self, model: str) -> int:
         """GPUs that a model's own weights are spread over, whatever an experiment or a setup says."""
-        layers = (self.config["serving"], self.models[model].get("serving", {}))
-        return Options(**{key: value for layer in layers for key, value in layer.items()}).tensor_parallel
+        return self._serving(model).tensor_parallel
+
+    def _serving(self, model: str, *layers: Mapping[str, Any]) -> Options:
+        """The study's options, the model's, and those of further layers, later ones winning."""
+        found = {**self.config["serving"], **self.models[model].get("serving", {})}
+        for layer in layers:
+            found |= layer
+        return Options(**found)
 
     def has_checkpoint(self, quantization: str) -> bool:
         """Whether models quantized so have a checkpoint of their own, rather than being quantized by the engine."""
@@ -256,26 +257,24 @@ class Study:
             raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
         self.capacity(name)
 
-    def code(self, run: Run) -> list[str]:
-        """Datasets of a run whose answers are code."""
-        asked = sorted({point.dataset for point in run.points})
-        return [name for name in asked if self.datasets[name].get("format") in CODE]
+    def code(self, experiment: str) -> list[str]:
+        """Datasets of an experiment whose answers are code."""
+        return [name for name in self.sweeps[experiment]["datasets"] if self.datasets[name].get("format") in CODE]
 
     def notes(self) -> list[str]:
         """What the user should know before the study runs, a line each."""
-        asked = {name for run in self.runs.values() for name in self.code(run)}
         if self.config["grading"]["execute_code"]:
             return []
         return [
             f"datasets.{name}: its answers are code, which is not run (grading.execute_code is off): they are asked, "
             "served and timed, but not graded; accuracy stays empty"
-            for name in sorted(asked)
+            for name in sorted({name for experiment in self.experiments for name in self.code(experiment)})
         ]
 
     def _check_sandbox(self) -> None:
         """Answers that are code run in a sandbox or not at all."""
-        asked = any(self.code(run) for run in self.runs.values())
-        if asked and self.config["grading"]["execute_code"] and (fault := sandbox.fault()):
+        executed = self.config["grading"]["execute_code"] and any(map(self.code, self.experiments))
+        if executed and (fault := sandbox.fault()):
             raise ConfigError(f"grading.execute_code: {fault}; or set it to false: code is then asked but not graded")
 
     def _check_questions(self, run: Run) -> None:

@@ -142,8 +142,8 @@ def experiment_sweep(wildcards):
 
 
 def run_executes_code(wildcards):
-    """Whether answers of a run are code that is to be run; false, whatever the config, where none are."""
-    return config["grading"]["execute_code"] and bool(STUDY.code(run_of(wildcards)))
+    """Whether answers of an experiment are code that is to be run; false, whatever the config, where none are."""
+    return config["grading"]["execute_code"] and bool(STUDY.code(wildcards.experiment))
 
 
 def run_draft(wildcards):

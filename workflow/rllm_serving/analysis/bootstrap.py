@@ -76,10 +76,6 @@ def _intervals(resampled: NDArray[np.floating], filled: Sequence[int]) -> list[t
     return list(zip(*ends.tolist(), strict=True))
 
 
-def _interval(resampled: NDArray[np.floating], filled: int) -> tuple[float, float]:
-    return _intervals(resampled[None], [filled])[0]
-
-
 Resampled = tuple[float, NDArray[np.float32], int]
 """sum(numerator) / sum(denominator), the same of each resample, number of clusters with data."""
 
