@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from rllm_serving import allotment
+from unit.nvml import Nvml
 from unit.scripted import eventually
 
 ROOT = Path(__file__).parents[1]
@@ -51,16 +53,21 @@ def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     assert eventually(lambda: not processes(word), 20), [p.cmdline() for p in processes(word)]
 
 
+def folder_for(name: str, variable: str, factory: pytest.TempPathFactory) -> Path:
+    """A new folder, or the one that an environment variable names, to keep what is made there for next time."""
+    kept = os.environ.get(variable)
+    folder = Path(kept) if kept else factory.mktemp(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the small study and its environments are made.
 
     RLLM_SERVING_TEST_STUDY names a folder to keep them in between test sessions.
     """
-    kept = os.environ.get("RLLM_SERVING_TEST_STUDY")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("small-study")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder_for("small-study", "RLLM_SERVING_TEST_STUDY", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +86,13 @@ def small_study(study_folder: Path) -> Path:
     done = run(snakemake(study_folder, "--resources", "gpu=1"))
     assert done.returncode == 0, done.stdout[-6000:]
     return study_folder
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with four GPUs, and no scheduler that has given out some; gives the folder of its locks."""
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(4))
+    monkeypatch.setattr(allotment, "LOCKS", tmp_path / "locks")
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "locks"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import ROOT
+from conftest import ROOT, run, snakemake
 from rllm_serving import config as checks
 from rllm_serving.study import Study
 from snakemake.utils import validate
@@ -78,3 +79,10 @@ def write(config: dict[str, Any], file: Path) -> Path:
     """The config as a YAML file, keys in their order."""
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return file
+
+
+def dry_run(folder: Path, file: Path, *arguments: str, **variables: str) -> str:
+    """What the real workflow says to a config that it must refuse, besides naming its profile."""
+    ended = run(snakemake(folder, "-n", *arguments, config=file), env=COMPILING | variables)
+    assert ended.returncode == 1, ended.stdout
+    return re.sub(r"^Using workflow specific profile .*\n", "", ended.stdout).strip()

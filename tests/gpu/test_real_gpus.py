@@ -6,7 +6,6 @@ That the study covers what the engines say is tested everywhere; tests/engines r
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, run, snakemake
+from conftest import ROOT, folder_for, run, snakemake
 from rllm_serving.allotment import AllotmentError, candidates
 from rllm_serving.engines import ENGINES
 from rllm_serving.quantization.methods import METHODS
@@ -69,9 +68,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     RLLM_SERVING_TEST_GPU_STUDY names a folder to keep them in between test sessions.
     """
-    kept = os.environ.get("RLLM_SERVING_TEST_GPU_STUDY")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("gpu-study")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_for("gpu-study", "RLLM_SERVING_TEST_GPU_STUDY", tmp_path_factory)
     shutil.rmtree(folder / "results", ignore_errors=True)
     environments = [*(f"{engine}-cuda" for engine in STUDY.engines), "quantize-cuda"]
     call(

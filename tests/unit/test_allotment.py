@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from rllm_serving import allotment
-from rllm_serving.allotment import AllotmentError, allot, candidates, check_granted
+from rllm_serving.allotment import AllotmentError, allot, check_granted
 from rllm_serving.child import follow
 from rllm_serving.engines import ENGINES, Options
 from unit.bench import POINTS, RUN, Bench
-from unit.nvml import SLICE, UUIDS, Nvml
+from unit.nvml import UUIDS, Nvml
 from unit.scripted import eventually
 
+pytestmark = pytest.mark.usefixtures("machine")
 SEARCH = os.pathsep.join(str(ROOT / folder) for folder in ("workflow", "tests"))
 # A job in a process of its own: it says which GPUs it got, and keeps them until its input ends.
 JOB = """
@@ -46,16 +47,6 @@ SERVE = """
     print(server.pid, flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine with four GPUs, and no scheduler that has given out some; gives the folder of its locks."""
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml(4))
-    monkeypatch.setattr(allotment, "LOCKS", tmp_path / "locks")
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "locks"
 
 
 @pytest.fixture
@@ -162,77 +153,6 @@ def test_the_gpu_of_a_killed_job_is_taken_until_its_child_is_gone(jobs: ExitStac
     assert free() == UUIDS[1:4]
     child.kill()
     assert eventually(lambda: free() == UUIDS[:4])
-
-
-@pytest.mark.parametrize(
-    ("visible", "tokens"),
-    [
-        (None, ["0", "1", "2", "3"]),
-        ("2,0", ["2", "0"]),
-        # Numbers are what both engines understand; a UUID may be shortened.
-        (f"{UUIDS[3]},{UUIDS[1][:8]}", ["3", "1"]),
-        (f" 1, {UUIDS[1]} ,0", ["1", "0"]),
-        ("", []),
-    ],
-)
-def test_gpus_are_those_that_a_scheduler_gave_in_its_order(
-    visible: str | None, tokens: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = candidates()
-    assert [gpu.token for gpu in found] == tokens
-    assert [gpu.uuid for gpu in found] == [UUIDS[int(token)] for token in tokens]
-
-
-def test_a_job_sees_its_gpus_alone_counted_as_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0")
-    with allot(2) as got:
-        assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,1"}
-        assert got.uuids == (UUIDS[3], UUIDS[1])
-
-
-def test_a_divided_gpu_is_used_by_its_slices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, divided=(1,)))
-    assert [gpu.token for gpu in candidates()] == ["0", "2"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", SLICE)
-    with allot(1) as got:
-        assert got.variables["CUDA_VISIBLE_DEVICES"] == SLICE and got.uuids == (SLICE,)
-    for whole in ("1", UUIDS[1]):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", whole)
-        with pytest.raises(AllotmentError, match=r"is no GPU here.*by their slices"):
-            candidates()
-
-
-def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, kept=(0,)))
-    assert [(gpu.token, gpu.uuid) for gpu in candidates()] == [("0", UUIDS[1]), ("1", UUIDS[2])]
-
-
-@pytest.mark.parametrize(
-    ("visible", "order", "told"),
-    [
-        ("0,9", None, r"names '9', which is no GPU here: there is 0 = GPU-0000-uuid, 1 = "),
-        ("GPU-", None, r"names 'GPU-', which is no GPU here"),
-        ("NoDevFiles", None, r"names 'NoDevFiles'"),
-        ("1", "FASTEST_FIRST", r"set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by their UUIDs"),
-    ],
-)
-def test_names_that_mean_no_gpu_for_sure_are_told(
-    visible: str, order: str | None, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    if order is not None:
-        monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
-    with pytest.raises(AllotmentError, match=told):
-        candidates()
-
-
-def test_a_uuid_means_the_same_in_every_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[2])
-    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    with allot(1) as got:
-        assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}
 
 
 def test_too_few_gpus_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run, snakemake
 from rllm_serving.config import ConfigError
-from studies import COMPILING, REMOVED, TINY, changed, load, write
+from studies import REMOVED, TINY, changed, dry_run, load, write
 
 HUB = {"source": "hub", "role": "llm", "pair": "x", "id": "owner/name", "revision": "main"}
 GSM8K = {"source": "hub", "prompt": "number", "format": "gsm8k", "id": "openai/gsm8k", "revision": "a" * 40}
@@ -220,46 +218,6 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"models\.x\.path: no readable .*config\.json"):
         load(changed(("models.x", spec)))
-
-
-@pytest.fixture
-def code(tmp_path: Path) -> dict[str, Any]:
-    """A study that asks for code."""
-    (tmp_path / "code.jsonl").write_text("{}\n")
-    spec = {"source": "path", "format": "humaneval", "prompt": "code", "path": str(tmp_path / "code.jsonl")}
-    return changed(("datasets.code", spec))
-
-
-def test_code_is_run_in_a_sandbox_or_the_dry_run_says_why_not(
-    code: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    running = changed(("grading.execute_code", True), base=code)
-    with pytest.raises(ConfigError) as caught:
-        load(running)
-    line = str(caught.value)
-    assert line.startswith("grading.execute_code: bubblewrap (bwrap) is not installed; install it")
-    assert "\n" not in line and "set it to false" in line
-    # Nothing is needed where no code is asked for.
-    assert load(changed(("grading.execute_code", True))).runs
-    said = dry_run(tmp_path, write(running, tmp_path / "study.yaml"), PATH="/nowhere")
-    assert said.splitlines()[-1] == f"Error in the config: {line}"
-
-
-def test_a_dry_run_says_that_code_is_asked_but_not_graded(code: dict[str, Any], tmp_path: Path) -> None:
-    ended = run(snakemake(tmp_path, "-n", config=write(code, tmp_path / "study.yaml")), env=COMPILING)
-    assert ended.returncode == 0
-    (note,) = load(code).notes()
-    assert note.startswith("datasets.code: ") and "not graded" in note and "grading.execute_code is off" in note
-    assert ended.stdout.count(note) == 1
-    assert load(TINY).notes() == []
-
-
-def dry_run(folder: Path, file: Path, *arguments: str, **variables: str) -> str:
-    """What the real workflow says to a config that it must refuse, besides naming its profile."""
-    ended = run(snakemake(folder, "-n", *arguments, config=file), env=COMPILING | variables)
-    assert ended.returncode == 1, ended.stdout
-    return re.sub(r"^Using workflow specific profile .*\n", "", ended.stdout).strip()
 
 
 @pytest.mark.parametrize(
