@@ -1,6 +1,6 @@
 """Two runs of many requests, made up, in the files that a run has: see README.md, "How long large studies take".
 
-python benchmarks/million.py FOLDER POINTS REQUESTS writes FOLDER/mine and FOLDER/other
+python benchmarks/million.py FOLDER POINTS REQUESTS writes FOLDER/mine, FOLDER/other and the grades of both
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rllm_serving.grading import GRADE_SCHEMA
 from rllm_serving.records import REQUESTS, SERVER
-from rllm_serving.runs import Load
+from rllm_serving.runs import SERVER_KEYS, Load
 
 REPEATS = 4
 LOADS = (Load("batch", 16), Load("batch", 64), Load("closed", 32), Load("open", rate=20.0, shape=0.5))
@@ -115,7 +115,7 @@ def point(server: dict[str, str], at: dict[str, Any], count: int, seed: int) -> 
     requests = pa.table({name: pa.array(columns[name]).cast(REQUESTS.field(name).type) for name in REQUESTS.names})
     correct = answered & (rng.random(count) < 0.7)
     marks: dict[str, Any] = {
-        **{name: shared[name] for name in ("dataset", "load", "budget", "repeat")},
+        **{name: shared[name] for name in (*SERVER_KEYS, "dataset", "load", "budget", "repeat")},
         "index": index,
         "question_id": question,
         "extracted": words,
@@ -123,7 +123,8 @@ def point(server: dict[str, str], at: dict[str, Any], count: int, seed: int) -> 
         "how": pa.repeat("math-verify", count),
         "miss": pa.array(np.where(ok, np.where(answered, "wrong", "truncated-thinking"), "failed"), mask=correct),
     }
-    grades = pa.table({name: pa.array(marks[name]).cast(GRADE_SCHEMA.field(name).type) for name in GRADE_SCHEMA.names})
+    columns = {name: pa.array(marks[name]).cast(GRADE_SCHEMA.field(name).type) for name in GRADE_SCHEMA.names}
+    grades = pa.table(columns, schema=GRADE_SCHEMA)
     return requests, grades, samples(server, at, float(last.max()), rng)
 
 
@@ -141,19 +142,23 @@ def samples(server: dict[str, str], at: dict[str, Any], seconds: float, rng: np.
     return pa.table({name: column.cast(SERVER.field(name).type) for name, column in columns.items()})
 
 
-def write(folder: Path, engine: str, points: int, requests: int) -> None:
-    """The four files of a run of `points` points of `requests` requests each."""
+def write(folder: Path, engine: str, points: int, requests: int) -> pa.Table:
+    """The files of a run of `points` points of `requests` requests each; returns their grades."""
     folder.mkdir(parents=True)
     names = {"experiment": "e", "engine": engine, "model": "m", "quantization": "bf16", "setup": "baseline"}
     parts = [point(names, at, requests, number + 10**6 * len(engine)) for number, at in enumerate(keys(points))]
-    for name, tables in zip(("requests", "grades", "server"), zip(*parts, strict=True), strict=True):
-        pq.write_table(pa.concat_tables(tables), folder / f"{name}.parquet", compression="zstd")
+    asked, grades, sampled = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
+    for name, table in (("requests", asked), ("server", sampled)):
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
     told = [{**at, "duration_s": 100.0, "validity": {"loop_lag_p99_s": 0.001}, "invalid": None} for at in keys(points)]
     record = {"points": told, "sessions": [{"kernels": {}}], "config": {"options": {}}, "model": {"path": "nowhere"}}
     (folder / "run.json").write_text(json.dumps(record))
+    return grades
 
 
 if __name__ == "__main__":
     where, amount, each = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    write(where / "mine", "sglang", amount, each)
-    write(where / "other", "vllm", amount, each)
+    where.mkdir(parents=True)
+    with pq.ParquetWriter(where / "grades.parquet", GRADE_SCHEMA) as writer:
+        for run, made_by in (("mine", "sglang"), ("other", "vllm")):
+            writer.write_table(write(where / run, made_by, amount, each))

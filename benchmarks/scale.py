@@ -151,22 +151,22 @@ def planned(title: str, config: Path | None, scratch: Path) -> list[Row]:
     return [*rows, Row(f"{title}: nothing to be done", cpu_s, wall_s, peak_gb, DRY_S, f"{outputs:,} outputs")]
 
 
+class Outputs(dict[str, str]):
+    """Files by their names, as an item and as an attribute, as Snakemake gives them to a script."""
+
+    __getattr__ = dict.__getitem__
+
+
 def job(script: str, folder: Path) -> None:
     """Run a script of workflow/scripts as Snakemake would, on the runs that `million.write` made in `folder`."""
-    mine, other = folder / "mine", folder / "other"
-    files = ("requests.parquet", "grades.parquet", "server.parquet", "run.json")
-    given: dict[str, Any]
-    made: tuple[str, ...]
-    if script == "metrics":
-        given = dict(zip(("requests", "grades", "server", "record"), (str(mine / name) for name in files), strict=True))
-        made, slo = ("points", "summary", "difficulty", "domain"), {"ttfvt_s": 2.0, "tpot_ms": 50.0}
-    else:
-        given = {"mine": [str(mine / name) for name in files], "reference": [str(other / name) for name in files]}
-        made, slo = ("versus", "why"), None
+    runs = ["mine"] if script == "metrics" else ["other", "mine"]
+    names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
+    given: dict[str, Any] = {key: [str(folder / run / name) for run in runs] for key, name in names.items()}
+    made = ("points", "summary", "difficulty", "domain") if script == "metrics" else ("versus", "why")
     asked = SimpleNamespace(
-        input=SimpleNamespace(**given),
-        output=SimpleNamespace(**{name: str(folder / f"{name}.parquet") for name in made}),
-        params=SimpleNamespace(slo=slo),
+        input=SimpleNamespace(**given, grades=str(folder / "grades.parquet")),
+        output=Outputs({name: str(folder / f"{name}.parquet") for name in made}),
+        params=SimpleNamespace(slo={"ttfvt_s": 2.0, "tpot_ms": 50.0}, compared=[(0, [1])]),
         log=[str(folder / f"{script}.log")],
     )
     runpy.run_path(str(ROOT / "workflow" / "scripts" / f"{script}.py"), init_globals={"snakemake": asked})

@@ -17,6 +17,7 @@ from unit.replies import THINK_CLOSE
 
 RUNS = {name: f"results/runs/{name}/vllm/rllm/bf16/baseline" for name in ("one", "two", "again")}
 """Of each experiment its run; `two` is served on two GPUs, under a stream, the others on one."""
+GRADES = {name: f"results/analysis/{name}/rllm/grades.parquet" for name in RUNS}
 ARRIVALS = "results/arrivals/two.parquet"
 BATCHES: dict[str, Any] = {
     "datasets": ["easy"],
@@ -92,9 +93,10 @@ def results(folder: Path) -> dict[str, pd.DataFrame]:
     asked = ["dataset", "load", "budget", "repeat", "question_id", "index", "batch", "seed", "status", "finish_reason"]
     told = ["prompt_tokens", "reasoning_tokens", "answer_tokens", "reasoning_text", "answer_text"]
     found = {name: pd.read_parquet(folder / name) for name in ("resources/datasets/easy.parquet", ARRIVALS)}
-    for run in (RUNS["one"], RUNS["two"]):
+    for name in ("one", "two"):
+        run = RUNS[name]
         found[run] = pd.read_parquet(folder / run / "requests.parquet")[asked + told]
-        found[f"{run}, graded"] = pd.read_parquet(folder / run / "grades.parquet")
+        found[f"{run}, graded"] = pd.read_parquet(folder / GRADES[name])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from cluster.cases import RUNS, lay
+from cluster.cases import GRADES, RUNS, lay
 from conftest import ROOT, run
 
 NEEDED = ("snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs", "kubernetes_validate")
@@ -54,7 +54,7 @@ def pods(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options += ["--container-image", "rllm-serving", "--seconds-between-status-checks", "1"]
     arguments = ["--configfile", "study.yaml", "--profile", "profiles/kubernetes", *options]
     ended = run(
-        [sys.executable, str(ROOT / "tests/cluster/pods.py"), str(folder), *arguments, f"{RUNS['two']}/grades.parquet"],
+        [sys.executable, str(ROOT / "tests/cluster/pods.py"), str(folder), *arguments, GRADES["two"]],
         cwd=checkout,
         env=os.environ | {"PATH": f"{image}:{os.environ['PATH']}"},
     )
@@ -91,8 +91,7 @@ def test_pods_share_the_volume_that_the_profile_names(pods: Path, checkout: Path
 
 
 def test_pods_that_share_only_the_volume_measure_and_grade(pods: Path, checkout: Path) -> None:
-    requests, grades = (
-        pd.read_parquet(checkout / RUNS["two"] / name) for name in ("requests.parquet", "grades.parquet")
-    )
+    files = (f"{RUNS['two']}/requests.parquet", GRADES["two"])
+    requests, grades = (pd.read_parquet(checkout / file) for file in files)
     assert len(requests) == len(grades) == 6 and (requests.status == "ok").all()
     assert not [folder for folder in pods.glob("snakejob-*") if folder.is_dir()]

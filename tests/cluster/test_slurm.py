@@ -14,12 +14,12 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from cluster.cases import HANG, RUNS, lay, results, served, starts
+from cluster.cases import GRADES, HANG, RUNS, lay, results, served, starts
 from cluster.slurm import Slurm, missing
 from conftest import run
 from unit.scripted import eventually
 
-GRADES = [f"{RUNS[name]}/grades.parquet" for name in ("one", "two")]
+TARGETS = [GRADES["one"], GRADES["two"]]
 # What docs/cluster.md says of clusters without accounting.
 SITE = {"slurm-status-command": "squeue"}
 # Snakemake that asks every so many seconds how its jobs are: by itself, ever more rarely, up to every three minutes.
@@ -100,7 +100,7 @@ def done(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = lay(tmp_path_factory.mktemp("study"))
     faults = folder / "faults.json"
     faults.write_text(json.dumps(HANG))
-    workflow = Workflow(slurm, folder, *GRADES)
+    workflow = Workflow(slurm, folder, *TARGETS)
     workflow.hanging("one")
     assert served(folder)
     slurm.set_node("down")
@@ -135,7 +135,7 @@ def test_a_job_gets_the_gpus_that_it_asks_for_and_others_none(slurm: Slurm, done
 
 def test_results_are_those_of_a_run_without_slurm(done: Path, tmp_path: Path) -> None:
     folder = lay(tmp_path / "study")
-    command = [sys.executable, "-m", "snakemake", *arguments("--resources", "gpu=2", "--cores", "2", *GRADES)]
+    command = [sys.executable, "-m", "snakemake", *arguments("--resources", "gpu=2", "--cores", "2", *TARGETS)]
     local = run(command, cwd=folder)
     assert local.returncode == 0, local.stdout
     there = results(done)

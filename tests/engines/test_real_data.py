@@ -19,7 +19,7 @@ import pytest
 import yaml
 from conftest import ROOT, run, snakemake
 from rllm_serving import sandbox
-from rllm_serving.grading import NOT_RUN, grade
+from rllm_serving.grading import NOT_RUN, Grader
 from rllm_serving.prompts import render
 from rllm_serving.records import REQUESTS
 
@@ -75,7 +75,8 @@ def answers(name: str, table: pa.Table, said: list[str]) -> pa.Table:
 
 def graded(name: str, table: pa.Table, said: list[str]) -> list[dict[str, Any]]:
     """Grades of those answers, each with the gold."""
-    rows = grade(answers(name, table, said), {name: table}, workers=2, timeout_s=20).to_pylist()
+    with Grader({name: table}, workers=2, timeout_s=20) as grader:
+        rows = grader.grade(answers(name, table, said)).to_pylist()
     return [row | {"gold": gold} for row, gold in zip(rows, table["gold"].to_pylist(), strict=True)]
 
 
@@ -136,6 +137,9 @@ def test_another_answer_is_a_wrong_one(questions: dict[str, pa.Table], name: str
     assert {row["miss"] for row in rows} == {"wrong"}
 
 
+RUN = "results/runs/real/vllm/{}/bf16/baseline"
+
+
 def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Path) -> None:
     """Served, graded, in points and tables; code is graded once it may be run, and no server starts for that."""
     link(small_study)
@@ -143,15 +147,15 @@ def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Pa
     assert done.returncode == 0, done.stdout[-6000:]
     assert done.stdout.count("datasets.humaneval: its answers are code, which is not run") == 1
     for model in ("small-llm", "small-rllm"):
-        folder = small_study / f"results/runs/real/vllm/{model}/bf16/baseline"
+        folder, analysis = (small_study / place.format(model) for place in (RUN, "results/analysis/real/{}"))
         requests = pd.read_parquet(folder / "requests.parquet")
         assert (requests.status == "ok").all() and requests.groupby("dataset").size().to_dict() == {
             **dict.fromkeys(SETS, 4),
             "humaneval": 4,
         }
-        summary = pd.read_parquet(folder / "summary.parquet").set_index("dataset")
+        summary = pd.read_parquet(analysis / "summary.parquet").set_index("dataset")
         assert summary.accuracy[list(SETS)].between(0, 1).all() and (summary.tps > 0).all()
-        grades = pd.read_parquet(folder / "grades.parquet")
+        grades = pd.read_parquet(analysis / "grades.parquet")
         code = grades.dataset == "humaneval"
         assert summary.accuracy.isna()["humaneval"] and grades.correct[code].isna().all()
         assert set(grades.how[code]) == {NOT_RUN} and grades.correct[~code].notna().all()
@@ -165,4 +169,4 @@ def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Pa
     done = run(snakemake(small_study, "real", config=running))
     assert done.returncode == 0, done.stdout[-6000:]
     assert (folder / "run.json").stat().st_mtime_ns == started
-    assert pd.read_parquet(folder / "summary.parquet").set_index("dataset").accuracy.notna()["humaneval"]
+    assert pd.read_parquet(analysis / "summary.parquet").set_index("dataset").accuracy.notna()["humaneval"]

@@ -60,6 +60,27 @@ def test_binned_interval_agrees_with_a_plain_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), rel=0.05)
 
 
+def test_interval_of_a_quantile_of_very_many_values_agrees_with_a_plain_bootstrap() -> None:
+    """Gaps of 150 requests, each with a pace of its own and tokens that count: what TBT is made of."""
+    rng = np.random.default_rng(7)
+    cluster = np.repeat(np.arange(150), 2000)
+    assert len(cluster) > bootstrap.SAMPLE
+    values = rng.lognormal(0, 0.3, 150)[cluster] * rng.lognormal(0, 1, len(cluster))
+    weights = rng.integers(1, 5, len(cluster)).astype(float)
+    shares = [0.5, 0.9, 0.99]
+    found = quantiles(values, cluster, shares, weights)
+    order = np.argsort(values)
+    plain = []
+    for _ in range(300):
+        drawn = np.bincount(rng.integers(0, 150, 150), minlength=150)
+        upto = np.cumsum(weights[order] * drawn[cluster[order]])
+        plain.append(values[order][np.searchsorted(upto, np.array(shares) * upto[-1])])
+    exact = values[order][np.searchsorted(np.cumsum(weights[order]), np.array(shares) * weights.sum())]
+    for one, value, (low, high) in zip(found, exact, np.quantile(plain, [0.025, 0.975], axis=0).T, strict=True):
+        assert one.value == value and one.low < value < one.high
+        assert (one.low, one.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
 def test_weighted_quantiles() -> None:
     value, weight = np.array([3.0, 1.0, 2.0, np.nan]), np.array([1.0, 8.0, 1.0, 50.0])
     found = quantiles(value, np.arange(4), [0.5, 0.8, 0.9, 0.99], weight)

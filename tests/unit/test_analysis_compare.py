@@ -10,16 +10,17 @@ import pyarrow as pa
 import pytest
 import synthetic
 from rllm_serving.analysis.bootstrap import codes, paired
-from rllm_serving.analysis.compare import COLUMNS, Side, compare
+from rllm_serving.analysis.compare import COLUMNS, compare
+from rllm_serving.analysis.observed import Observed
 
 SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
 
-def side(**options: Any) -> Side:
-    return Side(*synthetic.run(**(SMALL | options))[:3])
+def side(**options: Any) -> Observed:
+    return Observed(*synthetic.run(**(SMALL | options))[:3])
 
 
-def stretched(one: Side, factor: float) -> Side:
+def stretched(one: Observed, factor: float) -> Observed:
     """The same run on a server that takes `factor` times as long for everything."""
     frame = one.requests.to_pandas()
     times = ["scheduled", "sent", "first_token", "first_visible", "finished"]
@@ -27,7 +28,7 @@ def stretched(one: Side, factor: float) -> Side:
     frame["chunk_times"] = [np.asarray(x) * factor for x in frame["chunk_times"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)
     server = one.server.assign(time=one.server["time"] * factor, kv_use=one.server["kv_use"] / 2)
-    return Side(table, one.grades, server)
+    return Observed(table, one.grades, server)
 
 
 def rows(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -65,8 +66,8 @@ def test_failures_enter_neither_latency_nor_agreement() -> None:
     base = side()
     frame = base.requests.to_pandas()
     failed = frame.index[(frame["dataset"] == "arith-easy") & (frame["index"] == 0)]
-    frame.loc[failed, ["status", "finished", "output_tokens", "answer_text"]] = ["http", np.nan, np.nan, "broken"]
-    broken = Side(pa.Table.from_pandas(frame, preserve_index=False), base.grades, base.server)
+    frame.loc[failed, ["status", "finished", "output_tokens", "said"]] = ["http", np.nan, np.nan, 7]
+    broken = Observed(pa.Table.from_pandas(frame, preserve_index=False), base.grades, base.server)
     easy = rows(compare(broken, base), "arith-easy")
     assert easy.loc["same_text", "value"] == 1
     ok = frame[(frame["dataset"] == "arith-easy") & (frame["status"] == "ok")]
@@ -102,7 +103,7 @@ def test_answers_that_are_not_graded_have_no_accuracy_and_all_the_rest() -> None
     base = side()
     code = base.grades["dataset"] == "arith-hard"
     ungraded = base.grades.assign(correct=base.grades["correct"].astype(object).mask(code, None))
-    frame = compare(*(Side(base.requests, ungraded, base.server) for _ in range(2)))
+    frame = compare(*(Observed(base.requests, ungraded, base.server) for _ in range(2)))
     accuracy = rows(frame, "arith-hard").loc["accuracy", COLUMNS].astype(float)
     assert accuracy.isna().all()
     assert rows(frame, "arith-easy").loc["accuracy", COLUMNS[:3]].notna().all()

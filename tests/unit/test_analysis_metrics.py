@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import synthetic
 from rllm_serving.analysis import requests as per_request
 from rllm_serving.analysis import server
+from rllm_serving.analysis.observed import Observed
 from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, Slo, breakdown, points, summary
+from rllm_serving.records import REQUESTS, SERVER
 
 KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
 POINT = {"dataset": "d", "load": "batch-3", "load_size": 3, "budget": 8, "repeat": 0}
@@ -41,12 +46,15 @@ def dead(index: int, **changes: object) -> dict[str, object]:
 
 
 def grades(correct: list[bool]) -> pd.DataFrame:
-    rows = [POINT | {"index": i, "correct": c, "miss": None if c else "wrong"} for i, c in enumerate(correct)]
+    rows = [
+        POINT | {"index": i, "correct": c, "miss": None if c else "wrong", "extracted": None}
+        for i, c in enumerate(correct)
+    ]
     return pd.DataFrame(rows).drop(columns="load_size")
 
 
-def one(rows: list[dict[str, object]], *more: object) -> pd.Series:
-    return points(pa.Table.from_pylist(rows), *more).iloc[0]  # type: ignore[arg-type]
+def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) -> pd.Series:
+    return points(Observed(pa.Table.from_pylist(rows), *more), slo).iloc[0]  # type: ignore[arg-type]
 
 
 def test_three_requests_by_hand() -> None:
@@ -70,10 +78,10 @@ def test_three_requests_by_hand() -> None:
 def test_goodput_counts_who_kept_both_promises() -> None:
     # TTFVT 1, 3.5 and none; TPOT 1000, 800 ms and none (a single token); 10 s in all, of the failed one as well.
     for slo, met in ((Slo(3.5, 1000), 2), (Slo(3.5, 900), 1), (Slo(1.0, 1000), 1), (Slo(0.9, 1000), 0)):
-        point = one([*three(), dead(3)], None, None, None, slo)
+        point = one([*three(), dead(3)], slo=slo)
         assert (point["goodput_share"], point["goodput_rate"]) == (met / 4, met / 10)
     quick = request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=1.0, output_tokens=1)
-    point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], None, None, None, Slo(2.0, 1.0))
+    point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], slo=Slo(2.0, 1.0))
     assert point["goodput_share"] == 1
     assert pd.isna(one(three())["goodput_share"])
 
@@ -98,13 +106,54 @@ def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
         },
     ]
     table = pa.Table.from_pylist(three() + [row | {"repeat": 1} for row in three()])
-    each, whole = points(table, run={"points": told}), summary(table, run={"points": told}).iloc[0]
+    run = Observed(table, record={"points": told})
+    each, whole = points(run), summary(run).iloc[0]
     assert pd.isna(each["invalid"][0]) and each["invalid"][1] == "loop_lag_p99_s 500 ms"
     assert each["loop_lag_p99_s"].tolist() == [0.01, 0.5]
     assert each["duration"].tolist() == [2, 3] and pd.isna(each["client_cpu_share"]).all()
     assert (whole["duration"], whole["loop_lag_p99_s"], whole["invalid"]) == (5, 0.5, "loop_lag_p99_s 500 ms")
-    parts = breakdown(table, None, "domain", {"points": told})
+    parts = breakdown(run, "domain")
     assert parts["invalid"].tolist() == ["loop_lag_p99_s 500 ms"]
+
+
+def test_chunks_are_those_of_the_requests_asked_for() -> None:
+    rows = [*three(), dead(3)]
+    rows[1] |= {"chunk_times": [1.0, 2.0, 4.0, 5.0], "chunk_tokens": [1, 0, 4, 1]}
+    chunks = per_request.Chunks(
+        pa.concat_tables([pa.Table.from_pylist([row]) for row in rows], promote_options="permissive")
+    )
+    plain = [
+        (number, time, tokens)
+        for number, row in enumerate(rows)
+        for time, tokens in zip(row["chunk_times"], row["chunk_tokens"], strict=True)  # type: ignore[call-overload]
+        if tokens
+    ]
+
+    def taken(*numbers: int, wanted: list[bool] | None = None) -> list[tuple[int, float, float]]:
+        found = chunks.take(np.array(numbers, dtype=np.int64), None if wanted is None else np.array(wanted))
+        return [(numbers[row], time, tokens) for row, time, tokens in found.itertuples(index=False)]
+
+    for numbers in ((0, 1, 2, 3), (1, 2), (2,), (0, 3), (3, 1, 0), ()):
+        assert taken(*numbers) == [chunk for number in numbers for chunk in plain if chunk[0] == number]
+    assert taken(0, 1, 2, 3, wanted=[True, False, True, False]) == [chunk for chunk in plain if chunk[0] in (0, 2)]
+
+
+def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -> None:
+    texts = [("thought", "said"), ("thoughtsaid", ""), (None, "said"), ("thought", "said")]
+    rows = [request(k, ended=1.0, chunk_times=[1.0], chunk_tokens=[1]) for k in range(4)]
+    rows = [row | dict(zip(per_request.WRITTEN, text, strict=True)) for row, text in zip(rows, texts, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet", row_group_size=1)
+    marks = [KEYS | row for row in grades([True, False, True, True]).to_dict("records")]
+    others = [row | {"setup": "cold", "correct": False} for row in marks]
+    pd.DataFrame([*others, *marks]).to_parquet(tmp_path / "grades.parquet")
+    pq.write_table(SERVER.empty_table(), tmp_path / "server.parquet")
+    (tmp_path / "run.json").write_text('{"points": []}')
+    files = [tmp_path / name for name in ("requests.parquet", "server.parquet", "run.json", "grades.parquet")]
+    run = Observed.read(*files, texts=True)
+    said = run.frame["said"].tolist()
+    assert said[0] == said[3] and len(set(said)) == 3
+    assert run.frame["correct"].tolist() == [1, 0, 1, 1]
+    assert "said" not in Observed.read(*files).frame and "answer_text" not in run.frame
 
 
 def test_failures_are_counted_and_enter_no_latency() -> None:
@@ -146,14 +195,14 @@ def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival:
 
 def test_chunks_without_tokens_make_no_gap() -> None:
     row = three()[0] | {"chunk_times": [1.0, 2.0, 4.0], "chunk_tokens": [1, 0, 2]}
-    gaps = per_request.token_gaps(per_request.token_chunks(pa.Table.from_pylist([row])))
+    gaps = per_request.token_gaps(per_request.Chunks(pa.Table.from_pylist([row])).take(np.arange(1)))
     assert gaps[["gap", "tokens"]].to_numpy().tolist() == [[3.0, 2.0]]
 
 
 def test_chunk_lists_of_different_length_are_refused() -> None:
     row = three()[0] | {"chunk_times": [1.0, 2.0]}
     with pytest.raises(ValueError, match="differ in length"):
-        per_request.token_chunks(pa.Table.from_pylist([row]))
+        per_request.Chunks(pa.Table.from_pylist([row]))
 
 
 def test_no_accuracy_unless_all_are_graded() -> None:
@@ -165,10 +214,10 @@ def test_summary_pools_repeats() -> None:
     later = [row | {"repeat": 1, "finished": row["finished"] + 10} for row in three()]  # type: ignore[operator]
     run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
     table = pa.Table.from_pylist(three() + later)
-    pooled = summary(table, None, None, run).iloc[0]
+    pooled = summary(Observed(table, record=run)).iloc[0]
     assert (pooled["asked"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
     assert pooled["tps"] == pytest.approx(20 / (10 + 20))
-    assert points(table, None, None, run)["duration"].tolist() == [10.5, 20.5]
+    assert points(Observed(table, record=run))["duration"].tolist() == [10.5, 20.5]
 
 
 def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> None:
@@ -200,7 +249,7 @@ def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> Non
         frame = per_request.latencies(table)
         assert sorted(per_request.batches(frame)["seconds"]) == [10, 100]
         assert per_request.spans(frame)["seconds"].tolist() == [110]
-        assert points(table).iloc[0]["tps"] == pytest.approx(10 / 110)
+        assert points(Observed(table)).iloc[0]["tps"] == pytest.approx(10 / 110)
 
 
 def samples(time: list[float], kv: list[float | None], **more: object) -> pd.DataFrame:
@@ -234,8 +283,8 @@ def test_gauges_are_those_under_load_and_counters_grow_over_all_samples() -> Non
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
-    requests, marks, sampled, run = synthetic.run(budgets=(32, 512), repeats=2)
-    frame = summary(requests, marks, sampled, run, Slo(ttfvt_s=0.5, tpot_ms=10))
+    run = Observed(*synthetic.run(budgets=(32, 512), repeats=2))
+    frame = summary(run, Slo(ttfvt_s=0.5, tpot_ms=10))
     assert set(METRICS) <= set(frame.columns)
     for name in WITH_INTERVAL:
         known = frame[frame[f"{name}_low"].notna()]
@@ -248,7 +297,8 @@ def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
 def test_breakdown_splits_a_condition() -> None:
     rows = three()
     rows[2]["difficulty"] = "hard"
-    frame = breakdown(pa.Table.from_pylist(rows), grades([True, False, False]), "difficulty").set_index("difficulty")
+    frame = breakdown(Observed(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
+    frame = frame.set_index("difficulty")
     assert frame["asked"].to_dict() == {"easy": 2, "hard": 1}
     assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}
     assert frame.loc["hard", "e2e_mean"] == 9

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 import synthetic
 from rllm_serving.analysis import comparisons, tables
-from rllm_serving.analysis.compare import Side, compare
+from rllm_serving.analysis.compare import compare
+from rllm_serving.analysis.observed import Observed
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.requests import latencies
 from rllm_serving.analysis.why import why
@@ -55,16 +56,18 @@ class Study:
     def __init__(self, **options: Any) -> None:
         small = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
         self.pairs, runs = options["pairs"], synthetic.study(**(small | options))
-        self.summary = pd.concat([summary(*run) for run in runs], ignore_index=True)
+        self.summary = pd.concat([summary(Observed(*run)) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
-        self.by = {by: pd.concat([breakdown(*run[:2], by) for run in runs]) for by in ("difficulty", "domain")}
+        self.by = {
+            by: pd.concat([breakdown(Observed(*run[:2]), by) for run in runs]) for by in ("difficulty", "domain")
+        }
         self.runs = runs
 
     @cached_property
     def versus(self) -> pd.DataFrame | None:
         """SGLang against vLLM."""
-        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Side(*run[:3]) for run in self.runs}
+        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Observed(*run[:3]) for run in self.runs}
         models = [model for pair in self.pairs.values() for model in pair.values()]
         both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
         return pd.concat(both, ignore_index=True) if both else None
@@ -74,7 +77,7 @@ class Study:
         """A setup and a weight format against the baseline."""
         fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
         setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
-        return pd.concat([compare(Side(*one), Side(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+        return pd.concat([compare(Observed(*one), Observed(*base)) for one, base in zip(setups, fast * 2, strict=True)])
 
     @cached_property
     def stream(self) -> pd.DataFrame:
@@ -268,7 +271,7 @@ def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Stud
 
 
 def test_the_reasons_stand_in_a_table_with_what_the_engine_chose(plain: Study) -> None:
-    fast = [Side(*run[:3]) for run in plain.runs]
+    fast = [Observed(*run[:3]) for run in plain.runs]
     reasons = pd.concat([why(one, one) for one in fast]).assign(setup="spec", kernels="linear Fast")
     table = comparisons.why(reasons)
     lines = tables.markdown(table).splitlines()

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import synthetic
-from rllm_serving.analysis.compare import Side
 from rllm_serving.analysis.counters import by_phase, counted, kv_bytes_per_token
+from rllm_serving.analysis.observed import Observed
 from rllm_serving.analysis.requests import latencies
 from rllm_serving.analysis.why import COUNTERS, PARTS, why
 from rllm_serving.engines import ENGINES
@@ -21,17 +21,17 @@ from rllm_serving.kernels import chosen
 SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
 
-def side(**options: Any) -> Side:
-    return Side(*synthetic.run(**(SMALL | options))[:3])
+def side(**options: Any) -> Observed:
+    return Observed(*synthetic.run(**(SMALL | options))[:3])
 
 
-def changed(one: Side, **columns: Any) -> Side:
+def changed(one: Observed, **columns: Any) -> Observed:
     """The run with other values; a column may be a function of the frame."""
     frame = one.requests.to_pandas().assign(**columns)
-    return Side(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.server)
+    return Observed(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.server)
 
 
-def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Side:
+def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Observed:
     """A run of one request a question, all thinking but one token. The stream ends 0.5 s behind a single token."""
     keys = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
     keys |= {"dataset": "d", "load": "batch-2", "load_size": 2, "budget": 64, "repeat": 0}
@@ -48,7 +48,7 @@ def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Sid
             "asked_tokens": None,
         }
         rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
-    return Side(pa.Table.from_pylist(rows), pd.DataFrame(), pd.DataFrame({"loaded": [], "repeat": [], "time": []}))
+    return Observed(pa.Table.from_pylist(rows), None, pd.DataFrame({"loaded": [], "repeat": [], "time": []}))
 
 
 def left_over(frame: pd.DataFrame) -> float:

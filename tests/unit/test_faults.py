@@ -25,6 +25,7 @@ import pytest
 from rllm_serving import run as module
 from rllm_serving.allotment import Allotment
 from rllm_serving.analysis import requests
+from rllm_serving.analysis.observed import Observed
 from rllm_serving.analysis.points import LATENCIES, TOKENS, points
 from rllm_serving.client import Client, Exchange
 from rllm_serving.engines import ENGINES
@@ -148,8 +149,8 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], benc
     table = requests.read(bench.places.requests)
     frame = requests.latencies(table)
     assert frame.loc[~frame["ok"], ["end", "ttft", "ttfvt", "tpot", "e2e"]].isna().all(axis=None)
-    point = points(table).iloc[0]
-    alone = points(table.filter(pc.equal(table["status"], "ok"))).iloc[0]
+    point = points(Observed(table)).iloc[0]
+    alone = points(Observed(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
     assert point[["asked", "ok", "failed"]].tolist() == [COUNT, COUNT - len(faults), len(faults)]
     numbers = [f"{name}_{stat}" for name in (*LATENCIES, *TOKENS) for stat in ("mean", "p50", "p99")]
     assert point[numbers].notna().all() and point[numbers].to_dict() == alone[numbers].to_dict()

@@ -10,8 +10,9 @@ import pytest
 from rllm_serving import grading, sandbox
 from rllm_serving.answers import extract
 from rllm_serving.datasets import QUESTION_SCHEMA, gsm8k_gold
-from rllm_serving.grading import GRADE_SCHEMA, MADE_LONG, NOT_RUN, GradingError, compare, grade
+from rllm_serving.grading import GRADE_SCHEMA, MADE_LONG, NOT_RUN, Grader, GradingError, Pair, Verdict
 from rllm_serving.records import REQUESTS
+from rllm_serving.runs import SERVER_KEYS
 from rllm_serving.sandbox import Outcome
 
 # Written for these tests in the forms that golds take in GSM8K.
@@ -42,7 +43,7 @@ def questions(*golds: tuple[str, str]) -> pa.Table:
 
 
 def requests(*changes: dict[str, Any]) -> pa.Table:
-    base = {
+    base = dict.fromkeys(SERVER_KEYS, "x") | {
         "dataset": "set",
         "load": "batch-4",
         "budget": 64,
@@ -56,6 +57,16 @@ def requests(*changes: dict[str, Any]) -> pa.Table:
     }
     rows = [base | {"index": index} | change for index, change in enumerate(changes)]
     return pa.Table.from_pylist(rows, schema=REQUESTS)
+
+
+def grade(table: pa.Table, golds: dict[str, pa.Table], **options: Any) -> pa.Table:
+    with Grader(golds, **options) as grader:
+        return grader.grade(table)
+
+
+def compare(pairs: list[Pair], **options: Any) -> dict[Pair, Verdict]:
+    with Grader({}, **options) as grader:
+        return grader.compare(pairs)
 
 
 def not_equal_to_themselves(golds: list[str], kind: str) -> list[str]:
@@ -217,19 +228,23 @@ def test_code_that_cannot_be_run_safely_is_an_error_not_a_miss(monkeypatch: pyte
         grade(requests({"answer_text": CODE}), {"set": questions(("code", "check(f)"))}, execute_code=True)
 
 
-def test_equal_pairs_are_compared_once_and_sets_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[tuple[str, str]]] = []
+def test_equal_pairs_are_compared_once_in_all_runs_and_sets_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[Pair]] = []
 
-    def spy(pairs: list[tuple[str, str]], workers: int, timeout_s: float) -> dict[tuple[str, str], grading.Verdict]:
+    def spy(grader: Grader, pairs: list[Pair]) -> dict[Pair, Verdict]:
         asked.append(pairs)
-        return {pair: grading.Verdict(pair[0] == pair[1], "math-verify") for pair in pairs}
+        return {pair: Verdict(pair[0] == pair[1], "math-verify") for pair in pairs}
 
-    monkeypatch.setattr(grading, "compare", spy)
+    monkeypatch.setattr(Grader, "compare", spy)
     answers = [{"answer_text": r"\boxed{3}"}] * 5 + [{"answer_text": r"\boxed{3}", "dataset": "other"}]
     golds = {"set": questions(("number", "3")), "other": questions(("number", "4"))}
-    graded = grade(requests(*answers), golds)
-    assert asked == [[("3", "3"), ("4", "3")]]
+    with Grader(golds) as grader:
+        graded = grader.grade(requests(*answers))
+        another = {"setup": "y"}
+        again = grader.grade(requests(*(answer | another for answer in [*answers, {"answer_text": r"\boxed{7}"}])))
+    assert asked == [[("3", "3"), ("4", "3")], [("3", "7")]]
     assert graded["correct"].to_pylist() == [True] * 5 + [False]
+    assert again["correct"].to_pylist() == [True] * 5 + [False] * 2 and set(again["setup"].to_pylist()) == {"y"}
 
 
 def test_a_question_without_a_gold_is_an_error() -> None:

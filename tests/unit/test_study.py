@@ -253,6 +253,11 @@ def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None
     assert study.reference(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
     first = study.runs["budget/sglang/tiny-llm/bf16/baseline"]
     assert study.reference(first, "engine") is None and study.reference(first, "baseline") is None
+    group = [(run.engine, run.setup) for run in study.groups["budget", "tiny-llm"]]
+    assert group == [("sglang", "baseline"), ("vllm", "baseline"), ("sglang", "cold"), ("vllm", "cold")]
+    assert study.compared("budget", "tiny-llm", "engine") == [(0, [1]), (2, [3])]
+    assert study.compared("budget", "tiny-llm", "baseline") == [(0, [2]), (1, [3])]
+    assert study.compared("single", "tiny-rllm", "baseline") == []
 
 
 def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(study: Study) -> None:

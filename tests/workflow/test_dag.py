@@ -115,6 +115,7 @@ def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
         "train_model": 2,
         "dataset": 2,
         "measure": 3,
+        # One for each model of an experiment, of which each has one server here.
         "grade": 3,
         "metrics": 3,
         "collect": 2,
@@ -239,6 +240,15 @@ def test_one_more_model_adds_only_its_runs(done: Path) -> None:
     assert runs(jobs) == runs(jobs, "grade") == runs(jobs, "metrics") == {"budget/new"}
     assert [job.wildcards["model"] for job in jobs if job.rule == "train_model"] == ["new"]
     assert not {"dataset", "environment"} & rules(jobs).keys()
+
+
+def test_one_more_setup_measures_its_run_and_analyses_its_model_again(done: Path) -> None:
+    setups: dict[str, Any] = {"baseline": {}, "cold": {"prefix_cache": False}}
+    jobs = plan(done, config=changed(("setups", setups), ("experiments.single.setups", ["baseline", "cold"])))
+    measured = [job.wildcards["setup"] for job in jobs if job.rule == "measure"]
+    assert measured == ["cold"]
+    assert runs(jobs, "grade") == runs(jobs, "metrics") == runs(jobs, "compare") == {"single/tiny-rllm"}
+    assert rules(jobs)["grade"] == rules(jobs)["metrics"] == rules(jobs)["compare"] == 1
 
 
 def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:

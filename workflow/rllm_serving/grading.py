@@ -1,4 +1,4 @@
-"""Grades of a run's requests: numbers and math by math-verify, multiple choice by the exact letter, code by its tests.
+"""Grades of runs' requests: numbers and math by math-verify, multiple choice by the exact letter, code by its tests.
 
 What counts as an answer is decided in `answers`. math-verify reads "50%" as equal to 50 and to 0.5, drops
 units, takes 1/2 for 0.5, compares floats to 6 decimals, and a tuple's order counts where a set's does not.
@@ -22,9 +22,11 @@ import pyarrow as pa
 
 from . import sandbox
 from .answers import extract
+from .runs import SERVER_KEYS
 
 GRADE_SCHEMA = pa.schema(
     [
+        *(pa.field(name, pa.string(), nullable=False) for name in SERVER_KEYS),
         pa.field("dataset", pa.string(), nullable=False),
         pa.field("load", pa.string(), nullable=False),
         pa.field("budget", pa.int32(), nullable=False),
@@ -37,8 +39,9 @@ GRADE_SCHEMA = pa.schema(
         pa.field("miss", pa.string()),
     ]
 )
-_KEYS = GRADE_SCHEMA.names[:6]
-_READ = ["asked_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
+_KEYS = GRADE_SCHEMA.names[: GRADE_SCHEMA.get_field_index("extracted")]
+READ = [*_KEYS, "asked_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
+"""Columns of requests.parquet that grading reads."""
 _WORKER = Path(__file__).with_name("math_worker.py")
 
 NOT_RUN = "not graded: grading.execute_code is off"
@@ -60,49 +63,89 @@ class Verdict(NamedTuple):
     how: str
 
 
-def grade(
-    requests: pa.Table,
-    golds: Mapping[str, pa.Table],
-    workers: int = 1,
-    timeout_s: float = 10.0,
-    execute_code: bool = False,
-) -> pa.Table:
-    """One row of GRADE_SCHEMA a request, in the order of `requests`.
+class Grader:
+    """Grades the requests of any number of runs; equal answers to a question are graded once.
 
-    `requests` needs the columns dataset, load, budget, repeat, index, question_id, asked_tokens, status,
-    finish_reason, reasoning_text and answer_text; `golds` maps a dataset's name to its questions (QUESTION_SCHEMA).
-    `workers` processes; `timeout_s` seconds of CPU time for one answer. Equal answers to a question are graded once.
-    how: "letter" for choices; "tests" for code, "tests-timeout" or "tests-crash" where its process was ended or died;
-    else "math-verify" (also where there was nothing to compare), "math-verify-timeout" or "-crash". correct and miss
-    are null, and `how` says why, where nothing was graded: answers that were made to have a length, and code without
-    `execute_code`.
-    miss says why an answer is not correct, and is null where it is:
-    failed (status is not "ok"; its text is never graded), truncated-thinking (the budget ended before any
-    answer), truncated-answer (the budget ended within the answer and what is there is not right), no-answer
-    (nothing that counts as an answer, or one that math-verify could not finish), wrong.
-    Raises GradingError if a question has no gold, or math-verify or the sandbox does not start.
+    golds: a dataset's name -> its questions (QUESTION_SCHEMA); workers: processes, which live until `close`; timeout_s:
+    seconds of CPU time for one answer; execute_code: whether answers that are code are run.
     """
-    questions = {(dataset, row["question_id"]): row for dataset, table in golds.items() for row in table.to_pylist()}
-    rows = requests.select([*_KEYS, *_READ]).to_pylist()
-    for row in rows:
-        question = questions.get((row["dataset"], row["question_id"]))
+
+    def __init__(
+        self, golds: Mapping[str, pa.Table], workers: int = 1, timeout_s: float = 10.0, execute_code: bool = False
+    ) -> None:
+        self._questions = {
+            (dataset, row["question_id"]): row for dataset, table in golds.items() for row in table.to_pylist()
+        }
+        self._workers = [_Worker(timeout_s) for _ in range(workers)]
+        self._timeout_s, self._execute_code = timeout_s, execute_code
+        self._verdicts: dict[Any, Verdict] = {}
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    def grade(self, requests: pa.Table) -> pa.Table:
+        """One row of GRADE_SCHEMA a request, in the order of `requests`, which has the columns READ.
+
+        how: "letter" for choices; "tests" for code, "tests-timeout" or "tests-crash" where its process was ended or
+        died; else "math-verify" (also where there was nothing to compare), "math-verify-timeout" or "-crash". correct
+        and miss are null, and `how` says why, where nothing was graded: answers that were made to have a length, and
+        code without `execute_code`.
+        miss says why an answer is not correct, and is null where it is:
+        failed (status is not "ok"; its text is never graded), truncated-thinking (the budget ended before any
+        answer), truncated-answer (the budget ended within the answer and what is there is not right), no-answer
+        (nothing that counts as an answer, or one that math-verify could not finish), wrong.
+        Raises GradingError if a question has no gold, or math-verify or the sandbox does not start.
+        """
+        rows = requests.select(READ).to_pylist()
+        for row in rows:
+            row |= self._asked(row)
+        answered = [row for row in rows if row["extracted"] is not None and row["ungraded"] is None]
+        pairs = {(row["gold"], row["extracted"]) for row in answered if row["kind"] in ("number", "math")}
+        programs = {_program(row) for row in answered if row["kind"] == "code"}
+        known = self._verdicts.keys()
+        self._verdicts |= self.compare(sorted(pairs - known))
+        self._verdicts |= execute(sorted(programs - known), len(self._workers), self._timeout_s)
+        return pa.Table.from_pylist([_graded(row, self._verdicts) for row in rows], schema=GRADE_SCHEMA)
+
+    def compare(self, pairs: Iterable[Pair]) -> dict[Pair, Verdict]:
+        """A verdict for each (gold, answer) pair: math-verify in the workers, each pair with a limit."""
+        waiting = deque(pairs)
+
+        def work(worker: _Worker) -> dict[Pair, Verdict]:
+            done: dict[Pair, Verdict] = {}
+            while True:
+                try:
+                    pair = waiting.popleft()
+                except IndexError:
+                    return done
+                done[pair] = worker.compare(pair)
+
+        used = self._workers[: len(waiting)]
+        with ThreadPoolExecutor(max(len(used), 1)) as pool:
+            parts = [pool.submit(work, worker) for worker in used]
+        return {pair: verdict for part in parts for pair, verdict in part.result().items()}
+
+    def _asked(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The question of a request, what was found as its answer, and why that is not graded."""
+        question = self._questions.get((row["dataset"], row["question_id"]))
         if question is None:
             raise GradingError(f"datasets.{row['dataset']}: no gold for question {row['question_id']!r}")
-        row |= {name: question[name] for name in ("question", "gold", "kind")}
-        row["extracted"] = (
-            extract(row["answer_text"] or "", row["kind"], cut_off=row["finish_reason"] == "length")
+        found = {name: question[name] for name in ("question", "gold", "kind")}
+        found["extracted"] = (
+            extract(row["answer_text"] or "", question["kind"], cut_off=row["finish_reason"] == "length")
             if row["status"] == "ok"
             else None
         )
-        row["ungraded"] = MADE_LONG if row["asked_tokens"] is not None else None
-        if row["kind"] == "code" and not execute_code:
-            row["ungraded"] = NOT_RUN
-    answered = [row for row in rows if row["extracted"] is not None and row["ungraded"] is None]
-    pairs = {(row["gold"], row["extracted"]) for row in answered if row["kind"] in ("number", "math")}
-    programs = {_program(row) for row in answered if row["kind"] == "code"}
-    verdicts: dict[Any, Verdict] = {**compare(sorted(pairs), workers, timeout_s)}
-    verdicts |= execute(sorted(programs), workers, timeout_s)
-    return pa.Table.from_pylist([_graded(row, verdicts) for row in rows], schema=GRADE_SCHEMA)
+        found["ungraded"] = MADE_LONG if row["asked_tokens"] is not None else None
+        if question["kind"] == "code" and not self._execute_code:
+            found["ungraded"] = NOT_RUN
+        return found
 
 
 def _program(row: Mapping[str, Any]) -> Program:
@@ -134,26 +177,6 @@ def _miss(row: Mapping[str, Any], verdict: Verdict) -> str | None:
     return "no-answer" if unfinished else "wrong"
 
 
-def compare(pairs: Iterable[Pair], workers: int = 1, timeout_s: float = 10.0) -> dict[Pair, Verdict]:
-    """A verdict for each (gold, answer) pair: math-verify in `workers` processes, each pair with a limit."""
-    waiting = deque(pairs)
-
-    def work() -> dict[Pair, Verdict]:
-        done: dict[Pair, Verdict] = {}
-        with _Worker(timeout_s) as worker:
-            while True:
-                try:
-                    pair = waiting.popleft()
-                except IndexError:
-                    return done
-                done[pair] = worker.compare(pair)
-
-    threads = min(workers, len(waiting))
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        parts = [pool.submit(work) for _ in range(threads)]
-    return {pair: verdict for part in parts for pair, verdict in part.result().items()}
-
-
 def execute(programs: Sequence[Program], workers: int = 1, timeout_s: float = 10.0) -> dict[Program, Verdict]:
     """A verdict for each program: its tests in the sandbox, `workers` at a time. Raises GradingError without one."""
     if programs and (fault := sandbox.fault()):
@@ -182,15 +205,12 @@ class _Worker:
         self.timeout_s = timeout_s
         self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> _Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the process, if there is one."""
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
+            self.process = None
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(

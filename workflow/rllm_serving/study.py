@@ -25,8 +25,8 @@ class Study:
     Raises ConfigError, one line with the key, for what a schema cannot see: unknown names, budgets beyond the
     context, tensor parallel sizes that do not divide the heads, files that are not there, options that an engine
     can't serve on `device`. With `on_unsupported: mark` the latter are no runs but rows of `unsupported`: SERVER_KEYS
-    and `reason`. `runs` are by folder, `experiments` lists those of each experiment, `sweeps` has what its points are
-    combined from (see `runs.combined`).
+    and `reason`. `runs` are by folder, `experiments` lists those of each experiment, `groups` those of each experiment
+    and model, `sweeps` has what an experiment's points are combined from (see `runs.combined`).
     """
 
     def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
@@ -45,6 +45,9 @@ class Study:
         self.sweeps: dict[str, dict[str, Any]] = {}
         self.experiments = {name: self._expand(name) for name in config["experiments"]}
         self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
+        self.groups: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs.values():
+            self.groups.setdefault((run.experiment, run.model), []).append(run)
         for name in config["experiments"]:
             self._check_capacity(name)
         self._check_sandbox()
@@ -116,6 +119,17 @@ class Study:
             changed = {"quantization": "bf16", "setup": "baseline"}
         folder = "/".join((run.keys | changed).values())
         return folder if folder != run.folder and folder in self.runs else None
+
+    def compared(self, experiment: str, model: str, basis: str) -> list[tuple[int, list[int]]]:
+        """Each reference of a group with the runs that are compared with it, as numbers of runs in the group."""
+        runs = self.groups[experiment, model]
+        numbers = {run.folder: number for number, run in enumerate(runs)}
+        found: dict[int, list[int]] = {}
+        for number, run in enumerate(runs):
+            reference = self.reference(run, basis)
+            if reference is not None:
+                found.setdefault(numbers[reference], []).append(number)
+        return list(found.items())
 
     def _several(self, experiment: str) -> tuple[bool, bool]:
         """Whether an experiment has several engines, and several setups or weight formats."""

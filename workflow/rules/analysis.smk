@@ -1,25 +1,23 @@
-# From requests and samples to metrics with intervals: per run, then together.
+# From requests and samples to metrics with intervals: a job for all runs of a model in an experiment, then together.
 
 
 rule metrics:
     input:
-        requests=f"{RUN}/requests.parquet",
-        server=f"{RUN}/server.parquet",
-        record=f"{RUN}/run.json",
-        grades=f"{RUN}/grades.parquet",
+        unpack(group_inputs),
+        grades=f"{GROUP}/grades.parquet",
     output:
-        points=f"{RUN}/points.parquet",
-        summary=f"{RUN}/summary.parquet",
-        difficulty=f"{RUN}/difficulty.parquet",
-        domain=f"{RUN}/domain.parquet",
+        points=f"{GROUP}/points.parquet",
+        summary=f"{GROUP}/summary.parquet",
+        difficulty=f"{GROUP}/difficulty.parquet",
+        domain=f"{GROUP}/domain.parquet",
     log:
-        "logs/metrics/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+        "logs/metrics/{experiment}/{model}.log",
     conda:
         "../envs/workflow.yaml"
     threads: 1
     resources:
         mem_mb=8000,
-        runtime=60,
+        runtime=120,
     params:
         slo=lambda wildcards: config["experiments"][wildcards.experiment].get("slo"),
         library=library("metrics.py", *METRICS_MODULES),
@@ -30,13 +28,13 @@ rule metrics:
 # Two runs side by side: an engine against the first one, a setup or a quantization against the baseline.
 rule compare:
     input:
-        mine=[f"{RUN}/{name}" for name in COMPARED_FILES],
-        reference=reference_files,
+        unpack(group_inputs),
+        grades=f"{GROUP}/grades.parquet",
     output:
-        versus=f"{RUN}/versus-{{basis}}.parquet",
-        why=f"{RUN}/why-{{basis}}.parquet",
+        versus=f"{GROUP}/versus-{{basis}}.parquet",
+        why=f"{GROUP}/why-{{basis}}.parquet",
     log:
-        "logs/compare/{experiment}/{engine}/{model}/{quantization}/{setup}-{basis}.log",
+        "logs/compare/{experiment}/{model}-{basis}.log",
     wildcard_constraints:
         basis="engine|baseline",
     conda:
@@ -44,8 +42,9 @@ rule compare:
     threads: 1
     resources:
         mem_mb=8000,
-        runtime=60,
+        runtime=120,
     params:
+        compared=lambda wildcards: STUDY.compared(wildcards.experiment, wildcards.model, wildcards.basis),
         library=library("compare.py", *METRICS_MODULES, *COMPARE_MODULES),
     script:
         "../scripts/compare.py"
@@ -53,7 +52,7 @@ rule compare:
 
 rule collect:
     input:
-        rows=[f"results/runs/{folder}/{{level}}.parquet" for folder, r in STUDY.runs.items() if r.experiment in USUAL],
+        rows=lambda wildcards: [file for experiment in USUAL for file in files_of(experiment, wildcards.level)],
     output:
         parquet="results/{level}.parquet",
         csv="results/{level}.csv",

@@ -124,6 +124,19 @@ def run_of(wildcards):
 
 RUN_WILDCARDS = ("experiment", "engine", "model", "quantization", "setup")
 RUN = "results/runs/{experiment}/{engine}/{model}/{quantization}/{setup}"
+# What is analysed together: the runs of a model in an experiment. Comparisons never leave such a group.
+GROUP = "results/analysis/{experiment}/{model}"
+
+
+def group_files(wildcards, name):
+    """That file of each run of a group, in the order of STUDY.groups."""
+    return [f"results/runs/{run.folder}/{name}" for run in STUDY.groups[wildcards.experiment, wildcards.model]]
+
+
+def group_inputs(wildcards):
+    """What the runs of a group measured."""
+    names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
+    return {key: group_files(wildcards, name) for key, name in names.items()}
 
 
 def run_datasets(wildcards):
@@ -162,25 +175,18 @@ def run_templates(wildcards):
     return [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)]
 
 
-COMPARED_FILES = ("requests.parquet", "grades.parquet", "server.parquet", "run.json")
-METRICS_MODULES = [f"analysis/{module}.py" for module in ("bootstrap", "metrics", "points", "requests", "server")]
-METRICS_MODULES += ["validity.py"]
+METRICS_MODULES = [f"analysis/{module}.py" for module in ("bootstrap", "metrics", "observed", "points", "requests")]
+METRICS_MODULES += ["analysis/server.py", "validity.py"]
 COMPARE_MODULES = [f"analysis/{module}.py" for module in ("compare", "counters", "why")]
 
 
-def reference_files(wildcards):
-    """The files of the run that a run is compared with."""
-    folder = STUDY.reference(run_of(wildcards), wildcards.basis)
-    return [f"results/runs/{folder}/{name}" for name in COMPARED_FILES]
-
-
 def files_of(experiment, level):
-    """That file of every run of an experiment that has it: `versus-…` and `why-…` where there is a reference."""
+    """That file of every group of an experiment that has it: `versus-…` and `why-…` where something is compared."""
     basis = level.removeprefix("versus-").removeprefix("why-")
     return [
-        f"results/runs/{run.folder}/{level}.parquet"
-        for run in STUDY.experiments[experiment]
-        if basis == level or STUDY.reference(run, basis)
+        f"results/analysis/{experiment}/{model}/{level}.parquet"
+        for model in dict.fromkeys(run.model for run in STUDY.experiments[experiment])
+        if basis == level or STUDY.compared(experiment, model, basis)
     ]
 
 
@@ -198,11 +204,11 @@ def table_unsupported(wildcards):
     ]
 
 
-# The level of results/runs/*/{level}.parquet that each table is made from.
+# The level of results/analysis/*/*/{level}.parquet that each table is made from.
 TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
 TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine", "optimisations": "versus-baseline"}
 TABLE_SOURCES |= {"why": "why-baseline", "traffic": "summary"}
-# The files of each run that each figure is drawn from, in the order of its arguments.
+# The files that each figure is drawn from, in the order of its arguments: those of each group, or of each run.
 FIGURE_SOURCES = {
     "budget": ["summary"],
     "batch": ["summary"],
@@ -218,8 +224,16 @@ FIGURE_SOURCES = {
 
 
 def figure_inputs(wildcards):
-    """A figure's files, named by what they hold, for every run of its experiment."""
-    return {source: files_of(wildcards.experiment, source) for source in FIGURE_SOURCES[wildcards.figure]}
+    """A figure's files, named by what they hold, of all of its experiment."""
+    runs = STUDY.experiments[wildcards.experiment]
+    return {
+        source: (
+            [f"results/runs/{run.folder}/{source}.parquet" for run in runs]
+            if source in ("requests", "server")
+            else files_of(wildcards.experiment, source)
+        )
+        for source in FIGURE_SOURCES[wildcards.figure]
+    }
 
 
 def target_name(experiment):

@@ -1,20 +1,21 @@
 # Which answers are right. Touches no server: a changed grader grades the stored answers again.
 
 
+# One job for all runs of a model in an experiment: they are asked the same, and equal answers are graded once.
 rule grade:
     input:
-        requests=f"{RUN}/requests.parquet",
+        requests=lambda wildcards: group_files(wildcards, "requests.parquet"),
         datasets=run_datasets,
     output:
-        f"{RUN}/grades.parquet",
+        f"{GROUP}/grades.parquet",
     log:
-        "logs/grades/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+        "logs/grades/{experiment}/{model}.log",
     conda:
         "../envs/workflow.yaml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=4000,
-        runtime=120,
+        runtime=240,
     params:
         datasets=run_dataset_names,
         timeout_s=config["grading"]["timeout_s"],

@@ -1,19 +1,16 @@
-"""Metrics of one run with their intervals: a row a point, a condition, a difficulty, a domain."""
-
-import json
-from pathlib import Path
+"""Metrics of a model's runs in one experiment: a row a point, a condition, a difficulty, a domain."""
 
 import pandas as pd
-from rllm_serving.analysis import points, requests
+from rllm_serving.analysis.observed import Observed
+from rllm_serving.analysis.points import Slo, breakdown, points, summary
 from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):
-    table = requests.read(snakemake.input.requests)
-    grades = pd.read_parquet(snakemake.input.grades)
-    server = pd.read_parquet(snakemake.input.server)
-    record = json.loads(Path(snakemake.input.record).read_text())
-    slo = points.Slo(**snakemake.params.slo) if snakemake.params.slo else None
-    points.points(table, grades, server, record, slo).to_parquet(snakemake.output.points)
-    points.summary(table, grades, server, record, slo).to_parquet(snakemake.output.summary)
-    points.breakdown(table, grades, "difficulty", record).to_parquet(snakemake.output.difficulty)
-    points.breakdown(table, grades, "domain", record).to_parquet(snakemake.output.domain)
+    slo = Slo(**snakemake.params.slo) if snakemake.params.slo else None
+    made = []
+    for files in zip(snakemake.input.requests, snakemake.input.server, snakemake.input.record, strict=True):
+        run = Observed.read(*files, snakemake.input.grades)
+        made.append([points(run, slo), summary(run, slo), breakdown(run, "difficulty"), breakdown(run, "domain")])
+    names = ("points", "summary", "difficulty", "domain")
+    for name, frames in zip(names, zip(*made, strict=True), strict=True):
+        pd.concat(frames, ignore_index=True).to_parquet(snakemake.output[name])

@@ -6,18 +6,18 @@ blocks of time for throughput, over blocks of time for the server's gauges; see 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from . import server as gauges
 from .bootstrap import MISSING, Array, Codes, Comparison, Estimate, codes, means, paired, paired_means
-from .points import graded, recorded, throughput
-from .requests import CHUNKS, CONDITION, SERVER, token_chunks
+from .observed import Observed
+from .points import recorded, throughput
+from .requests import CONDITION, SERVER, together
 
 MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
 """Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
@@ -27,22 +27,8 @@ output tokens."""
 COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
 
 
-@dataclass(frozen=True)
-class Side:
-    """What one run measured. requests: table from `requests.read`, texts included where texts are compared; grades,
-    server: its grades.parquet and server.parquet."""
-
-    requests: pa.Table
-    grades: pd.DataFrame
-    server: pd.DataFrame
-
-
-Runs = Sequence[Mapping[str, Any]]
-"""run.json of mine and of the reference."""
-
-
-def compare(mine: Side, reference: Side, runs: Runs = ({}, {})) -> pd.DataFrame:
-    """One row a condition of both runs and metric; runs tell which are beyond a validity gate (see `marked`).
+def compare(mine: Observed, reference: Observed) -> pd.DataFrame:
+    """One row a condition of both runs and metric; their records tell which are beyond a validity gate (see `marked`).
 
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
     value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
@@ -51,27 +37,26 @@ def compare(mine: Side, reference: Side, runs: Runs = ({}, {})) -> pd.DataFrame:
     is one, else the host's; the maximum of all samples) and SAME.
     Raises ValueError when the two did not ask the same questions.
     """
-    sides = (mine, reference)
-    frames = [graded(side.requests, side.grades, ("correct", "miss", "extracted")) for side in sides]
     rows = []
-    for keys, both, cluster in conditions(sides, frames):
+    for keys, both, cluster in conditions(mine, reference):
         rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
-    return marked(pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS]), runs)
+    frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
+    return marked(frame, mine, reference)
 
 
-def marked(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
+def marked(frame: pd.DataFrame, mine: Observed, reference: Observed) -> pd.DataFrame:
     """Rows of a comparison with `invalid` and `invalid_reference`: why a side's points are beyond a validity gate.
 
     Missing where they are not. A comparison with an invalid reference is invalid itself.
     """
     keys = ["dataset", "load", "budget"]
-    mine, other = (
+    own, other = (
         [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
-        for reasons in (recorded(run, keys)["invalid"].dropna().to_dict() for run in runs)
+        for reasons in (recorded(run.record, keys)["invalid"].dropna().to_dict() for run in (mine, reference))
     )
     both = [
         "; ".join(text for text in (one, two and f"reference: {two}") if text) or None
-        for one, two in zip(mine, other, strict=True)
+        for one, two in zip(own, other, strict=True)
     ]
     return frame.assign(
         invalid=pd.Series(both, frame.index, object), invalid_reference=pd.Series(other, frame.index, object)
@@ -82,7 +67,7 @@ def marked(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
 class Condition:
     """The part of a side that belongs to one condition.
 
-    requests: rows of `latencies` in the order of repeat and index; chunks: `token_chunks` of those that ended well;
+    requests: rows of `latencies` in the order of repeat and index; chunks: `Chunks.take` of those that ended well;
     samples: rows of server.parquet.
     """
 
@@ -92,32 +77,32 @@ class Condition:
 
 
 def conditions(
-    sides: tuple[Side, Side], frames: Sequence[pd.DataFrame]
+    mine: Observed, reference: Observed
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
-    """Each condition that two sides have in common: its keys, its part of both, the cluster (question) of each request.
+    """Each condition that two runs have in common: its keys, its part of both, the cluster (question) of each request.
 
-    frames: rows of `latencies` of each side, with any columns more. keys: SERVER of the first, `against` (the
-    other's engine/quantization/setup), CONDITION. Raises ValueError when the two did not ask the same questions.
+    keys: SERVER of mine, `against` (the other's engine/quantization/setup), CONDITION. Raises ValueError when the two
+    did not ask the same questions.
     """
-    against = "/".join(frames[1][["engine", "quantization", "setup"]].iloc[0])
-    groups: list[dict[Any, Any]] = [frame.groupby(CONDITION, sort=True).indices for frame in frames]
+    against = "/".join(reference.frame[["engine", "quantization", "setup"]].iloc[0])
+    groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in (mine, reference)]
     for key in sorted(groups[0].keys() & groups[1].keys()):
-        one, two = (_condition(s, f, g[key]) for s, f, g in zip(sides, frames, groups, strict=True))
-        asked = [side.requests[["question_id", "repeat"]] for side in (one, two)]
+        one, two = (_condition(run, group[key]) for run, group in zip((mine, reference), groups, strict=True))
+        asked = [part.requests[["question_id", "repeat"]] for part in (one, two)]
         if not asked[0].equals(asked[1]):
             raise ValueError("the two runs asked different questions; measure them again with the same config")
-        keys = {**frames[0][SERVER].iloc[0], "against": against, **dict(zip(CONDITION, key, strict=True))}
+        keys = {**mine.frame[SERVER].iloc[0], "against": against, **dict(zip(CONDITION, key, strict=True))}
         yield keys, (one, two), codes(asked[0]["question_id"])
 
 
-def _condition(side: Side, frame: pd.DataFrame, rows: Any) -> Condition:
-    group = frame.take(rows)
-    order = np.lexsort((group["index"].to_numpy(), group["repeat"].to_numpy()))
-    group = group.iloc[order].reset_index(drop=True)
-    chunks = token_chunks(side.requests.select(CHUNKS).take(pa.array(np.asarray(rows)[order])))
-    keys = [name for name in CONDITION if name in side.server.columns]
-    samples = side.server[(side.server[keys] == group[keys].iloc[0]).all(axis=1)]
-    return Condition(group, chunks[group["ok"].to_numpy()[chunks["row"]]], samples)
+def _condition(run: Observed, rows: Any) -> Condition:
+    places = run.frame[["index", "repeat"]].iloc[together(np.asarray(rows))]
+    order = np.asarray(rows)[np.lexsort((places["index"].to_numpy(), places["repeat"].to_numpy()))]
+    group = run.frame.iloc[together(order)].reset_index(drop=True)
+    samples = pd.DataFrame() if run.server is None else run.server
+    keys = [name for name in CONDITION if name in samples.columns]
+    samples = samples[(samples[keys] == group[keys].iloc[0]).all(axis=1)]
+    return Condition(group, run.chunks.take(order, group["ok"].to_numpy()), samples)
 
 
 def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
@@ -138,9 +123,8 @@ def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[
         yield name, _flat(Comparison(*bare))
     ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
     same = []
-    for columns in (["extracted"], ["reasoning_text", "answer_text"], ["output_tokens"]):
-        equal = np.logical_and.reduce([_equal(*(side.requests[column] for side in both)) for column in columns])
-        same.append(np.where(ok, equal, np.nan))
+    for column in ("extracted", "said", "output_tokens"):
+        same.append(np.where(ok, _equal(*(side.requests[column] for side in both)), np.nan))
     for name, share in zip(SAME, means(same, cluster), strict=True):
         yield name, _flat(Comparison(share, MISSING, MISSING, MISSING))
 

@@ -24,7 +24,7 @@ def counted(
 ) -> dict[str, float]:
     """COUNTERS of one condition; NaN where the engine has no such counter or nothing happened.
 
-    samples: its rows of server.parquet; requests: of `latencies`; chunks: `token_chunks` of those that ended well;
+    samples: its rows of server.parquet; requests: of `latencies`; chunks: `Chunks.take` of those that ended well;
     run: run.json, or empty. Increases are summed over points.
     prefix_hit_rate: increase of prefix_hits / of prefix_queries (tokens), 0-1. preemptions: increase, requests.
     accepted_share: increase of spec_accepted / of spec_drafted (tokens), 0-1.

@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from ..validity import CLIENT_GATES
 from . import server as gauges
 from .bootstrap import Array, Codes, Estimate, Sums, codes, mean, means, quantiles, ratio
 from .metrics import LATENCIES, LATENCY_SHARES, METRICS, MISSES, TOKEN_SHARES, TOKENS, WITH_INTERVAL
-from .requests import CHUNKS, CONDITION, SERVER, batches, latencies, spans, token_chunks, token_gaps
+from .observed import Observed
+from .requests import CONDITION, SERVER, batches, spans, together, token_gaps
 
 
 def _columns(keys: Sequence[str]) -> list[str]:
@@ -96,7 +96,7 @@ def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Co
 def throughput(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums | None:
     """Tokens, seconds and number of each batch (batch loads) or of each equal block of time (other loads).
 
-    group: rows of `latencies` of one condition; chunks: `token_chunks` of its successful requests. None where
+    group: rows of `latencies` of one condition; chunks: `Chunks.take` of its successful requests. None where
     throughput would be made of nothing but errors, or of requests whose tokens nobody counted.
     """
     if not group["ok"].any() or group.loc[group["ok"], "output_tokens"].isna().any():
@@ -123,22 +123,11 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     silent = np.flatnonzero((shown == 0) & (count > 0))
     shown[silent] = count[silent]
     row, time = np.append(row, silent), np.append(chunks["time"], group["end"].to_numpy()[silent])
-    tokens = np.append(tokens, count[silent]) * count[row] / shown[row]
+    scale = np.divide(count, shown, out=np.zeros(len(group)), where=shown > 0)
+    tokens = np.append(tokens, count[silent]) * scale[row]
     block = gauges.time_blocks(time, number[row], start[row], end[row])
     length = np.repeat(point["seconds"].to_numpy() / gauges.BLOCKS, gauges.BLOCKS)
     return np.bincount(block, tokens, len(length)).astype(float), length, codes(np.arange(len(length)))
-
-
-def graded(
-    requests: pa.Table, grades: pd.DataFrame | None, columns: Sequence[str] = ("correct", "miss")
-) -> pd.DataFrame:
-    """`latencies` with columns of grades.parquet: `correct` (float, NaN where there is no grade), `miss`, ..."""
-    frame = latencies(requests)
-    if grades is None:
-        return frame.assign(correct=np.nan, miss=None)
-    keys = [name for name in [*SERVER, *CONDITION, "repeat", "index"] if name in grades.columns]
-    found = grades[[*keys, *columns]].astype({"correct": float})
-    return frame.merge(found, on=keys, how="left", validate="one_to_one")
 
 
 def _groups(
@@ -148,26 +137,22 @@ def _groups(
     # Questions as numbers in the order of their names; the keys are left out, which are the same all over a group.
     needed = frame.assign(question=pd.factorize(frame["question_id"], sort=True)[0])
     constant = [*SERVER, "dataset", "load_size", "budget"]
-    needed = needed.drop(columns=[*constant, "question_id", "domain", "difficulty", "status"])
+    needed = needed.drop(columns=[*constant, "question_id", "domain", "difficulty", "status", "extracted"])
     for key, found in frame.groupby(keys, sort=True).indices.items():
         rows = np.asarray(found)
-        group = needed.take(rows).reset_index(drop=True)
+        group = needed.iloc[together(rows)].reset_index(drop=True)
         row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question"])
         _per_request(row, group, cluster, slo)
         yield row, group, rows, cluster
-
-
-Frame = pd.DataFrame | None
-Run = Mapping[str, Any] | None
 
 
 def _joined(reasons: pd.Series) -> Any:
     return "; ".join(dict.fromkeys(reasons.dropna())) or None
 
 
-def recorded(run: Run, point: list[str]) -> pd.DataFrame:
+def recorded(record: Mapping[str, Any], point: list[str]) -> pd.DataFrame:
     """What run.json has of each group of points, by the keys `point`: duration, numbers of CLIENT_GATES, invalid."""
-    rows = [{**entry, **entry.get("validity", {})} for entry in (run or {}).get("points", [])]
+    rows = [{**entry, **entry.get("validity", {})} for entry in record.get("points", [])]
     names = list(CLIENT_GATES)
     table = pd.DataFrame(rows, columns=[*point, "duration_s", *names, "invalid"])
     table = table.rename(columns={"duration_s": "duration"})
@@ -178,16 +163,13 @@ def recorded(run: Run, point: list[str]) -> pd.DataFrame:
     return found
 
 
-def _table(
-    requests: pa.Table, grades: Frame, server: Frame, run: Run, keys: list[str], slo: Slo | None
-) -> pd.DataFrame:
+def _table(run: Observed, keys: list[str], slo: Slo | None) -> pd.DataFrame:
     point = [name for name in keys if name in ("dataset", "load", "budget", "repeat")]
-    told = recorded(run, point)
-    samples: dict[Any, pd.DataFrame] = {} if server is None else dict(tuple(server.groupby(point)))
-    lists, rows = requests.select(CHUNKS), []
-    for row, group, index, cluster in _groups(graded(requests, grades), keys, slo):
-        chunks = token_chunks(lists.take(pa.array(index)))
-        _per_token(row, group, chunks[group["ok"].to_numpy()[chunks["row"]]], cluster)
+    told = recorded(run.record, point)
+    samples: dict[Any, pd.DataFrame] = {} if run.server is None else dict(tuple(run.server.groupby(point)))
+    rows = []
+    for row, group, index, cluster in _groups(run.frame, keys, slo):
+        _per_token(row, group, run.chunks.take(index, group["ok"].to_numpy()), cluster)
         key = tuple(row[name] for name in point)
         row |= gauges.use(samples[key]) if key in samples else {}
         row |= told.loc[key].to_dict() if key in told.index else {}
@@ -195,34 +177,26 @@ def _table(
     return pd.DataFrame(rows, columns=_columns(keys))
 
 
-def points(
-    requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None, slo: Slo | None = None
-) -> pd.DataFrame:
-    """One row a point of one run: keys (SERVER, CONDITION, repeat) and METRICS with intervals.
-
-    requests: table from `requests.read`; grades, server: grades.parquet and server.parquet as frames; run:
-    run.json; slo: for goodput. What is not given leaves its metrics NaN.
-    """
-    return _table(requests, grades, server, run, [*SERVER, *CONDITION, "repeat"], slo)
+def points(run: Observed, slo: Slo | None = None) -> pd.DataFrame:
+    """One row a point: keys (SERVER, CONDITION, repeat) and METRICS with intervals. slo: for goodput."""
+    return _table(run, [*SERVER, *CONDITION, "repeat"], slo)
 
 
-def summary(
-    requests: pa.Table, grades: Frame = None, server: Frame = None, run: Run = None, slo: Slo | None = None
-) -> pd.DataFrame:
-    """One row a condition of one run, its repeats pooled; otherwise as `points`."""
-    return _table(requests, grades, server, run, [*SERVER, *CONDITION], slo)
+def summary(run: Observed, slo: Slo | None = None) -> pd.DataFrame:
+    """One row a condition, its repeats pooled; otherwise as `points`."""
+    return _table(run, [*SERVER, *CONDITION], slo)
 
 
-def breakdown(requests: pa.Table, grades: Frame, by: str, run: Run = None) -> pd.DataFrame:
-    """One row a condition of one run and value of `by` ("difficulty" or "domain"), repeats pooled.
+def breakdown(run: Observed, by: str) -> pd.DataFrame:
+    """One row a condition and value of `by` ("difficulty" or "domain"), repeats pooled.
 
     Columns: keys, `by`, and METRICS; throughput, TBT, stragglers, server metrics and duration do not hold for
     a part of a point and are NaN.
     """
     keys = [*SERVER, *CONDITION, by]
     point = ["dataset", "load", "budget"]
-    reasons = recorded(run, point)["invalid"]
+    reasons = recorded(run.record, point)["invalid"]
     rows = []
-    for row, *_ in _groups(graded(requests, grades), keys):
+    for row, *_ in _groups(run.frame, keys):
         rows.append({**row, "invalid": reasons.get(tuple(row[name] for name in point))})
     return pd.DataFrame(rows, columns=_columns(keys))

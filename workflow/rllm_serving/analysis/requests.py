@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from .bootstrap import Array
+from .bootstrap import Array, Codes
 
 SERVER = ["experiment", "engine", "model", "quantization", "setup"]
 CONDITION = ["dataset", "load", "load_size", "budget"]
@@ -23,13 +24,28 @@ NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished", "bat
 NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "asked_tokens"]
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
+WRITTEN = ["reasoning_text", "answer_text"]
 
 
 def read(path: Path | str, texts: bool = False) -> pa.Table:
-    """The columns of a requests.parquet that the analysis needs; what the models wrote only with `texts`."""
-    written = ["reasoning_text", "answer_text"] if texts else []
-    measured = [*TEXT, *NUMERIC, "ended", *CHUNKS]
-    return pq.read_table(path, columns=[*SERVER, *CONDITION, "repeat", "index", *measured, *written])
+    """The columns of a requests.parquet that the analysis needs; with `texts` also `hashed`, batch by batch."""
+    measured = [*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "ended", *CHUNKS]
+    if not texts:
+        return pq.read_table(path, columns=measured)
+    file = pq.ParquetFile(path)
+    parts = [hashed(pa.Table.from_batches([part])) for part in file.iter_batches(columns=[*measured, *WRITTEN])]
+    return pa.concat_tables(parts)
+
+
+def hashed(requests: pa.Table) -> pa.Table:
+    """The table with `said`, 64 bits that stand for what the model thought and answered, in place of both texts.
+
+    Equal texts have equal hashes; that different ones do has a chance of 1 in 2^64.
+    """
+    texts = [pc.fill_null(requests.column(name).cast(pa.string()), "") for name in WRITTEN]
+    joined = pc.binary_join_element_wise(*texts, "\0").to_numpy()
+    said = pd.util.hash_array(np.asarray(joined, dtype=object), categorize=False)
+    return requests.drop_columns(WRITTEN).append_column("said", pa.array(said))
 
 
 def latencies(requests: pa.Table) -> pd.DataFrame:
@@ -63,23 +79,49 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     )
 
 
-def token_chunks(requests: pa.Table) -> pd.DataFrame:
-    """One row a chunk that carried tokens: row (the request's number), time (s from the point's start),
-    tokens.
+def together(rows: Codes) -> slice | Codes:
+    """Ascending row numbers as a slice, if they follow one another: taking that part of an array is no copy."""
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) and (np.diff(rows) == 1).all() else rows
 
-    ValueError when a request has not as many chunk_tokens as chunk_times.
+
+class Chunks:
+    """The chunks of all requests of a table from `read`.
+
+    Raises ValueError when a request has not as many chunk_tokens as chunk_times.
     """
-    lists = [requests.column(name).combine_chunks() for name in CHUNKS]
-    row, same = (pc.list_parent_indices(part).to_numpy(zero_copy_only=False) for part in lists)
-    if not np.array_equal(row, same):
-        raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
-    time, tokens = (pc.list_flatten(part).to_numpy(zero_copy_only=False).astype(float) for part in lists)
-    full = tokens > 0
-    return pd.DataFrame({"row": row[full], "time": time[full], "tokens": tokens[full]}, copy=False)
+
+    def __init__(self, requests: pa.Table) -> None:
+        lists = [requests.column(name).combine_chunks() for name in CHUNKS]
+        self.counts, same = (pc.fill_null(pc.list_value_length(part), 0).to_numpy().astype(np.int64) for part in lists)
+        if not np.array_equal(self.counts, same):
+            raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.times, self.tokens = (part.flatten().to_numpy(zero_copy_only=False) for part in lists)
+
+    def take(self, rows: Codes, wanted: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+        """One row a chunk that carried tokens: row (position in `rows`), time (s from the point's start), tokens.
+
+        rows: numbers of requests; wanted: of which of them (default: all).
+        """
+        whole = together(rows)
+        count = self.counts[whole]
+        part: slice | Codes
+        if isinstance(whole, slice) and (wanted is None or wanted.all()):
+            first = self.starts[whole.start]
+            part = slice(first, first + count.sum())
+        else:
+            count = count if wanted is None else np.where(wanted, count, 0)
+            part = np.repeat(self.starts[rows] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        row, time = np.repeat(np.arange(len(rows)), count), self.times[part].astype(float, copy=False)
+        tokens = self.tokens[part].astype(float)
+        full = tokens > 0
+        if not full.all():
+            row, time, tokens = row[full], time[full], tokens[full]
+        return pd.DataFrame({"row": row, "time": time, "tokens": tokens}, copy=False)
 
 
 def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
-    """TBT: one row a gap between successive chunks (from `token_chunks`) of a request.
+    """TBT: one row a gap between successive chunks (from `Chunks.take`) of a request.
 
     row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight:
     tokens that come together in one chunk (speculative decoding, a busy server) all kept the user waiting

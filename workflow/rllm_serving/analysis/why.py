@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from .bootstrap import Array, Codes, Estimate, means, paired_means
-from .compare import Runs, Side, conditions, marked
+from .compare import conditions, marked
 from .counters import COUNTERS, counted
-from .requests import CONDITION, SERVER, latencies
+from .observed import Observed
+from .requests import CONDITION, SERVER
 
 PARTS = ["first_token", "thinking", "answer", "speed"]
 """Parts of `delta_e2e`: they add up to it."""
@@ -30,10 +31,9 @@ ESTIMATES = ["delta_e2e", *PARTS, "tokens", "thinking_difference", "thinking_rat
 PLAIN = ["e2e", "thinking_tokens", *COUNTERS]
 
 
-def why(mine: Side, reference: Side, runs: Runs = ({}, {})) -> pd.DataFrame:
+def why(mine: Observed, reference: Observed) -> pd.DataFrame:
     """One row a condition of both runs.
 
-    runs: without them what they tell is NaN.
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `requests` (those that
     ended well on both sides: all means are theirs), ESTIMATES with _low and _high, and PLAIN, each also with
     _reference.
@@ -43,17 +43,17 @@ def why(mine: Side, reference: Side, runs: Runs = ({}, {})) -> pd.DataFrame:
     none; thinking and answer are NaN where thinking was not counted.
     Raises ValueError when the two did not ask the same questions.
     """
-    sides = (mine, reference)
     rows = []
-    for keys, both, cluster in conditions(sides, [latencies(side.requests) for side in sides]):
+    for keys, both, cluster in conditions(mine, reference):
         row = {**keys, **_split(both[0].requests, both[1].requests, cluster)}
-        for end, side, run in zip(("", "_reference"), both, runs, strict=True):
-            found = counted(side.samples, side.requests, side.chunks, run)
+        for end, side, run in zip(("", "_reference"), both, (mine, reference), strict=True):
+            found = counted(side.samples, side.requests, side.chunks, run.record)
             row |= {name + end: value for name, value in found.items()}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
     plain = [name + end for name in PLAIN for end in ("", "_reference")]
-    return marked(pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain]), runs)
+    frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain])
+    return marked(frame, mine, reference)
 
 
 def _split(mine: pd.DataFrame, reference: pd.DataFrame, cluster: Codes) -> dict[str, float]:
