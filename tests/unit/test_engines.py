@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rllm_serving import records
 from rllm_serving.engines import ENGINES, Engine, Launch, Options
+from rllm_serving.hardware import OLD_CPU
 
 OPTIONS = Options(context_length=2048, kv_cache_tokens=8192, max_running_requests=16, tensor_parallel=2)
 LAUNCH = Launch(Path("env/bin/python"), Path("models/m"), None, "m", "cuda", OPTIONS, "deepseek-r1", False, 5)
@@ -140,12 +141,14 @@ def test_speculation_by_the_text_and_by_a_model() -> None:
 
 
 def test_what_an_engine_cannot_do_is_told_with_its_reason() -> None:
-    def refusals(engine: str, device: str, **options: object) -> dict[str, str]:
+    def refusals(engine: str, *places: str, **options: object) -> dict[str, str]:
         served = asdict(replace(OPTIONS, **options)) | {"reasoning_parser": None}  # type: ignore[arg-type]
-        return dict(ENGINES[engine].refusals(served, device))
+        return dict(ENGINES[engine].refusals(served, places))
 
     assert not any(refusals(engine, device) for engine in ENGINES for device in ("cpu", "cuda"))
     assert "needs CUDA" in refusals("sglang", "cpu", speculation="ngram")["speculation"]
     assert not refusals("sglang", "cuda", speculation="ngram")
+    old = refusals("vllm", "cpu", OLD_CPU, kv_cache_dtype="fp8-e4m3")["kv_cache_dtype"]
+    assert old.startswith("vLLM on cpu without AVX-512: ") and not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
     told = refusals("vllm", "cuda", scheduling="longest-prefix")
     assert told == {"scheduling": "vLLM has no 'longest-prefix' here; it has fcfs, shortest-prompt"}

@@ -35,7 +35,7 @@ def test_engines_are_told_of_methods_that_no_checkpoint_tells() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_served_or_refused_with_a_reason(engine: str, device: str, method: str) -> None:
-    told = dict(ENGINES[engine].refusals({"quantization": method}, device))
+    told = dict(ENGINES[engine].refusals({"quantization": method}, (device,)))
     on_cpu = {
         "vllm": {"bf16", "fp8", "int8", "gptq-int4", "awq-int4"},
         "sglang": {"bf16", "torchao-int8-weight", "torchao-int8-dynamic", "torchao-fp8-weight"},

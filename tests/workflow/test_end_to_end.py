@@ -8,11 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SMALL, run, snakemake
+from rllm_serving.hardware import OLD_CPU, places
 from rllm_serving.micro.questions import generate
 from tokenizers import Tokenizer
 
 ENGINES = ["vllm", "sglang"]
-SHARED = ("baseline", "kv-fp8-e4m3", "no-prefix-cache", "shortest-prompt")
+SHARED = {"baseline", "kv-fp8-e4m3", "no-prefix-cache", "shortest-prompt"}
+# Servers that vLLM cannot give on a CPU without AVX-512.
+MISSING = {"kv-fp8-e4m3"} if OLD_CPU in places("cpu") else set()
 RUNS = ["budget/{}/small-llm", "budget/{}/small-rllm", "closed/{}/small-rllm", "greedy/{}/small-rllm"]
 RUNS += ["stream/{}/small-rllm"]
 
@@ -118,7 +121,8 @@ def test_both_engines_count_the_same_tokens(small_study: Path, requests: pd.Data
 
 def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> None:
     table = pd.read_csv(small_study / "results/tables/greedy-agreement.csv")
-    assert len(table) == 3 * 4 and set(table.against) == {f"vllm/bf16/{name}" for name in SHARED}
+    assert set(table.against) == {f"vllm/bf16/{name}" for name in SHARED - MISSING}
+    assert len(table) == 3 * len(SHARED - MISSING)
     table = table[table.setup == "baseline"]
     assert table.same_answer.mean() > 0.6 and (table.same_text <= table.same_length).all()
     ratios = pd.read_csv(small_study / "results/tables/budget-engines.csv")
@@ -126,7 +130,7 @@ def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> N
 
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
-    assert len(points) == 62 + 10 * 3 and (points.failed == 0).all() and (points.asked == 12).all()
+    assert len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.asked == 12).all()
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
     answered = requests.groupby(keys).first_visible.count() / 12
     alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
@@ -170,11 +174,13 @@ def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: 
     }
     both = {("bf16", name) for name in SHARED}
     speculating = {("bf16", "spec-ngram"), ("bf16", "spec-draft")}
-    assert cells["vllm"] == both | speculating | {("int8", "baseline")}
+    missing = {("bf16", name) for name in MISSING}
+    assert cells["vllm"] == (both - missing) | speculating | {("int8", "baseline")}
     assert cells["sglang"] == both | {("torchao-int8-weight", "baseline")}
     marked = table[table.reason.notna()]
     assert set(zip(marked.engine, marked.quantization, marked.setup, strict=True)) == {
         *(("sglang", *cell) for cell in speculating),
+        *(("vllm", *cell) for cell in missing),
         *(("sglang", "int8", "baseline"), ("vllm", "torchao-int8-weight", "baseline")),
     }
     changed = measured[(measured.setup != "baseline") | (measured.quantization != "bf16")]
@@ -194,8 +200,8 @@ def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path
     texts = [pd.read_parquet(folder / name / "requests.parquet") for name in ("baseline", "spec-draft")]
     same = [frame.set_index(["dataset", "question_id"]).answer_text for frame in texts]
     assert (same[0] == same[1]).mean() > 0.8  # batches of another shape round otherwise
-    kv = reasons[reasons.setup == "kv-fp8-e4m3"].kv_bytes_per_token
-    assert (kv.to_numpy() * 2 == reasons[reasons.setup == "no-prefix-cache"].kv_bytes_per_token.to_numpy()).all()
+    kv = reasons[reasons.engine == "sglang"].groupby("setup").kv_bytes_per_token.unique()
+    assert len(kv["kv-fp8-e4m3"]) == 1 and kv["no-prefix-cache"].tolist() == [2 * kv["kv-fp8-e4m3"][0]]
     assert (reasons[reasons.setup == "no-prefix-cache"].prefix_hit_rate.fillna(0) == 0).all()
 
 

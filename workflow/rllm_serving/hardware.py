@@ -30,7 +30,7 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
             gpus.append({"name": _text(pynvml.nvmlDeviceGetName(handle)), "uuid": uuid, "memory_bytes": memory})
     return {
-        "cpu": _cpu_model(),
+        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus,
@@ -38,6 +38,14 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
         "driver": driver,
         "system": platform.platform(),
     }
+
+
+OLD_CPU = "cpu without AVX-512"
+
+
+def places(device: str) -> tuple[str, ...]:
+    """What engines refuse options for: the device and, where servers run on it, what this machine's CPU lacks."""
+    return (device, OLD_CPU) if device == "cpu" and "avx512f" not in _cpu("flags").split() else (device,)
 
 
 def _text(value: str | bytes) -> str:
@@ -49,12 +57,13 @@ def kind(description: Mapping[str, Any]) -> tuple[str, ...]:
     return str(description["cpu"]), *sorted(gpu["name"] for gpu in description["gpus"])
 
 
-def _cpu_model() -> str:
+def _cpu(name: str) -> str:
+    """A line of /proc/cpuinfo about the first processor; empty where there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def git_commit(folder: Path) -> str | None:

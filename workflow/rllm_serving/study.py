@@ -11,6 +11,7 @@ from typing import Any
 from . import sandbox
 from .config import ConfigError, choose, walk_paths
 from .engines import ENGINES, Options
+from .hardware import places
 from .limits import DRAFTED, check_loads, check_options, check_questions
 from .quantization.methods import METHODS
 from .runs import Load, Run, combined, ordered
@@ -30,7 +31,7 @@ class Study:
     """
 
     def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
-        self.config, self.device = config, device
+        self.config, self.device, self._places = config, device, places(device)
         self.name: str = config["study"]
         self.models: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["models"].items()}
         self.datasets: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["datasets"].items()}
@@ -211,7 +212,7 @@ class Study:
 
     def _supported(self, run: Run) -> bool:
         """Whether the run's engine can serve it; if not, it is an error or marked, as the config says."""
-        refusals = dict(ENGINES[run.engine].refusals(run.served, self.device))
+        refusals = dict(ENGINES[run.engine].refusals(run.served, self._places))
         if not refusals:
             return True
         option, reason = next(iter(refusals.items()))

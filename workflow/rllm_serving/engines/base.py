@@ -98,7 +98,10 @@ class Engine(ABC):
     values: ClassVar[Mapping[str, Mapping[str, str]]]
     """Option -> our value -> the engine's. A value that is missing here is one that the engine does not have."""
     refused: ClassVar[Mapping[tuple[str, str, str], str]]
-    """(device, option, our value) -> why the engine can't do it there, as tried or read in its sources."""
+    """(place, option, our value) -> why the engine can't do it there, as tried or read in its sources.
+
+    place: a device, or what a machine lacks; see `hardware.places`.
+    """
     advice: ClassVar[Mapping[str, str]]
     """Text found in the log of a server that died -> what the user can do about it; beside COMMON_ADVICE."""
 
@@ -114,15 +117,15 @@ class Engine(ABC):
         """The engine's word for a value of ours."""
         return self.values[option][value]
 
-    def refusals(self, served: Mapping[str, object], device: str) -> Iterator[tuple[str, str]]:
-        """Option and reason for each option of a run (`Run.served`) that the engine can't serve on the device."""
+    def refusals(self, served: Mapping[str, object], places: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Option and reason for each option of a run (`Run.served`) that the engine can't serve in one of them."""
         for option, known in self.values.items():
             value = served.get(option)
             if value is not None and value not in known:
                 yield option, f"{self.title} has no '{value}' here; it has {', '.join(known)}"
         for (where, option, value), reason in self.refused.items():
-            if where == device and served.get(option) == value:
-                yield option, f"{self.title} on {device}: {reason}"
+            if where in places and served.get(option) == value:
+                yield option, f"{self.title} on {where}: {reason}"
 
     def advise(self, log: Sequence[str]) -> str:
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..hardware import OLD_CPU
 from .base import SAMPLED_SPECULATION, Engine, Launch, Source
 
 SAMPLED = (
@@ -13,6 +14,7 @@ SAMPLED = (
     "wrong), because the CPU stand-in of a Triton kernel rounds temperature and top_p; at temperature 0 it is right"
 )
 NO_BITSANDBYTES = "'Unknown quantization method: bitsandbytes'; 4-bit weights are gptq-int4 and awq-int4 there"
+FP8_NEEDS_AVX512 = "stops at start: 'FP8 KV cache on CPU requires x86 with AVX-512 or AMX'"
 NO_ONLINE_TORCHAO = (
     "torchao only serves checkpoints that torchao wrote; told to quantize bf16 it stops at 'TorchAOConfig missing 1 "
     "required positional argument: torchao_config'; 8-bit weights are int8 and fp8 there"
@@ -59,6 +61,7 @@ class Vllm(Engine):
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
         **{("cpu", SAMPLED_SPECULATION, method): SAMPLED for method in ("ngram", "draft", "eagle3")},
+        **{(OLD_CPU, "kv_cache_dtype", name): FP8_NEEDS_AVX512 for name in ("fp8-e4m3", "fp8-e5m2")},
         **{(device, "quantization", "bnb-nf4"): NO_BITSANDBYTES for device in ("cpu", "cuda")},
         **{
             (device, "quantization", f"torchao-{kind}"): NO_ONLINE_TORCHAO
