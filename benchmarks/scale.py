@@ -56,11 +56,12 @@ class Row:
 def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, str]:
     """CPU seconds, wall seconds, peak memory in GB and output of a command; RuntimeError when it fails.
 
-    Its own children count too, as far as it waited for them. Snakemake's modules may be compiled once for all calls.
+    Its own children count too, as far as it waited for them. Snakemake's modules may be compiled once for all calls;
+    linear algebra has one thread, as in a job of one thread.
     """
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, env=environment)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -34,12 +34,7 @@ rule arrivals:
 
 rule measure:
     input:
-        environment=lambda wildcards: f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
-        model=model_record,
-        draft=run_draft,
-        arrivals=run_arrivals,
-        datasets=run_datasets,
-        templates=run_templates,
+        unpack(run_inputs),
     output:
         # Not removed before a rerun: a run that grew measures only its new points (see rllm_serving/run.py).
         requests=update(f"{RUN}/requests.parquet"),
@@ -61,7 +56,6 @@ rule measure:
     params:
         run=lambda wildcards: run_of(wildcards).to_dict(),
         sweep=experiment_sweep,
-        datasets=run_dataset_names,
         device=DEVICE,
     script:
         "../scripts/measure.py"

@@ -10,7 +10,7 @@ from rllm_serving.run import Measurement
 from rllm_serving.runs import Run, combined
 
 run = Run.from_dict(snakemake.params.run, combined(snakemake.params.sweep))
-names = snakemake.params.datasets
+names = sorted(snakemake.params.sweep["datasets"])
 environment = Path(snakemake.input.environment)
 places = Places(
     python=environments.python(environment.parent),
