@@ -48,7 +48,7 @@ def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Obs
             "asked_tokens": None,
         }
         rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
-    return Observed(pa.Table.from_pylist(rows), None, pd.DataFrame({"loaded": [], "repeat": [], "time": []}))
+    return Observed(pa.Table.from_pylist(rows))
 
 
 def left_over(frame: pd.DataFrame) -> float:

@@ -85,23 +85,30 @@ def conditions(
     did not ask the same questions.
     """
     against = "/".join(reference.frame[["engine", "quantization", "setup"]].iloc[0])
-    groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in (mine, reference)]
+    own: dict[str, Any] = dict(zip(SERVER, mine.frame[SERVER].iloc[0], strict=True))
+    runs = (mine, reference)
+    groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in runs]
+    samples: list[dict[Any, pd.DataFrame]] = [
+        {} if run.server is None else dict(tuple(run.server.groupby(CONDITION))) for run in runs
+    ]
     for key in sorted(groups[0].keys() & groups[1].keys()):
-        one, two = (_condition(run, group[key]) for run, group in zip((mine, reference), groups, strict=True))
+        one, two = (
+            _condition(run, group[key], sampled.get(key))
+            for run, group, sampled in zip(runs, groups, samples, strict=True)
+        )
         asked = [part.requests[["question_id", "repeat"]] for part in (one, two)]
         if not asked[0].equals(asked[1]):
             raise ValueError("the two runs asked different questions; measure them again with the same config")
-        keys = {**mine.frame[SERVER].iloc[0], "against": against, **dict(zip(CONDITION, key, strict=True))}
+        keys = {**own, "against": against, **dict(zip(CONDITION, key, strict=True))}
         yield keys, (one, two), codes(asked[0]["question_id"])
 
 
-def _condition(run: Observed, rows: Any) -> Condition:
-    places = run.frame[["index", "repeat"]].iloc[together(np.asarray(rows))]
-    order = np.asarray(rows)[np.lexsort((places["index"].to_numpy(), places["repeat"].to_numpy()))]
+def _condition(run: Observed, rows: Any, samples: pd.DataFrame | None) -> Condition:
+    index, repeat = (run.frame[name].to_numpy()[rows] for name in ("index", "repeat"))
+    order = np.asarray(rows)[np.lexsort((index, repeat))]
     group = run.frame.iloc[together(order)].reset_index(drop=True)
-    samples = pd.DataFrame() if run.server is None else run.server
-    keys = [name for name in CONDITION if name in samples.columns]
-    samples = samples[(samples[keys] == group[keys].iloc[0]).all(axis=1)]
+    if samples is None:
+        samples = pd.DataFrame() if run.server is None else run.server.iloc[:0]
     return Condition(group, run.chunks.take(order, group["ok"].to_numpy()), samples)
 
 
