@@ -86,7 +86,6 @@ Resampled = tuple[float, NDArray[np.float32], int]
 def _resample(numerators: Sequence[Array], denominators: Sequence[Array], cluster: Codes, size: int) -> list[Resampled]:
     """Several ratios over the same clusters, in one product; the value is NaN where there are no data."""
     values, tops, bottoms = [], [], []
-    numbers: dict[bytes, int] = {}  # most ratios have the same denominator
     for numerator, denominator in zip(numerators, denominators, strict=True):
         known = np.isfinite(numerator) & np.isfinite(denominator)
         top, bottom = np.where(known, numerator, 0.0), np.where(known, denominator, 0.0)
@@ -94,8 +93,8 @@ def _resample(numerators: Sequence[Array], denominators: Sequence[Array], cluste
         values.append(float(top.sum()) / whole if whole > 0 else np.nan)
         tops.append(np.bincount(cluster, top, size))
         bottoms.append(np.bincount(cluster, bottom, size))
-    places = [numbers.setdefault(bottom.tobytes(), len(numbers)) for bottom in bottoms]
-    different = [bottoms[places.index(number)] for number in range(len(numbers))]
+    # Most ratios have the same denominator, which is drawn once.
+    different, places = np.unique(bottoms, axis=0, return_inverse=True)
     drawn = np.stack([*tops, *different]).astype(np.float32) @ draws(size)
     above, below = drawn[: len(tops)], drawn[len(tops) :][places]
     resampled = np.divide(above, below, out=np.full(above.shape, np.nan, np.float32), where=below > 0)
