@@ -1,4 +1,4 @@
-"""Metrics of requests, points and servers against values worked out by hand."""
+"""Metrics of requests and points against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 from rllm_serving.analysis import requests as per_request
-from rllm_serving.analysis import server
 from rllm_serving.analysis.observed import Observed
 from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, Slo, breakdown, points, summary
 from rllm_serving.records import REQUESTS, SERVER
@@ -250,36 +249,6 @@ def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> Non
         assert sorted(per_request.batches(frame)["seconds"]) == [10, 100]
         assert per_request.spans(frame)["seconds"].tolist() == [110]
         assert points(Observed(table)).iloc[0]["tps"] == pytest.approx(10 / 110)
-
-
-def samples(time: list[float], kv: list[float | None], **more: object) -> pd.DataFrame:
-    frame = pd.DataFrame(
-        {"time": time, "kv_use": kv, "running": kv, "waiting": None, "preemptions": None, "loaded": True}
-    )
-    return frame.assign(repeat=0).assign(**more)  # type: ignore[arg-type]
-
-
-def test_server_means_are_weighted_by_time() -> None:
-    # weights 0.5, 0.5 + 4.5, 4.5
-    found = server.use(samples([0, 1, 10], [0.0, 0.2, 0.4], preemptions=[5, 7, 7]))
-    assert found["kv_mean"] == pytest.approx((5 * 0.2 + 4.5 * 0.4) / 10)
-    assert (found["kv_max"], found["kv_p5"], found["kv_p95"]) == (0.4, 0.0, 0.4)
-    assert found["kv_swing"] == pytest.approx(0.4)
-    assert found["preemptions"] == 2
-    assert "waiting_mean" not in found
-
-
-def test_time_between_points_weighs_nothing_and_missing_samples_are_left_out() -> None:
-    two = pd.concat([samples([0, 1], [1.0, 1.0]), samples([0, 1, 3], [0.0, None, 0.0], repeat=1)])
-    assert server.use(two)["kv_mean"] == pytest.approx(1 / 4)
-    assert server.use(samples([3], [0.7]))["kv_mean"] == 0.7
-
-
-def test_gauges_are_those_under_load_and_counters_grow_over_all_samples() -> None:
-    idle_at_both_ends = samples([-0.1, 1, 2, 2.1], [0.0, 0.5, 0.5, 0.0], preemptions=[0, 0, 1, 3])
-    found = server.use(idle_at_both_ends.assign(loaded=[False, True, True, False]))
-    assert (found["kv_mean"], found["kv_p5"], found["preemptions"]) == (0.5, 0.5, 3)
-    assert "kv_mean" not in server.use(idle_at_both_ends.assign(loaded=False))
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:

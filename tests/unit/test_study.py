@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rllm_serving.config import ConfigError
 from rllm_serving.limits import attention_heads
+from rllm_serving.outputs import figures, tables
 from rllm_serving.runs import Load, Run, combined, ordered, request_seed
 from rllm_serving.study import Study
 from studies import REMOVED, TINY, changed, load
@@ -150,10 +151,10 @@ def test_what_is_added_leaves_the_other_runs_as_they_were(study: Study, change: 
 
 
 def test_an_experiment_gives_the_figures_that_it_sweeps_for(study: Study) -> None:
-    assert study.figures("budget") == ["budget", "timeline", "stragglers", "difficulty", "domain"]
-    assert study.figures("single") == ["timeline", "difficulty", "domain"]
+    assert figures(study, "budget") == ["budget", "timeline", "stragglers", "difficulty", "domain"]
+    assert figures(study, "single") == ["timeline", "difficulty", "domain"]
     loads = [{"kind": "batch", "size": size} for size in (1, 2)]
-    assert "batch" in load(changed(("experiments.budget.loads", loads))).figures("budget")
+    assert "batch" in figures(load(changed(("experiments.budget.loads", loads))), "budget")
 
 
 STREAM = [
@@ -169,7 +170,7 @@ def test_loads_with_a_clock_of_their_own_have_arrivals_and_a_capacity() -> None:
     assert study.capacity("stream") == {
         f"vllm/{model}": f"budget/vllm/{model}/bf16/baseline" for model in ("tiny-llm", "tiny-rllm")
     }
-    assert study.figures("stream") == ["domain", "traffic"] and "traffic" in study.tables("stream")
+    assert figures(study, "stream") == ["domain", "traffic"] and "traffic" in tables(study, "stream")
     [run, *_] = [run for run in study.runs.values() if run.experiment == "stream"]
     assert [point.name for point in run.points] == [f"easy__open-0.5x-gamma0.25__64__{n}" for n in range(3)]
     assert {point.keys["load_size"] for point in run.points} == {0.5}
@@ -261,14 +262,14 @@ def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None
 
 
 def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(study: Study) -> None:
-    assert study.tables("single") == ["main", "stragglers", "difficulty", "domain"]
+    assert tables(study, "single") == ["main", "stragglers", "difficulty", "domain"]
     greedy = ("experiments.single.sampling", {"temperature": 0})
     both = load(changed(("engines", ["vllm", "sglang"]), greedy))
     assert both.runs[SINGLE].sampling == {"temperature": 0, "top_p": 0.95}
     assert both.runs[BUDGET].sampling == {"temperature": 0.6, "top_p": 0.95}
-    assert both.tables("single")[4:] == ["engines", "agreement"] and both.tables("budget")[4:] == ["engines"]
-    assert "agreement" not in load(changed(greedy)).tables("single")
-    assert both.figures("single")[-1] == "engines" and "engines" not in study.figures("single")
+    assert tables(both, "single")[4:] == ["engines", "agreement"] and tables(both, "budget")[4:] == ["engines"]
+    assert "agreement" not in tables(load(changed(greedy)), "single")
+    assert figures(both, "single")[-1] == "engines" and "engines" not in figures(study, "single")
 
 
 def test_a_hub_model_comes_from_its_folder_where_there_is_no_network(tmp_path: Path) -> None:

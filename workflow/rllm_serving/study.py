@@ -132,40 +132,6 @@ class Study:
                 found.setdefault(numbers[reference], []).append(number)
         return list(found.items())
 
-    def _several(self, experiment: str) -> tuple[bool, bool]:
-        """Whether an experiment has several engines, and several setups or weight formats."""
-        runs = self.experiments[experiment]
-        return len({run.engine for run in runs}) > 1, len({(run.quantization, run.setup) for run in runs}) > 1
-
-    def figures(self, experiment: str) -> list[str]:
-        """Figures that an experiment can give: sweeps need two values of what they sweep, others one setup."""
-        entry = self.config["experiments"][experiment]
-        batches = [load for load in entry["loads"] if load["kind"] == "batch"]
-        sized = [load for load in entry["loads"] if "size" in load]
-        engines, setups = self._several(experiment)
-        wanted = {
-            "budget": len(entry["budgets"]) > 1 and not setups,
-            "batch": len(batches) > 1 and not setups,
-            "timeline": bool(sized) and not setups,
-            "stragglers": bool(batches) and not setups,
-            "difficulty": bool(sized) and not setups,
-            "domain": not setups,
-            "engines": engines,
-            "optimisations": setups,
-            "why": setups,
-            "traffic": self.scheduled(experiment) and not setups,
-        }
-        return [name for name, possible in wanted.items() if possible]
-
-    def tables(self, experiment: str) -> list[str]:
-        """Tables that an experiment can give; whether engines agree is asked where chance plays no part."""
-        entry = self.config["experiments"][experiment]
-        engines, setups = self._several(experiment)
-        greedy = {**self.config["sampling"], **entry["sampling"]}["temperature"] == 0
-        wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": setups, "why": setups}
-        wanted["traffic"] = self.scheduled(experiment)
-        return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]
-
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
         measurable = [m for m, spec in self.models.items() if spec["role"] != "draft"]

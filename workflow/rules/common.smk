@@ -21,6 +21,7 @@ sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
 from rllm_serving import config as checks
+from rllm_serving import outputs
 from rllm_serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
 from rllm_serving.plan import Plan
@@ -245,7 +246,7 @@ def tables_of(experiment):
     """Every table that an experiment can give, in its three formats."""
     return [
         f"results/tables/{experiment}-{table}.{suffix}"
-        for table in STUDY.tables(experiment)
+        for table in outputs.tables(STUDY, experiment)
         for suffix in ("csv", "md", "tex")
     ]
 
@@ -254,7 +255,7 @@ def figures_of(experiment):
     """Every figure that an experiment can give, in both formats."""
     return [
         f"results/figures/{experiment}-{figure}.{suffix}"
-        for figure in STUDY.figures(experiment)
+        for figure in outputs.figures(STUDY, experiment)
         for suffix in ("pdf", "png")
     ]
 
