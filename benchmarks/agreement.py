@@ -19,12 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import numpy as np
 import peers
 from matplotlib import rc_context
-from rllm_serving import hardware, loads, precedence, stream
-from rllm_serving.client import run, serialise
-from rllm_serving.engines import ENGINES, Launch, Options
 from rllm_serving.environments import EnvironmentBuildError
-from rllm_serving.figures import style
-from rllm_serving.server import Server
+from rllm_serving.load import patterns as loads
+from rllm_serving.load import stream
+from rllm_serving.load.client import run, serialise
+from rllm_serving.measurement import priority as precedence
+from rllm_serving.report.figures import style
+from rllm_serving.serving import hardware
+from rllm_serving.serving.engines import ENGINES, Launch, Options
+from rllm_serving.serving.server import Server
 
 OURS = "ours"
 NAME = "model"
@@ -153,7 +156,7 @@ def main() -> None:
     launch = Launch(python, options.model.resolve(), None, NAME, "cpu", served, None, False, 1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        # All clients at the same, ordinary priority, above the server's: see rllm_serving/precedence.py.
+        # All clients at the same, ordinary priority, above the server's: see rllm_serving/measurement/priority.py.
         log, niceness = scratch / "server.log", precedence.SERVER_NICENESS
         with Server(ENGINES["vllm"], launch, log, 600.0, niceness=niceness) as server:
             found = measure(server, launch.model, options.environments, options.rounds, scratch)

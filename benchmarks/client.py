@@ -29,10 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import numpy as np
 import peers
 from numpy.typing import NDArray
-from rllm_serving import hardware, loads, precedence, stream, telemetry
-from rllm_serving.client import Driver, Exchange, run, serialise
-from rllm_serving.engines import ENGINES
 from rllm_serving.environments import EnvironmentBuildError
+from rllm_serving.load import patterns as loads
+from rllm_serving.load import stream
+from rllm_serving.load.client import Driver, Exchange, run, serialise
+from rllm_serving.measurement import priority as precedence
+from rllm_serving.measurement import telemetry
+from rllm_serving.serving import hardware
+from rllm_serving.serving.engines import ENGINES
 from rows import BURST, COMPARED, OURS, Row, Rows, draw, table
 
 HERE = peers.HERE

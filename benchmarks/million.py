@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rllm_serving.grading import GRADE_SCHEMA
-from rllm_serving.records import REQUESTS, SERVER
-from rllm_serving.runs import SERVER_KEYS, Load
+from rllm_serving.grading.grader import GRADE_SCHEMA
+from rllm_serving.measurement.rows import REQUESTS, SERVER
+from rllm_serving.study.design import SERVER_KEYS, Load
 
 REPEATS = 4
 LOADS = (Load("batch", 16), Load("batch", 64), Load("closed", 32), Load("open", rate=20.0, shape=0.5))

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 from matplotlib import rc_context
-from rllm_serving.figures import style
+from rllm_serving.report.figures import style
 
 OURS = "ours"
 COMPARED = 1000  # events a stream where the clients are compared: vLLM's drops requests of more than 2048 tokens

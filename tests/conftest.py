@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from rllm_serving import allotment
-from unit.nvml import Nvml
-from unit.scripted import eventually
+from helpers.fake_nvml import Nvml
+from helpers.mock_server import eventually
+from rllm_serving.serving import gpus as allotment
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 from conftest import ROOT
-from rllm_serving.guard import alive
-from unit.replies import THINK_CLOSE
+from helpers.sse_fixtures import THINK_CLOSE
+from rllm_serving.serving.supervisor import alive
 
 RUNS = {name: f"results/runs/{name}/vllm/rllm/bf16/baseline" for name in ("one", "two", "again")}
 """Of each experiment its run; `two` is served on two GPUs, under a stream, the others on one."""
@@ -49,7 +49,7 @@ CONFIG: dict[str, Any] = {
 NVML = f"""\
 import sys
 sys.path.append({str(ROOT / "tests")!r})
-from unit.nvml import Nvml
+from helpers.fake_nvml import Nvml
 NVMLError, machine = Nvml.NVMLError, Nvml(2)
 def __getattr__(name):
     return getattr(machine, name)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from unit import scripted
+from helpers import mock_server as scripted
 
 parser = argparse.ArgumentParser(allow_abbrev=False)
 parser.add_argument("--port")

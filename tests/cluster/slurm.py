@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Self
 
 import psutil
-from rllm_serving.server import free_port
-from unit.scripted import eventually
+from helpers.mock_server import eventually
+from rllm_serving.serving.server import free_port
 
 INSTALL = "apt-get install slurm-wlm munge"
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol", "scancel")

@@ -17,7 +17,7 @@ import yaml
 from cluster.cases import GRADES, HANG, RUNS, lay, results, served, starts
 from cluster.slurm import Slurm, missing
 from conftest import run
-from unit.scripted import eventually
+from helpers.mock_server import eventually
 
 TARGETS = [GRADES["one"], GRADES["two"]]
 # What docs/cluster.md says of clusters without accounting.

@@ -20,17 +20,17 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, run
+from helpers.run_harness import RUN
+from helpers.studies import load
 from rllm_serving import environments
-from rllm_serving.config import walk_paths
-from rllm_serving.engines import ENGINES, Options
-from rllm_serving.places import Places
-from rllm_serving.run import Measurement
-from rllm_serving.runs import Run
+from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.run import Measurement
+from rllm_serving.serving.engines import ENGINES, Options
+from rllm_serving.study.config import walk_paths
+from rllm_serving.study.design import Run
 from snakemake.utils import update_config
-from studies import load
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
-from unit.bench import RUN
 
 SERVED = ("vllm", "sglang")
 DEVICES = ("cpu", "cuda")

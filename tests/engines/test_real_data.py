@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, run, snakemake
-from rllm_serving import sandbox
-from rllm_serving.grading import NOT_RUN, Grader
-from rllm_serving.prompts import render
-from rllm_serving.records import REQUESTS
+from rllm_serving.datasets.prompts import render
+from rllm_serving.grading import sandbox
+from rllm_serving.grading.grader import NOT_RUN, Grader
+from rllm_serving.measurement.rows import REQUESTS
 
 CONFIG = ROOT / "tests" / "data" / "real.yaml"
 DATASETS = yaml.safe_load(CONFIG.read_text())["datasets"]

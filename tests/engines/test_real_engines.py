@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, SMALL, processes, snakemake
-from rllm_serving import arrivals
-from rllm_serving.config import check_schema
-from rllm_serving.engines import ENGINES, Launch, Options
+from helpers.mock_server import eventually
+from helpers.run_harness import RUN
 from rllm_serving.environments import python
-from rllm_serving.places import Places
-from rllm_serving.run import Measurement
-from rllm_serving.runs import Load, Point, Run
-from rllm_serving.server import Server, ServerError
-from rllm_serving.telemetry import Devices, Sampler
-from unit.bench import RUN
-from unit.scripted import eventually
+from rllm_serving.load import arrivals
+from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.run import Measurement
+from rllm_serving.measurement.telemetry import Devices, Sampler
+from rllm_serving.serving.engines import ENGINES, Launch, Options
+from rllm_serving.serving.server import Server, ServerError
+from rllm_serving.study.config import check_schema
+from rllm_serving.study.design import Load, Point, Run
 
 SERVED = yaml.safe_load(SMALL.read_text())["engines"]
 OPTIONS = Options(context_length=512, kv_cache_tokens=4096, max_running_requests=16)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import SMALL
-from rllm_serving.quantization.methods import METHODS
+from rllm_serving.study.quantization_methods import METHODS
 
 CONFIG = yaml.safe_load(SMALL.read_text())
 QUANTIZATIONS: dict[str, Any] = CONFIG.get("quantizations", {})

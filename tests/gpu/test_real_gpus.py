@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, folder_for, run, snakemake
-from rllm_serving.allotment import AllotmentError, candidates
-from rllm_serving.engines import ENGINES
-from rllm_serving.quantization.methods import METHODS
-from studies import load
+from helpers.studies import load
+from rllm_serving.serving.engines import ENGINES
+from rllm_serving.serving.gpus import AllotmentError, candidates
+from rllm_serving.study.quantization_methods import METHODS
 
 GPU = ROOT / "tests" / "data" / "gpu.yaml"
 STUDY = load(yaml.safe_load(GPU.read_text()))

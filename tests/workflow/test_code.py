@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from conftest import run, snakemake
-from rllm_serving.config import ConfigError
-from studies import COMPILING, TINY, changed, dry_run, load, write
+from helpers.studies import COMPILING, TINY, changed, dry_run, load, write
+from rllm_serving.study.config import ConfigError
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, run
-from studies import COMPILING, TINY, changed, write
+from helpers.studies import COMPILING, TINY, changed, write
 
 NEW_MODEL = {"source": "micro", "role": "llm", "pair": "other", "training_scale": 0.5}
 
@@ -200,11 +200,11 @@ def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("rllm_serving/grading.py", {"grade": 3, "metrics": 3, "collect": 2, "figure": 8, "table": 8}),
+        ("rllm_serving/grading/grader.py", {"grade": 3, "metrics": 3, "collect": 2, "figure": 8, "table": 8}),
         ("rllm_serving/analysis/points.py", {"metrics": 3, "collect": 2, "figure": 8, "table": 8}),
-        ("rllm_serving/analysis/tables.py", {"table": 8}),
-        ("rllm_serving/figures/style.py", {"figure": 8}),
-        ("rllm_serving/figures/domain.py", {"figure": 2}),
+        ("rllm_serving/report/tables.py", {"table": 8}),
+        ("rllm_serving/report/figures/style.py", {"figure": 8}),
+        ("rllm_serving/report/figures/domain.py", {"figure": 2}),
         ("scripts/collect.py", {"collect": 2}),
     ],
 )

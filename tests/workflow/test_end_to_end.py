@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SMALL, run, snakemake
-from rllm_serving.hardware import OLD_CPU, places
-from rllm_serving.micro.questions import generate
+from rllm_serving.datasets.micro_questions import generate
+from rllm_serving.serving.hardware import OLD_CPU, places
 from tokenizers import Tokenizer
 
 ENGINES = ["vllm", "sglang"]

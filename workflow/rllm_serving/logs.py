@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .allotment import AllotmentError
-from .config import ConfigError
-from .datasets import DatasetError
+from .datasets.loaders import DatasetError
+from .datasets.prompts import PromptError
 from .environments import EnvironmentBuildError
-from .grading import GradingError
-from .models import ModelError
-from .prompts import PromptError
-from .run import RunError
-from .server import ServerError
-from .traffic import ArrivalError
+from .grading.grader import GradingError
+from .load.traces import ArrivalError
+from .measurement.run import RunError
+from .models.checkpoints import ModelError
+from .serving.gpus import AllotmentError
+from .serving.server import ServerError
+from .study.config import ConfigError
 
 FOR_USERS = (
     AllotmentError,

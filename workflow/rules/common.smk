@@ -20,12 +20,12 @@ SCHEMA = (WORKFLOW / "schemas" / "config.schema.yaml").absolute()
 sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
-from rllm_serving import config as checks
-from rllm_serving import outputs
-from rllm_serving.engines import ENGINES
+from rllm_serving.study import config as checks
+from rllm_serving.report import catalogue as outputs
+from rllm_serving.serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
-from rllm_serving.plan import Plan
-from rllm_serving.study import Study
+from rllm_serving.study.estimate import Plan
+from rllm_serving.study.study import Study
 
 
 def load_study():

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rllm_serving import arrivals
+from rllm_serving.load import arrivals
 from rllm_serving.logs import logged
-from rllm_serving.runs import combined
+from rllm_serving.study.design import combined
 
 with logged(snakemake.log[0]) as log:
     asked, given = snakemake.params, snakemake.input

@@ -1,11 +1,11 @@
 """Set runs beside the ones that they are compared with: ratios, differences, and the reasons for them."""
 
 import pandas as pd
-from rllm_serving import kernels
-from rllm_serving.analysis.compare import compare
-from rllm_serving.analysis.observed import Observed
-from rllm_serving.analysis.why import why
+from rllm_serving.analysis.comparison import compare
+from rllm_serving.analysis.decomposition import why
+from rllm_serving.analysis.run_data import Observed
 from rllm_serving.logs import logged
+from rllm_serving.serving import kernels
 
 
 def observed(number: int) -> Observed:

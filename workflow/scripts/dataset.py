@@ -1,7 +1,7 @@
 """Write one question set in the common form."""
 
 import pyarrow.parquet as pq
-from rllm_serving.datasets import load
+from rllm_serving.datasets.loaders import load
 from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]) as log:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rllm_serving.logs import logged
-from rllm_serving.models import materialise
+from rllm_serving.models.checkpoints import materialise
 
 with logged(snakemake.log[0]) as log:
     record = materialise(snakemake.wildcards.model, snakemake.params.spec, Path(snakemake.output[0]).parent)

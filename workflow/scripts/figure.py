@@ -3,7 +3,7 @@
 from importlib import import_module
 
 import pandas as pd
-from rllm_serving.analysis import requests
+from rllm_serving.analysis import request_metrics as requests
 from rllm_serving.logs import logged
 
 
@@ -13,7 +13,7 @@ def frame(source: str, path: str) -> pd.DataFrame:
 
 
 with logged(snakemake.log[0]):
-    figure = import_module(f"rllm_serving.figures.{snakemake.wildcards.figure}")
+    figure = import_module(f"rllm_serving.report.figures.{snakemake.wildcards.figure}")
     frames = [
         pd.concat([frame(source, path) for path in paths], ignore_index=True)
         for source, paths in snakemake.input.items()

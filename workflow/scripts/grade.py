@@ -4,7 +4,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rllm_serving.grading import GRADE_SCHEMA, READ, Grader
+from rllm_serving.grading.grader import GRADE_SCHEMA, READ, Grader
 from rllm_serving.logs import logged
 
 REQUESTS = 10_000  # in memory at a time

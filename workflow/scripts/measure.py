@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from rllm_serving import environments
-from rllm_serving.allotment import check_granted
 from rllm_serving.logs import logged
-from rllm_serving.places import Places
-from rllm_serving.run import Measurement
-from rllm_serving.runs import Run, combined
+from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.run import Measurement
+from rllm_serving.serving.gpus import check_granted
+from rllm_serving.study.design import Run, combined
 
 run = Run.from_dict(snakemake.params.run, combined(snakemake.params.sweep))
 names = sorted(snakemake.params.sweep["datasets"])

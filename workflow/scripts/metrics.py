@@ -1,8 +1,8 @@
 """Metrics of a model's runs in one experiment: a row a point, a condition, a difficulty, a domain."""
 
 import pandas as pd
-from rllm_serving.analysis.observed import Observed
 from rllm_serving.analysis.points import Slo, breakdown, points, summary
+from rllm_serving.analysis.run_data import Observed
 from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rllm_serving import environments
-from rllm_serving.allotment import check_granted
 from rllm_serving.logs import logged
 from rllm_serving.quantization.job import Request, quantize
+from rllm_serving.serving.gpus import check_granted
 
 questions = snakemake.input.questions
 templates = [Path(template) for template in snakemake.input.templates]

@@ -1,8 +1,9 @@
 """Write one table of one experiment as CSV, Markdown and LaTeX."""
 
 import pandas as pd
-from rllm_serving.analysis import comparisons, tables
 from rllm_serving.logs import logged
+from rllm_serving.report import comparison_tables as comparisons
+from rllm_serving.report import tables
 
 with logged(snakemake.log[0]):
     frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rllm_serving.logs import logged
-from rllm_serving.micro.job import train
+from rllm_serving.models.micro_job import train
 
 with logged(snakemake.log[0]):
     train(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .server import increase
+from .server_metrics import increase
 
 COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_share"]
 COUNTERS += [f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_share") for phase in ("thinking", "answer")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..validity import CLIENT_GATES
+from .validity import CLIENT_GATES
 
 LATENCIES = {
     "ttft": ("s", "first token of any kind - arrival"),

@@ -16,12 +16,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from ..validity import CLIENT_GATES
-from . import server as gauges
-from .bootstrap import Array, Codes, Estimate, Sums, codes, mean, means, quantiles, ratio
+from . import server_metrics as gauges
+from .intervals import Array, Codes, Estimate, Sums, codes, mean, means, quantiles, ratio
 from .metrics import LATENCIES, LATENCY_SHARES, METRICS, MISSES, TOKEN_SHARES, TOKENS, WITH_INTERVAL
-from .observed import Observed
-from .requests import CONDITION, SERVER, batches, spans, together, token_gaps
+from .request_metrics import CONDITION, SERVER, batches, spans, together, token_gaps
+from .run_data import Observed
+from .validity import CLIENT_GATES
 
 
 def _columns(keys: Sequence[str]) -> list[str]:

@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rllm_serving.micro.questions import SUITES, generate
-from rllm_serving.micro.working import END_THINK, THINK
-from rllm_serving.models import ModelError
+from rllm_serving.datasets.micro_questions import SUITES, generate
+from rllm_serving.models.checkpoints import ModelError
+from rllm_serving.models.micro_solutions import END_THINK, THINK
 
 CHECKED = 32
 """Held-out questions that a quantized model is asked."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rllm_serving.answers import extract
-from rllm_serving.micro.working import END_THINK
-from rllm_serving.models import ModelError
+from rllm_serving.grading.extraction import extract
+from rllm_serving.models.checkpoints import ModelError
+from rllm_serving.models.micro_solutions import END_THINK
 
 SMALLEST, LARGEST = 0.9, 1.2
 """A layer may differ from its method's size by so much: scales count more in narrow layers."""

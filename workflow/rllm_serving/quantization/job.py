@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllm_serving.allotment import allot
-from rllm_serving.child import ChildError, follow
-from rllm_serving.models import ModelError, describe, materialise, tensors
-from rllm_serving.prompts import render
+from rllm_serving.datasets.prompts import render
+from rllm_serving.models.checkpoints import ModelError, describe, materialise, tensors
 from rllm_serving.quantization.calibration import Row, dataset_questions, micro_questions
 from rllm_serving.quantization.checks import agreement, sizes
-from rllm_serving.quantization.methods import METHODS, TOOL_FORMAT
+from rllm_serving.serving.gpus import allot
+from rllm_serving.serving.process import ChildError, follow
+from rllm_serving.study.quantization_methods import METHODS, TOOL_FORMAT
 
 SAMPLES = 64
 LONGEST, MICRO_LONGEST = 2048, 512
@@ -139,7 +139,7 @@ def _ask(
                 follow(
                     f"{request.model} {request.quantization}",
                     python,
-                    "rllm_serving.quantization.making",
+                    "rllm_serving.quantization.worker",
                     [f"{folder}/job.json"],
                     gpus,
                     TQDM_DISABLE="1",

@@ -1,0 +1,35 @@
+"""An engine class in front of the scripted server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from helpers.mock_server import PROGRAM
+from rllm_serving.serving.engines import ENGINES, Engine, Launch
+
+
+class Stand(Engine):
+    """Starts the scripted server, or whatever else a test wants."""
+
+    name = title = "stand"
+    module = "json"
+    distributions = ("stand",)
+    flush_path = "/reset_prefix_cache"
+    metrics = ENGINES["vllm"].metrics
+    kernels: ClassVar[Mapping[str, str]] = {"listener": r"^(\w+)$"}
+    counts_think_close = False
+    values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    refused: ClassVar[Mapping[tuple[str, str, str], str]] = {}
+    advice: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *arguments: object, program: str | None = None) -> None:
+        self.arguments, self.program = [str(a) for a in arguments], program
+
+    def command(self, launch: Launch, port: int) -> list[str]:
+        if self.program is not None:
+            return [str(launch.python), "-c", self.program]
+        return [*PROGRAM, "--port", str(port), *self.arguments]
+
+    def environment(self, launch: Launch) -> dict[str, str]:
+        return {"STAND": "here"}

@@ -1,0 +1,111 @@
+"""A run over the scripted engine: all that it reads, and a count of what reached the engine."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from helpers.fake_engine import Stand
+from helpers.sse_fixtures import THINK_CLOSE
+from rllm_serving.analysis.validity import GATES
+from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.run import WARM_UP_TOKENS, Measurement
+from rllm_serving.serving.engines import ENGINES, Options
+from rllm_serving.study.design import Load, Point, Run
+from unit.measurement.test_telemetry import PAGE
+
+QUESTIONS = 4
+BUDGETS = (64, 128, 256)
+POINTS = tuple(Point("sums", Load("batch", 2), budget, 0, QUESTIONS) for budget in BUDGETS)
+RUN = Run(
+    experiment="e",
+    engine="stand",
+    model="m",
+    quantization="bf16",
+    setup="baseline",
+    role="rllm",
+    reasoning_parser="deepseek-r1",
+    trust_remote_code=False,
+    options=Options(),
+    sampling={"temperature": 0.6, "top_p": 0.95},
+    measurement={
+        "request_timeout_s": 60,
+        "startup_timeout_s": 60,
+        "sample_hz": 20,
+        "max_failed_share": 0,
+        "on_invalid": "fail",
+        # The scripted engine counts nothing, and machines that test may be busy.
+        "gates": dict.fromkeys(GATES, math.inf),
+    },
+    seed=7,
+    points=POINTS,
+)
+
+
+class Bench:
+    """A folder with all that a run needs, and a count of what reached the engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.record, self.faults = folder, folder / "record", folder / "faults"
+        page = folder / "page"
+        ENGINES["stand"] = Stand("--record", self.record, "--faults", self.faults, "--metrics", page)
+        if page.exists():
+            return
+        page.write_bytes(PAGE)
+        (folder / "model").mkdir()
+        tokens = [{"id": THINK_CLOSE, "content": "</think>"}, {"id": 1, "content": "<think>"}]
+        (folder / "model" / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+        (folder / "model.json").write_text(json.dumps({"path": str(folder / "model"), "digest": "d"}))
+        (folder / "environment.json").write_text(json.dumps({"packages": {"stand": "1.0"}, "python": "3.11"}))
+        (folder / "sums.jinja").write_text("{{ question }}")
+        facts = {"choices": [], "gold": "1", "kind": "number", "domain": "arithmetic", "difficulty": "easy"}
+        rows = [{"question_id": f"id-{i}", "question": f"q{i} ok", **facts} for i in range(QUESTIONS + 2)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "sums.parquet")
+
+    @property
+    def places(self) -> Places:
+        out = self.folder / "runs" / "baseline"
+        out.mkdir(parents=True, exist_ok=True)
+        return Places(
+            python=Path(sys.executable),
+            environment=self.folder / "environment.json",
+            model=self.folder / "model.json",
+            draft=None,
+            arrivals=None,
+            datasets={"sums": self.folder / "sums.parquet"},
+            templates={"sums": self.folder / "sums.jinja"},
+            requests=out / "requests.parquet",
+            server=out / "server.parquet",
+            record=out / "run.json",
+            server_log=self.folder / "server.log",
+        )
+
+    def execute(self, run: Run = RUN, device: str = "cpu") -> None:
+        Measurement(run, self.places, device).execute()
+
+    def sent(self) -> list[dict[str, Any]]:
+        """Bodies of the measured requests since the last call; warm-ups and the first completion are left out."""
+        bodies = [json.loads(line) for line in self.record.read_text().splitlines()] if self.record.exists() else []
+        self.record.unlink(missing_ok=True)
+        return [body for body in bodies if body["max_tokens"] > WARM_UP_TOKENS]
+
+    def measured(self) -> dict[int, int]:
+        """Requests a budget since the last call."""
+        return dict(Counter(body["max_tokens"] for body in self.sent()))
+
+    def fail(self, **replies: str) -> None:
+        """From now on the reply to question Q under budget B is replies["Q B"], with an underscore for the space."""
+        self.faults.write_text(json.dumps({name.replace("_", " "): reply for name, reply in replies.items()}))
+
+    def outputs(self) -> list[bool]:
+        return [path.exists() for path in (self.places.requests, self.places.server, self.places.record)]
+
+    def kept(self) -> list[str]:
+        """Points in the journal."""
+        return sorted(path.stem for path in self.places.partial.glob("sums*.json"))

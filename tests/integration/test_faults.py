@@ -1,0 +1,292 @@
+"""Every fault through a whole measurement: its request fails with a reason, and nothing else of the run moves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from helpers import mock_server as scripted
+from helpers.mock_server import Scripted, eventually
+from helpers.run_harness import BUDGETS, POINTS, RUN, Bench
+from helpers.sse_fixtures import ANSWER, FAULTS, FINE, MORE_FAULTS, OUTPUT_TOKENS, THOUGHTS
+from rllm_serving.analysis import request_metrics as requests
+from rllm_serving.analysis.points import LATENCIES, TOKENS, points
+from rllm_serving.analysis.run_data import Observed
+from rllm_serving.load.client import Client, Exchange
+from rllm_serving.load.patterns import LOADS, batch
+from rllm_serving.measurement import run as module
+from rllm_serving.measurement.run import RunError
+from rllm_serving.serving.engines import ENGINES
+from rllm_serving.serving.gpus import Allotment
+from rllm_serving.serving.server import ServerError
+from rllm_serving.study.design import Load, Point, Run
+from unit.load.test_client import EXPECTED, send
+from unit.measurement.test_telemetry import PAGE
+
+# Two batches: nothing is wrong in the first, faults are the first of the second.
+COUNT, SIZE, TIMEOUT_S = 6, 3, 1.5
+POINT = Point("sums", Load("batch", SIZE), 64, 0, COUNT)
+# fault: status, http_status, words of the reason, whether tokens came before it
+EVERY = EXPECTED | {
+    "hang": ("timeout", 200, "no end after 1.5 s", True),
+    "silent": ("timeout", None, "no end after 1.5 s", False),
+    "drip": ("timeout", 200, "no end after 1.5 s", True),
+    "loris": ("timeout", None, "no end after 1.5 s", False),
+    "http-429": ("http", 429, "HTTP 429: too many requests", False),
+    "http-500-close": ("http", 500, "HTTP 500: out of memory", False),
+    "refused": ("connection", None, "cannot connect", False),
+    "reset-in-head": ("connection", None, "lost before an answer", False),
+    "half-event": ("truncated", 200, "without a finish reason", True),
+    "cut-character": ("truncated", 200, "cut off before its end", True),
+    "half-character": ("protocol", 200, "not a completion chunk: .*utf-8", True),
+}
+TOGETHER = [["hang", "silent"], ["drip", "loris"]]  # those that take until the time limit
+CASES = [*TOGETHER, *([fault] for fault in EVERY if not any(fault in faults for faults in TOGETHER))]
+STREAMS = 1000
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])  # so that it is taken out again
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs are served from within this process; connections and tasks that they leave behind are told here."""
+    found: list[str] = []
+
+    @contextmanager
+    def serve(*_: object, niceness: int, gpus: Allotment) -> Iterator[SimpleNamespace]:
+        bench.places.server_log.touch()
+        with Scripted(PAGE, faults=bench.faults, record=bench.record) as server:
+            seen = {
+                "url": "here",
+                "command": [],
+                "startup_s": 0.0,
+                "niceness": niceness,
+                "gpus": gpus,
+                "environment": {},
+                "log": bench.places.server_log,
+            }
+            calls = {"flush": lambda: None, "check": lambda _: None}
+            try:
+                yield SimpleNamespace(port=server.port, pid=os.getpid(), **seen, **calls)
+            finally:
+                if not eventually(lambda: server.open == 0):
+                    found.append(f"{server.open} connections")
+
+    async def counted(client: Client, wanted: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+        before = asyncio.all_tasks()
+        ended = await batch(client, wanted, size)
+        found.extend(str(task) for task in asyncio.all_tasks() - before)
+        return ended
+
+    monkeypatch.setattr(module, "Server", serve)
+    monkeypatch.setitem(LOADS, "batch", counted)
+    return found
+
+
+def under(max_failed_share: float) -> Run:
+    changed = {"request_timeout_s": TIMEOUT_S, "max_failed_share": max_failed_share}
+    return replace(RUN, points=(POINT,), measurement=RUN.measurement | changed)
+
+
+def assert_unmoved(row: dict[str, Any], duration_s: float) -> None:
+    assert (row["status"], row["http_status"], row["error"], row["finish_reason"]) == ("ok", 200, None, "stop")
+    assert (row["reasoning_text"], row["answer_text"]) == ("".join(THOUGHTS), "".join(ANSWER))
+    assert [row[f"{kind}_tokens"] for kind in ("prompt", "output", "reasoning", "answer")] == [11, 9, 5, 4]
+    assert sum(row["chunk_tokens"]) == OUTPUT_TOKENS and row["chunk_times"] == sorted(row["chunk_times"])
+    times = [row[name] for name in ("scheduled", "sent", "first_token", "first_visible", "finished")]
+    assert [0, *times, duration_s] == sorted([0, *times, duration_s])
+
+
+def test_every_fault_is_followed_through_a_run() -> None:
+    assert set(EVERY) == set(FAULTS) | set(MORE_FAULTS)
+
+
+@pytest.mark.parametrize("faults", CASES, ids="+".join)
+def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], bench: Bench, leaks: list[str]) -> None:
+    bench.fail(**{f"q{SIZE + place}_64": fault for place, fault in enumerate(faults)})
+    with pytest.raises(RunError, match=f"{len(faults)} of {COUNT} failed") as caught:
+        bench.execute(under(0))
+    assert bench.outputs() == [False] * 3 and bench.kept() == []
+    # Only a request whose connection was closed before any byte of an answer is sent again, and that once.
+    assert bench.measured() == {64: COUNT + (faults == ["drop"])}
+    files = psutil.Process().num_fds()
+    bench.execute(under(len(faults) / COUNT))
+    assert not leaks and eventually(lambda: psutil.Process().num_fds() == files)
+
+    rows = pq.read_table(bench.places.requests).to_pylist()
+    [entry] = json.loads(bench.places.record.read_text())["points"]
+    broken = rows[SIZE : SIZE + len(faults)]
+    for fault, row in zip(faults, broken, strict=True):
+        status, http_status, reason, begun = EVERY[fault]
+        assert (row["status"], row["http_status"], row["finished"]) == (status, http_status, None)
+        assert re.search(reason, row["error"]) and re.search(f"{status}: .*{reason}", str(caught.value))
+        assert (row["first_token"] is not None) == begun == bool(row["chunk_times"])
+    for row in rows:
+        if row not in broken:
+            assert_unmoved(row, entry["duration_s"])
+
+    table = requests.read(bench.places.requests)
+    frame = requests.latencies(table)
+    assert frame.loc[~frame["ok"], ["end", "ttft", "ttfvt", "tpot", "e2e"]].isna().all(axis=None)
+    point = points(Observed(table)).iloc[0]
+    alone = points(Observed(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
+    assert point[["asked", "ok", "failed"]].tolist() == [COUNT, COUNT - len(faults), len(faults)]
+    numbers = [f"{name}_{stat}" for name in (*LATENCIES, *TOKENS) for stat in ("mean", "p50", "p99")]
+    assert point[numbers].notna().all() and point[numbers].to_dict() == alone[numbers].to_dict()
+
+
+def test_answers_that_come_in_odd_ways_are_no_failures(bench: Bench, leaks: list[str]) -> None:
+    odd = ("leave", "two-in-one", "twenty-pieces", "drop-reused", "trickle", "empty-choices")
+    bench.fail(**{f"q{place}_64": name for place, name in enumerate(odd)})
+    bench.execute(under(0))
+    [entry] = json.loads(bench.places.record.read_text())["points"]
+    for row in pq.read_table(bench.places.requests).to_pylist():
+        assert_unmoved(row, entry["duration_s"])
+    assert set(odd) <= set(FINE) and not leaks
+
+
+def test_a_connection_that_was_given_up_carries_no_other_request() -> None:
+    with Scripted() as server:
+        seen = send(server.port, ["hang", "drip", "not-http", "ok", "ok", "ok"], size=3, timeout_s=TIMEOUT_S)
+        assert server.accepted == 6
+    assert [outcome.status for _, outcome in seen] == ["timeout", "timeout", "protocol", "ok", "ok", "ok"]
+
+
+def test_a_server_that_dies_within_its_streams_ends_the_run_however_many_may_fail(bench: Bench) -> None:
+    bench.fail(q4_64="die-halfway")
+    with pytest.raises(ServerError, match="ended with exit code 7"):
+        bench.execute(under(1))
+    assert bench.outputs() == [False] * 3 and bench.kept() == []
+
+
+def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = 2 * STREAMS + 200  # the server's ends are files of this process, too
+    if resource.RLIM_INFINITY != hard < need:
+        pytest.skip(f"this process may open {hard} files, {need} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft if soft == resource.RLIM_INFINITY else max(soft, need), hard))
+    try:
+        with Scripted(width=STREAMS, total=STREAMS) as server:  # nothing is answered until all are there
+            files = psutil.Process().num_fds()
+            seen = send(server.port, [f"{number} echo" for number in range(STREAMS)], timeout_s=60)
+            assert eventually(lambda: server.open == 0 and psutil.Process().num_fds() == files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert max(flying for _, _, flying in server.log) == STREAMS == server.accepted
+    for number, (exchange, outcome) in enumerate(seen):
+        assert (outcome.status, outcome.error, outcome.output_tokens) == ("ok", None, OUTPUT_TOKENS)
+        assert outcome.answer_text == f"**{number} ✓**" and outcome.reasoning_text == "".join(THOUGHTS)
+        times = [exchange.scheduled, exchange.sent, *outcome.chunk_times, outcome.finished, exchange.ended]
+        assert times == sorted(times)
+
+
+def child(program: str, *arguments: object, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """A program that finds what this test finds; before: a command that takes its command as arguments."""
+    search = os.pathsep.join((str(Path(module.__file__).parents[2]), scripted.TESTS))
+    command = [*before, sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, timeout=120)
+
+
+KILLED = """
+import itertools, os, signal, sys
+from pathlib import Path
+from helpers.run_harness import Bench
+fsync, written = os.fsync, itertools.count(1)
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(written) == int(sys.argv[2]) else fsync(file)
+Bench(Path(sys.argv[1])).execute()
+"""
+
+
+# The marker of the journal, three files of each of three points, then the three files of the run.
+@pytest.mark.parametrize(("write", "kept"), [(3, 0), (7, 1), (12, 3)])
+def test_a_kill_while_a_file_is_written_costs_one_point_at_most(
+    write: int, kept: int, bench: Bench, leaks: list[str]
+) -> None:
+    assert child(KILLED, bench.folder, write).returncode == -signal.SIGKILL
+    named = str(bench.record)  # on the command lines of the server and of its guard
+    assert eventually(lambda: not any(named in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])))
+    assert bench.kept() == sorted(point.name for point in POINTS[:kept])
+    assert bench.measured() == dict.fromkeys(BUDGETS[: kept + 1], 4)
+    bench.execute()
+    assert bench.measured() == dict.fromkeys(BUDGETS[kept:], 4)
+    assert bench.outputs() == [True] * 3 and not bench.places.partial.exists()
+    assert pq.read_table(bench.places.requests)["budget"].to_pylist() == [b for b in BUDGETS for _ in range(4)]
+
+
+FULL = """
+import contextlib, json, os, sys
+from pathlib import Path
+from helpers.run_harness import POINTS, Bench
+from rllm_serving.measurement.journal import Journal
+bench, add = Bench(Path(sys.argv[1])), Journal.add
+filler = bench.folder / "runs" / "filler"
+def add_and_fill(journal, point, *rest):
+    add(journal, point, *rest)
+    if point in (POINTS[0].name, POINTS[-1].name):
+        file = os.open(filler, os.O_CREAT | os.O_WRONLY)
+        with contextlib.suppress(OSError):
+            while os.write(file, bytes(4096)):
+                pass
+        os.close(file)
+Journal.add = add_and_fill
+for _ in range(3):
+    told = ""
+    try:
+        bench.execute()
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+    print(json.dumps([told, list(bench.measured()), bench.kept(), bench.outputs()]))
+    filler.unlink(missing_ok=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    """A run on a real file system that gets full after the first point, then after the last; freed after each."""
+    folder = tmp_path_factory.mktemp("full")
+    (folder / "runs").mkdir()
+    if shutil.which("unshare") is None:
+        pytest.skip("a small file system cannot be mounted: there is no unshare")
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = 'mount -t tmpfs -o size=1m tmpfs "$0" && echo mounted && exec "$@"'
+    done = child(FULL, folder, before=["unshare", "--mount", *user, "sh", "-c", mount, str(folder / "runs")])
+    if not done.stdout.startswith("mounted"):
+        pytest.skip(f"a small file system cannot be mounted: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()[1:]]
+
+
+def test_a_full_disk_costs_the_point_that_was_to_be_written(full: list[list[Any]]) -> None:
+    first, second, third = BUDGETS
+    names = sorted(point.name for point in POINTS)
+    assert [measured for _, measured, _, _ in full] == [[first, second], [second, third], []]
+    assert [kept for _, _, kept, _ in full] == [[POINTS[0].name], names, []]
+    assert [outputs for _, _, _, outputs in full] == [[False] * 3, [False] * 3, [True] * 3]
+    assert full[-1][0] == ""
+
+
+def test_a_full_disk_is_told_with_what_to_do(full: list[list[Any]]) -> None:
+    for told, *_ in full[:2]:
+        assert "No space left on device" in told and told.startswith("RunError: ")
+        assert "runs" in told and "Finished points are kept; call snakemake again" in told

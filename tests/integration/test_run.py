@@ -1,0 +1,138 @@
+"""Whole runs over a scripted engine: what is asked of it, and what is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, Bench
+from helpers.sse_fixtures import THINK_CLOSE
+from rllm_serving import logs
+from rllm_serving.measurement import rows as records
+from rllm_serving.measurement.progress import Progress
+from rllm_serving.measurement.run import Measurement, RunError
+from rllm_serving.serving.engines import ENGINES
+from rllm_serving.study.design import request_seed
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])  # so that it is taken out again
+    return Bench(tmp_path)
+
+
+def test_a_whole_run_writes_its_three_files(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_a-secret")
+    bench.execute()
+    requests, samples = pq.read_table(bench.places.requests), pq.read_table(bench.places.server)
+    assert requests.schema.equals(records.REQUESTS) and samples.schema.equals(records.SERVER)
+    rows = requests.to_pylist()
+    assert len(rows) == QUESTIONS * len(BUDGETS)
+    assert [(row["budget"], row["index"]) for row in rows] == [(b, i) for b in BUDGETS for i in range(QUESTIONS)]
+    for row in rows:
+        assert {name: row[name] for name in RUN.keys} == RUN.keys
+        assert (row["dataset"], row["load"], row["load_size"], row["repeat"]) == ("sums", "batch-2", 2, 0)
+        assert row["question_id"] == f"id-{row['index']}" and row["batch"] == row["index"] // 2
+        assert row["seed"] == request_seed(7, "sums", row["question_id"], 0)
+        assert (row["status"], row["http_status"], row["error"], row["finish_reason"]) == ("ok", 200, None, "stop")
+        counts = [row[f"{kind}_tokens"] for kind in ("prompt", "output", "reasoning", "answer")]
+        assert counts == [11, 9, 5, 4] and row["reasoning_source"] == "token_ids"
+        known = ("scheduled", "sent", "first_token", "first_visible", "finished")
+        assert sorted(row[name] for name in known) == [row[name] for name in known]
+        assert len(row["chunk_times"]) == len(row["chunk_tokens"]) and row["scheduled"] >= 0
+    assert {row["generated_tokens"] for row in samples.to_pylist()} == {28698.0}
+    assert set(samples["budget"].to_pylist()) == set(BUDGETS)
+
+    record = json.loads(bench.places.record.read_text())
+    assert record["server"] == RUN.keys and record["device"] == "cpu" and record["model"]["digest"] == "d"
+    assert record["config"]["seed"] == 7 and record["config"]["sampling"] == RUN.sampling
+    assert record["environment"]["packages"] == {"stand": "1.0"}
+    [session] = record["sessions"]
+    assert "--record" in session["command"] and session["environment"] == {"STAND": "here"}
+    assert session["startup_seconds"] > 0 and session["server_log"] == str(bench.places.server_log)
+    assert {"cpu", "gpus", "driver", "memory_bytes"} <= set(session["hardware"]) and "git_commit" in session
+    assert [entry["point"] for entry in record["points"]] == [asdict(point) for point in POINTS]
+    assert all(entry["session"] == session["id"] and entry["duration_s"] > 0 for entry in record["points"])
+    assert not bench.places.partial.exists()
+    for path in bench.folder.rglob("*"):
+        assert path.is_dir() or b"hf_a-secret" not in path.read_bytes()
+
+
+def test_what_is_asked_of_the_engine(bench: Bench) -> None:
+    bench.execute(replace(RUN, points=POINTS[:1]))
+    bodies = {body["messages"][0]["content"]: body for body in bench.sent()}
+    assert set(bodies) == {f"q{i} ok" for i in range(QUESTIONS)}
+    assert bodies["q1 ok"] == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "q1 ok"}],
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "return_token_ids": True,
+        "max_tokens": 64,
+        "seed": request_seed(7, "sums", "id-1", 0),
+        "temperature": 0.6,
+        "top_p": 0.95,
+    }
+
+
+def test_a_model_that_thinks_on_request_is_told_so(bench: Bench) -> None:
+    bench.execute(replace(RUN, points=POINTS[:1], thinking=False))
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in bench.sent())
+
+
+def test_failures_within_the_limit_are_kept_as_failures(bench: Bench) -> None:
+    bench.fail(q1_64="http-500", q2_64="close")
+    run = replace(RUN, points=POINTS[:1], measurement={**RUN.measurement, "max_failed_share": 0.5})
+    bench.execute(run)
+    rows = pq.read_table(bench.places.requests).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "http", "truncated", "ok"]
+    for row in rows[1:3]:
+        assert row["finished"] is None and row["first_visible"] is None and row["error"]
+    assert rows[1]["first_token"] is None and rows[1]["output_tokens"] is None and rows[1]["chunk_times"] == []
+
+
+def test_without_a_reasoning_parser_every_token_is_the_answers(bench: Bench) -> None:
+    bench.execute(replace(RUN, reasoning_parser=None, points=POINTS[:1]))
+    for row in pq.read_table(bench.places.requests).to_pylist():
+        assert (row["reasoning_tokens"], row["answer_tokens"]) == (0, 9)
+        assert row["reasoning_source"] == "no reasoning parser"
+
+
+def test_the_end_of_thinking_is_found_in_the_tokenizer(bench: Bench) -> None:
+    assert Measurement(RUN, bench.places, "cpu").think_close == THINK_CLOSE
+    (bench.folder / "model" / "tokenizer.json").write_text(json.dumps({"model": {}}))
+    assert Measurement(RUN, bench.places, "cpu").think_close is None
+    (bench.folder / "model" / "tokenizer.json").unlink()
+    assert Measurement(RUN, bench.places, "cpu").think_close is None
+
+
+def test_progress_tells_the_time_left_at_the_pace_so_far(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 110.0, 130.0])
+    monkeypatch.setattr(logging.getLogger("rllm_serving"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="rllm_serving"):
+        progress = Progress(4, lambda: next(clock))
+        progress.step("a")
+        progress.step("b")
+    assert [record.getMessage() for record in caplog.records] == [
+        "point 1/4 a done, 30 s left",
+        "point 2/4 b done, 30 s left",
+    ]
+
+
+def test_an_error_for_users_is_logged_once_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for error, shown in ((RunError("too many failed"), False), (ZeroDivisionError("a bug"), True)):
+        with pytest.raises(SystemExit) as caught, logs.logged(tmp_path / "log") as logger:
+            logger.info("begun")
+            raise error
+        assert caught.value.code == 1
+        for text in ((tmp_path / "log").read_text(), capfd.readouterr().err):
+            assert text.count("begun") == 1 == text.count(str(error.args[0])) and ("Traceback" in text) == shown
+    assert not logging.getLogger("rllm_serving").handlers

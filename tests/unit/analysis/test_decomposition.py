@@ -1,0 +1,212 @@
+"""Why a run is slower: parts that add up, counters, the kernels that a log names, the figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from helpers import run_fixtures as synthetic
+from rllm_serving.analysis.counters import by_phase, counted, kv_bytes_per_token
+from rllm_serving.analysis.decomposition import COUNTERS, PARTS, why
+from rllm_serving.analysis.request_metrics import latencies
+from rllm_serving.analysis.run_data import Observed
+from rllm_serving.report.figures import decomposition as figure
+from rllm_serving.serving.engines import ENGINES
+from rllm_serving.serving.kernels import chosen
+
+SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
+
+
+def side(**options: Any) -> Observed:
+    return Observed(*synthetic.run(**(SMALL | options))[:3])
+
+
+def changed(one: Observed, **columns: Any) -> Observed:
+    """The run with other values; a column may be a function of the frame."""
+    frame = one.requests.to_pandas().assign(**columns)
+    return Observed(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.server)
+
+
+def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Observed:
+    """A run of one request a question, all thinking but one token. The stream ends 0.5 s behind a single token."""
+    keys = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
+    keys |= {"dataset": "d", "load": "batch-2", "load_size": 2, "budget": 64, "repeat": 0}
+    rows = []
+    for k, n in enumerate(tokens):
+        row: dict[str, Any] = {"index": k, "batch": 0, "question_id": str(k), "domain": "a", "difficulty": "easy"}
+        row |= {"status": status if k == 0 else "ok", "scheduled": None, "sent": 1.0, "first_token": 1 + ttft}
+        row |= {"first_visible": None, "finished": 1 + ttft + ((n - 1) * tpot if n > 1 else 0.5)}
+        row |= {
+            "prompt_tokens": 4,
+            "output_tokens": n,
+            "reasoning_tokens": n - 1,
+            "answer_tokens": 1,
+            "asked_tokens": None,
+        }
+        rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
+    return Observed(pa.Table.from_pylist(rows))
+
+
+def left_over(frame: pd.DataFrame) -> float:
+    return float((frame["delta_e2e"] - frame[PARTS].sum(axis=1)).abs().max())
+
+
+@pytest.mark.parametrize("fail", [0.0, 0.3])
+def test_the_parts_add_up_to_the_whole(fail: float) -> None:
+    mine, reference = side(engine="sglang", fail=fail), side(fail=fail)
+    frame = why(mine, reference)
+    assert len(frame) == len(synthetic.SETS) and left_over(frame) < 1e-9
+    assert (frame["tokens"] - frame["thinking"] - frame["answer"]).abs().max() < 1e-9
+    both = [latencies(one.requests) for one in (mine, reference)]
+    ok = both[0]["ok"] & both[1]["ok"]
+    delta = (both[0]["e2e"] - both[1]["e2e"])[ok].groupby(both[0]["dataset"]).mean()
+    assert frame.set_index("dataset")["delta_e2e"].to_dict() == pytest.approx(delta.to_dict(), abs=1e-9)
+    assert frame["requests"].sum() == ok.sum()
+    for name in ["delta_e2e", *PARTS, "tokens"]:
+        assert (frame[f"{name}_low"] <= frame[name] + 1e-5).all()
+        assert (frame[f"{name}_high"] >= frame[name] - 1e-5).all()
+
+
+def test_slower_tokens_are_speed_and_a_later_first_token_is_queue() -> None:
+    base = side()
+    slow = changed(base, finished=lambda f: 2 * f["finished"] - f["first_token"])
+    row = why(slow, base).set_index("dataset").loc["arith-hard"]
+    assert row[["first_token", "thinking", "answer"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
+    assert row["speed"] == pytest.approx(row["delta_e2e"]) and row["speed_low"] > 0
+    assert row["thinking_ratio"] == 1 and row["thinking_difference"] == 0
+    late = changed(base, **{name: lambda f, name=name: f[name] + 3 for name in ("first_token", "finished")})
+    row = why(late, base).set_index("dataset").loc["arith-hard"]
+    assert row[["first_token", "speed", "tokens"]].tolist() == pytest.approx([3, 0, 0], abs=1e-9)
+
+
+def test_a_split_made_by_hand() -> None:
+    (row,) = why(made([31, 11], 0.2, 1.0), made([11, 11], 0.1, 0.5)).to_dict("records")
+    # Request 0: 6 + 1 s against 1 + 0.5 s: 20 tokens more at 0.15 s, 0.1 s a token more on 20 of them.
+    assert row["tokens"] == row["thinking"] == pytest.approx((20 * 0.15 + 0) / 2) and row["answer"] == 0
+    assert row["speed"] == pytest.approx((0.1 * 20 + 0.1 * 10) / 2)
+    assert row["first_token"] == pytest.approx(0.5) and row["delta_e2e"] == pytest.approx((5.5 + 1.5) / 2)
+    assert row["thinking_difference"] == pytest.approx(10) and row["thinking_ratio"] == pytest.approx(2)
+    # Turned round, every part has the other sign.
+    (turned,) = why(made([11, 11], 0.1, 0.5), made([31, 11], 0.2, 1.0)).to_dict("records")
+    assert [turned[name] for name in PARTS] == pytest.approx([-row[name] for name in PARTS])
+
+
+def test_a_single_token_has_no_speed() -> None:
+    frame = why(made([1, 1], 0.1, 0.5), made([11, 1], 0.1, 0.5))
+    assert left_over(frame) < 1e-9
+    row = frame.iloc[0]
+    # Ten tokens fewer at 0.1 s; behind the single token the stream stayed open for 0.5 s.
+    assert row["tokens"] == pytest.approx(-1.0 / 2) and row["speed"] == pytest.approx(0.5 / 2)
+
+
+def test_failures_and_uncounted_thinking() -> None:
+    frame = why(made([500, 11], 0.2, 1.0, status="http"), made([11, 11], 0.1, 0.5))
+    assert frame.loc[0, "requests"] == 1 and frame.loc[0, "tokens"] == 0 and np.isnan(frame.loc[0, "speed_low"])
+    base = side()
+    unknown = changed(base, reasoning_tokens=lambda f: f["reasoning_tokens"].where(f["index"] > 0))
+    frame = why(unknown, base)
+    assert frame[["thinking", "answer"]].isna().all(axis=None) and frame["tokens"].notna().all()
+    nothing = why(changed(base, status="http"), base)
+    assert (nothing["requests"] == 0).all() and nothing[["delta_e2e", *PARTS]].isna().all(axis=None)
+    with pytest.raises(ValueError, match="different questions"):
+        why(side(), side(questions=8))
+
+
+def test_counters_are_what_the_points_gained() -> None:
+    samples = pd.DataFrame({"repeat": [0, 0, 0, 1, 1], "time": [-1.0, 1, 2, -1, 1], "loaded": True})
+    samples["prefix_queries"], samples["prefix_hits"] = [100, 150, 200, 200, 300], [10, 10, 60, 60, 110]
+    samples["preemptions"], samples["spec_drafted"] = [7, 8, 9, 9, 9], None
+    chunks = pd.DataFrame({"row": [0] * 5, "tokens": [1.0, 3, 2, 4, 1]})
+    run = {"config": {"options": {"speculation": "ngram", "speculative_tokens": 4}}, "model": {"path": "/nowhere"}}
+    found = counted(samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, run)
+    assert set(found) == set(COUNTERS)
+    assert found["prefix_hit_rate"] == 0.5 and found["preemptions"] == 2 and np.isnan(found["accepted_share"])
+    # 1 | 3 thinking | 2 with </think> | 4, 1 answer.
+    assert found["tokens_per_chunk_thinking"] == 3 and found["tokens_per_chunk_answer"] == 2.5
+    assert found["accepted_share_thinking"] == 0.5 and found["accepted_share_answer"] == 1.5 / 4
+    assert np.isnan(found["kv_bytes_per_token"])
+    bare = counted(samples.iloc[:1], pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, {})
+    assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_share_thinking"]]).all()
+
+
+def test_who_does_not_think_only_answers() -> None:
+    chunks = pd.DataFrame({"row": [0, 0, 0, 1], "tokens": [1.0, 2, 4, 1]})
+    found = by_phase(chunks, pd.Series([0.0, 0.0]))
+    assert found["answer"] == 3 and np.isnan(found["thinking"])
+
+
+def test_kv_bytes_of_a_token() -> None:
+    config = {"num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
+    assert kv_bytes_per_token(config, "auto") == 147456 and kv_bytes_per_token(config, "fp8-e4m3") == 147456 / 2
+    assert kv_bytes_per_token({"text_config": config | {"head_dim": 64}}, "auto") == 147456 / 2
+    unknown = [{}, config | {"kv_lora_rank": 512}, config | {"layer_types": ["sliding_attention"]}]
+    unknown.append(config | {"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}})
+    assert all(np.isnan(kv_bytes_per_token(one, "auto")) for one in unknown)
+
+
+VLLM = """\
+(APIServer pid=1) WARNING 11-24 11:36:26 [vllm.py:725] Model Runner V2 requires Triton; \
+using the V1 model runner instead.
+(EngineCore pid=16530) INFO 11-24 11:36:40 [utils.py:347] Using LBHNC KV cache layout.
+(EngineCore pid=16530) WARNING 11-24 11:36:52 [vllm.py:725] Model Runner V2 requires Triton; \
+using the V1 model runner instead.
+"""
+# As vLLM's sources write them where there is a GPU or a quantized checkpoint.
+VLLM_SOURCES = """\
+INFO [cuda.py:506] Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN', 'FLASHINFER'].
+INFO [__init__.py:758] Selected CPUInt8ScaledMMLinearKernel for CompressedTensorsW8A8Int8
+INFO [auto_gptq.py:352] Using MarlinLinearKernel for AutoGPTQLinearMethod
+INFO [topk_topp_sampler.py:124] Using FlashInfer for top-p & top-k sampling.
+INFO [base.py:123] Using Transformers modeling backend.
+"""
+SGLANG = """\
+[2026-11-24 11:55:53] server_args=ServerArgs(model_path='/m', quantization=None, kv_cache_dtype='auto', \
+attention_backend='torch_native', decode_attention_backend=None, sampling_backend='pytorch', \
+fp8_gemm_runner_backend='auto', speculative_draft_attention_backend=None, moe_runner_backend='auto')
+[2026-11-24 11:56:01] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 16384, K size: 0.02 GB, V size: 0.02 GB
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "text", "found"),
+    [
+        ("vllm", VLLM, {"kv_layout": ["LBHNC"], "runner": ["V1"]}),
+        (
+            "vllm",
+            VLLM_SOURCES,
+            {
+                "attention": ["FLASH_ATTN"],
+                "linear": ["CPUInt8ScaledMMLinearKernel", "MarlinLinearKernel"],
+                "sampling": ["FlashInfer"],
+            },
+        ),
+        ("sglang", SGLANG, {"attention": ["torch_native"], "sampling": ["pytorch"], "kv_cache": ["bfloat16"]}),
+    ],
+)
+def test_the_log_says_which_kernels(engine: str, text: str, found: dict[str, list[str]], tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(text)
+    assert chosen(ENGINES[engine], tmp_path / "log") == found
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_figure_is_written(tmp_path: Path) -> None:
+    frames = []
+    for engine, factor in (("vllm", 1.5), ("sglang", 0.8)):
+        for model in synthetic.PAIRS["micro"].values():
+            base = side(engine=engine, model=model)
+            slow = changed(base, finished=lambda f, x=factor: f["first_token"] + x * (f["finished"] - f["first_token"]))
+            rows = why(slow, base)
+            names = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
+            frames += [rows.assign(quantization=weights, setup=setup) for weights, setup in names]
+    frames[0].loc[0, [name for name in frames[0] if name.startswith(("delta_e2e", *PARTS))]] = np.nan
+    rng, shift = np.random.default_rng(1), ["first_token", "thinking"]
+    for frame in frames:
+        # What one part gains another loses: both sides of 0 are drawn.
+        frame[shift] += np.outer(frame["e2e_reference"] * rng.uniform(-0.4, 0.4), [1, -1])
+    paths = [tmp_path / f"a.{end}" for end in ("pdf", "png")]
+    figure.draw(pd.concat(frames, ignore_index=True), synthetic.PAIRS, *paths)
+    assert paths[0].read_bytes().startswith(b"%PDF") and 20_000 < paths[1].stat().st_size < 1_000_000

@@ -1,0 +1,274 @@
+"""Metrics of requests and points against values worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import run_fixtures as synthetic
+from rllm_serving.analysis import request_metrics as per_request
+from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, Slo, breakdown, points, summary
+from rllm_serving.analysis.run_data import Observed
+from rllm_serving.measurement.rows import REQUESTS, SERVER
+
+KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
+POINT = {"dataset": "d", "load": "batch-3", "load_size": 3, "budget": 8, "repeat": 0}
+
+
+def request(index: int, **changes: object) -> dict[str, object]:
+    row = KEYS | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
+    row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
+    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "asked_tokens": None}
+    return row | changes
+
+
+def three() -> list[dict[str, object]]:
+    """Two that answer and one whose thinking the budget cut."""
+    return [
+        request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=3.0, output_tokens=3)
+        | {"chunk_times": [1.0, 2.0, 3.0], "chunk_tokens": [1, 1, 1]},
+        request(1, sent=0.5, first_token=1.0, first_visible=4.0, finished=5.0, output_tokens=6)
+        | {"chunk_times": [1.0, 4.0, 5.0], "chunk_tokens": [1, 4, 1]},
+        request(2, sent=1.0, first_token=2.0, first_visible=None, finished=10.0, output_tokens=1)
+        | {"chunk_times": [2.0], "chunk_tokens": [1], "finish_reason": "length"},
+    ]
+
+
+def dead(index: int, **changes: object) -> dict[str, object]:
+    row = request(index, sent=0.0, first_token=0.5, first_visible=None, finished=100.0, output_tokens=50)
+    row |= {"status": "truncated", "chunk_times": [0.5, 100.0], "chunk_tokens": [1, 49]}
+    return row | changes
+
+
+def grades(correct: list[bool]) -> pd.DataFrame:
+    rows = [
+        POINT | {"index": i, "correct": c, "miss": None if c else "wrong", "extracted": None}
+        for i, c in enumerate(correct)
+    ]
+    return pd.DataFrame(rows).drop(columns="load_size")
+
+
+def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) -> pd.Series:
+    return points(Observed(pa.Table.from_pylist(rows), *more), slo).iloc[0]  # type: ignore[arg-type]
+
+
+def test_three_requests_by_hand() -> None:
+    point = one(three(), grades([True, False, False]))
+    expected = {
+        **{"asked": 3, "ok": 3, "failed": 0, "failed_share": 0, "questions": 3, "repeats": 1},
+        **{"answered_share": 2 / 3, "truncated_share": 1 / 3, "accuracy": 1 / 3, "miss_wrong": 2 / 3},
+        **{"tps": 10 / 10},  # 3 + 6 + 1 tokens from the first arrival at 0 to the last finish at 10
+        **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
+        **{"e2e_mean": (3 + 4.5 + 9) / 3, "e2e_p50": 4.5, "e2e_p90": 9},
+        **{"tpot_mean": (2 / 2 + 4 / 5) / 2, "tpot_p50": 0.8},
+        # gaps 1, 1, 3, 1 with weights 1, 1, 4, 1
+        **{"tbt_mean": 15 / 7, "tbt_p50": 3, "tbt_p99": 3},
+        **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
+        **{"straggler_share": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
+    }
+    assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
+    assert point["tps_low":"tps_high"].isna().all()  # one batch has no interval
+
+
+def test_goodput_counts_who_kept_both_promises() -> None:
+    # TTFVT 1, 3.5 and none; TPOT 1000, 800 ms and none (a single token); 10 s in all, of the failed one as well.
+    for slo, met in ((Slo(3.5, 1000), 2), (Slo(3.5, 900), 1), (Slo(1.0, 1000), 1), (Slo(0.9, 1000), 0)):
+        point = one([*three(), dead(3)], slo=slo)
+        assert (point["goodput_share"], point["goodput_rate"]) == (met / 4, met / 10)
+    quick = request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=1.0, output_tokens=1)
+    point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], slo=Slo(2.0, 1.0))
+    assert point["goodput_share"] == 1
+    assert pd.isna(one(three())["goodput_share"])
+
+
+def test_answers_of_a_forced_length_are_not_graded() -> None:
+    rows = [row | {"asked_tokens": row["output_tokens"]} for row in three()]
+    point = one(rows, grades([True, False, False]))
+    assert pd.isna(point["accuracy"]) and pd.isna(point["miss_wrong"]) and point["answered_share"] == 2 / 3
+
+
+def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
+    entry = {name: POINT[name] for name in ("dataset", "load", "budget")}
+    numbers = {"loop_lag_p99_s": 0.01, "client_cpu_share": None}
+    told = [
+        {**entry, "repeat": 0, "duration_s": 2.0, "validity": numbers, "invalid": None},
+        {
+            **entry,
+            "repeat": 1,
+            "duration_s": 3.0,
+            "validity": {"loop_lag_p99_s": 0.5},
+            "invalid": "loop_lag_p99_s 500 ms",
+        },
+    ]
+    table = pa.Table.from_pylist(three() + [row | {"repeat": 1} for row in three()])
+    run = Observed(table, record={"points": told})
+    each, whole = points(run), summary(run).iloc[0]
+    assert pd.isna(each["invalid"][0]) and each["invalid"][1] == "loop_lag_p99_s 500 ms"
+    assert each["loop_lag_p99_s"].tolist() == [0.01, 0.5]
+    assert each["duration"].tolist() == [2, 3] and pd.isna(each["client_cpu_share"]).all()
+    assert (whole["duration"], whole["loop_lag_p99_s"], whole["invalid"]) == (5, 0.5, "loop_lag_p99_s 500 ms")
+    parts = breakdown(run, "domain")
+    assert parts["invalid"].tolist() == ["loop_lag_p99_s 500 ms"]
+
+
+def test_chunks_are_those_of_the_requests_asked_for() -> None:
+    rows = [*three(), dead(3)]
+    rows[1] |= {"chunk_times": [1.0, 2.0, 4.0, 5.0], "chunk_tokens": [1, 0, 4, 1]}
+    chunks = per_request.Chunks(
+        pa.concat_tables([pa.Table.from_pylist([row]) for row in rows], promote_options="permissive")
+    )
+    plain = [
+        (number, time, tokens)
+        for number, row in enumerate(rows)
+        for time, tokens in zip(row["chunk_times"], row["chunk_tokens"], strict=True)  # type: ignore[call-overload]
+        if tokens
+    ]
+
+    def taken(*numbers: int, wanted: list[bool] | None = None) -> list[tuple[int, float, float]]:
+        found = chunks.take(np.array(numbers, dtype=np.int64), None if wanted is None else np.array(wanted))
+        return [(numbers[row], time, tokens) for row, time, tokens in found.itertuples(index=False)]
+
+    for numbers in ((0, 1, 2, 3), (1, 2), (2,), (0, 3), (3, 1, 0), ()):
+        assert taken(*numbers) == [chunk for number in numbers for chunk in plain if chunk[0] == number]
+    assert taken(0, 1, 2, 3, wanted=[True, False, True, False]) == [chunk for chunk in plain if chunk[0] in (0, 2)]
+
+
+def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -> None:
+    texts = [("thought", "said"), ("thoughtsaid", ""), (None, "said"), ("thought", "said")]
+    rows = [request(k, ended=1.0, chunk_times=[1.0], chunk_tokens=[1]) for k in range(4)]
+    rows = [row | dict(zip(per_request.WRITTEN, text, strict=True)) for row, text in zip(rows, texts, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet", row_group_size=1)
+    marks = [KEYS | row for row in grades([True, False, True, True]).to_dict("records")]
+    others = [row | {"setup": "cold", "correct": False} for row in marks]
+    pd.DataFrame([*others, *marks]).to_parquet(tmp_path / "grades.parquet")
+    pq.write_table(SERVER.empty_table(), tmp_path / "server.parquet")
+    (tmp_path / "run.json").write_text('{"points": []}')
+    files = [tmp_path / name for name in ("requests.parquet", "server.parquet", "run.json", "grades.parquet")]
+    run = Observed.read(*files, texts=True)
+    said = run.frame["said"].tolist()
+    assert said[0] == said[3] and len(set(said)) == 3
+    assert run.frame["correct"].tolist() == [1, 0, 1, 1]
+    assert "said" not in Observed.read(*files).frame and "answer_text" not in run.frame
+
+
+def test_failures_are_counted_and_enter_no_latency() -> None:
+    clean, mixed = one(three()), one([*three(), dead(3)])
+    assert (mixed["asked"], mixed["ok"], mixed["failed"], mixed["failed_share"]) == (4, 3, 1, 0.25)
+    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e", "tpot", "tbt") for stat in ("mean", "p99")]
+    same += ["tps", "output_tokens_mean", "straggler_share"]
+    assert mixed[same].to_dict() == clean[same].to_dict()
+    assert mixed["answered_share"] == 0.5
+
+
+def test_nothing_but_failures_gives_no_number() -> None:
+    rows = [dead(i, batch=i) for i in range(3)]
+    point = one(rows, grades([False] * 3))
+    assert point["failed_share"] == 1
+    assert point["answered_share"] == 0
+    assert point[["accuracy", "tps", "e2e_mean", "ttfvt_p50", "tbt_mean", "straggler_share"]].isna().all()
+
+
+def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
+    frame = per_request.latencies(pa.Table.from_pylist(three()))
+    assert frame["ttfvt"].isna().tolist() == [False, False, True]
+    assert one(three()[2:])[["ttfvt_mean", "ttfvt_p50", "ttfvt_mean_low"]].isna().all()
+
+
+def test_tpot_needs_two_tokens() -> None:
+    assert per_request.latencies(pa.Table.from_pylist(three()))["tpot"].isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)])
+def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival: float) -> None:
+    row = three()[0] | {"load": load, "scheduled": 0.0, "sent": 1.0}
+    assert per_request.latencies(pa.Table.from_pylist([row]))["arrival"].tolist() == [arrival]
+
+
+def test_chunks_without_tokens_make_no_gap() -> None:
+    row = three()[0] | {"chunk_times": [1.0, 2.0, 4.0], "chunk_tokens": [1, 0, 2]}
+    gaps = per_request.token_gaps(per_request.Chunks(pa.Table.from_pylist([row])).take(np.arange(1)))
+    assert gaps[["gap", "tokens"]].to_numpy().tolist() == [[3.0, 2.0]]
+
+
+def test_chunk_lists_of_different_length_are_refused() -> None:
+    row = three()[0] | {"chunk_times": [1.0, 2.0]}
+    with pytest.raises(ValueError, match="differ in length"):
+        per_request.Chunks(pa.Table.from_pylist([row]))
+
+
+def test_no_accuracy_unless_all_are_graded() -> None:
+    assert np.isnan(one(three(), grades([True, True]))["accuracy"])
+    assert np.isnan(one(three())["accuracy"])
+
+
+def test_summary_pools_repeats() -> None:
+    later = [row | {"repeat": 1, "finished": row["finished"] + 10} for row in three()]  # type: ignore[operator]
+    run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
+    table = pa.Table.from_pylist(three() + later)
+    pooled = summary(Observed(table, record=run)).iloc[0]
+    assert (pooled["asked"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
+    assert pooled["tps"] == pytest.approx(20 / (10 + 20))
+    assert points(Observed(table, record=run))["duration"].tolist() == [10.5, 20.5]
+
+
+def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> None:
+    rows = [row | {"load": "closed-3", "batch": None} for row in three()]
+    rows[0]["output_tokens"] = 5  # two more than its chunks show
+    point = one(rows)
+    assert point["tps"] == pytest.approx(12 / 10)
+    assert point["tps_low"] < point["tps"] < point["tps_high"]
+    assert np.isnan(point["straggler_share"])
+
+
+def test_batches_of_a_point_add_up_to_its_span() -> None:
+    rows = three() + [row | {"batch": 1, "sent": 11.0, "finished": 12.0 + i} for i, row in enumerate(three())]
+    table = per_request.batches(per_request.latencies(pa.Table.from_pylist(rows)))
+    assert table["seconds"].tolist() == [11.0, 3.0]
+    # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
+    assert table["straggler_share"].tolist() == pytest.approx([0.55, 1 / 3])
+
+
+def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> None:
+    # Each batch waits 10 s for a success or 100 s for a failure that is told when it was over.
+    good = [row | {"ended": row["finished"]} for row in three()]
+    lost = [dead(index, finished=None, ended=100.0) for index in range(3)]
+    for order in ([good, lost], [lost, good]):
+        shift = 10.0 if order[0] is good else 100.0
+        times = ("sent", "first_token", "first_visible", "finished", "ended")
+        later = [row | {k: row[k] + shift for k in times if row[k] is not None} | {"batch": 1} for row in order[1]]
+        table = pa.Table.from_pylist([*order[0], *later])
+        frame = per_request.latencies(table)
+        assert sorted(per_request.batches(frame)["seconds"]) == [10, 100]
+        assert per_request.spans(frame)["seconds"].tolist() == [110]
+        assert points(Observed(table)).iloc[0]["tps"] == pytest.approx(10 / 110)
+
+
+def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
+    run = Observed(*synthetic.run(budgets=(32, 512), repeats=2))
+    frame = summary(run, Slo(ttfvt_s=0.5, tpot_ms=10))
+    assert set(METRICS) <= set(frame.columns)
+    for name in WITH_INTERVAL:
+        known = frame[frame[f"{name}_low"].notna()]
+        assert len(known), name
+        # half a percent for the float32 of the resamples
+        assert (known[f"{name}_low"] <= known[name] * 1.005 + 1e-9).all(), name
+        assert (known[f"{name}_high"] >= known[name] * 0.995 - 1e-9).all(), name
+
+
+def test_breakdown_splits_a_condition() -> None:
+    rows = three()
+    rows[2]["difficulty"] = "hard"
+    frame = breakdown(Observed(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
+    frame = frame.set_index("difficulty")
+    assert frame["asked"].to_dict() == {"easy": 2, "hard": 1}
+    assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}
+    assert frame.loc["hard", "e2e_mean"] == 9
+    assert frame["tps"].isna().all()

@@ -1,0 +1,124 @@
+"""The gates of a point: each one alone, and what becomes of a point beyond one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.run_harness import POINTS, QUESTIONS, RUN, Bench
+from rllm_serving.analysis import validity
+from rllm_serving.load.client import Health
+from rllm_serving.measurement.run import RunError
+from rllm_serving.serving.engines import ENGINES
+
+FINE = Health(lags=[0.001] * 100, cpu_s=1.0, wall_s=10.0)
+
+
+def requests(**columns: list) -> pa.Table:
+    plain = {
+        "status": ["ok", "ok"],
+        "sent": [0.001, 1.002],
+        "scheduled": [0.0, 1.0],
+        "output_tokens": [5, 15],
+        "chunk_tokens": [[2, 3], [15]],
+    }
+    return pa.table({**plain, **columns})
+
+
+def samples(count: int = 50, grown: float = 20.0) -> pa.Table:
+    counter = [100.0 + grown * k / (count - 1) for k in range(count)]
+    return pa.table({"loaded": [True] * count, "running": [1.0] * count, "generated_tokens": counter})
+
+
+def test_a_point_that_nothing_is_wrong_with() -> None:
+    seen = validity.seen(FINE, requests(), samples(), 5)
+    assert set(seen) == set(validity.GATES)
+    assert seen["loop_lag_p99_s"] == pytest.approx(0.001) and seen["client_cpu_share"] == pytest.approx(0.1)
+    assert seen["schedule_lag_p99_s"] == pytest.approx(0.002, rel=0.01)
+    for name in ("missing_samples_share", "usage_mismatch_share", "counter_mismatch_share", "failed_share"):
+        assert seen[name] == 0
+    assert validity.invalid(seen, dict.fromkeys(validity.GATES, math.inf)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "health", "table", "sampled", "value"),
+    [
+        ("loop_lag_p99_s", Health([0.001] * 50 + [0.3] * 50, 1, 10), requests(), samples(), 0.3),
+        ("client_cpu_share", Health([0.0], 9.0, 10.0), requests(), samples(), 0.9),
+        ("schedule_lag_p99_s", FINE, requests(sent=[0.5, 1.5]), samples(), 0.5),
+        ("missing_samples_share", FINE, requests(), samples(24), 0.5),
+        ("usage_mismatch_share", FINE, requests(chunk_tokens=[[2], [15]]), samples(), 0.15),
+        ("counter_mismatch_share", FINE, requests(), samples(grown=25), 0.25),
+        ("failed_share", FINE, requests(status=["ok", "http"]), samples(), 0.5),
+    ],
+)
+def test_each_gate_sees_its_fault(name: str, health: Health, table: pa.Table, sampled: pa.Table, value: float) -> None:
+    seen = validity.seen(health, table, sampled, 5)
+    assert seen[name] == pytest.approx(value, rel=0.01)
+    limits = {**dict.fromkeys(validity.GATES, math.inf), name: value * 0.9}
+    assert f"{name} " in str(validity.invalid(seen, limits))
+    assert validity.invalid(seen, {**limits, name: value * 1.1}) is None
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    unknown = samples().set_column(2, "generated_tokens", pa.nulls(50, pa.float64()))
+    seen = validity.seen(Health(), requests(chunk_tokens=[[None], [15]]), unknown, 5)
+    for name in ("loop_lag_p99_s", "client_cpu_share", "usage_mismatch_share", "counter_mismatch_share"):
+        assert seen[name] is None
+    failed = validity.seen(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)
+    assert failed["counter_mismatch_share"] is None
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])
+    return Bench(tmp_path)
+
+
+def strict(on_invalid: str) -> dict:
+    # The scripted engine's counter never moves: every point is beyond this gate.
+    gates = {**RUN.measurement["gates"], "counter_mismatch_share": 0.005}
+    return {**RUN.measurement, "on_invalid": on_invalid, "gates": gates}
+
+
+def test_a_point_beyond_a_gate_fails_the_run(bench: Bench) -> None:
+    with pytest.raises(RunError, match=r"counter_mismatch_share 100 %, allowed 0\.5 %.*measurement\.on_invalid"):
+        bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
+    assert bench.outputs() == [False, False, False]
+
+
+def test_or_is_kept_and_marked(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))
+    assert len([line for line in caplog.messages if "kept and marked" in line]) == 1
+    [point] = json.loads(bench.places.record.read_text())["points"]
+    assert point["invalid"].startswith("counter_mismatch_share") and point["validity"]["failed_share"] == 0
+    assert pq.read_table(bench.places.requests).num_rows == QUESTIONS
+
+
+def test_gates_that_change_judge_anew_and_measure_nothing(bench: Bench) -> None:
+    bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
+    bench.sent()
+    bench.execute(replace(RUN, points=POINTS[:1]))
+    [point] = json.loads(bench.places.record.read_text())["points"]
+    assert point["invalid"] is None and bench.measured() == {}
+
+
+def test_a_marked_point_is_measured_again_where_it_would_fail_the_run(bench: Bench) -> None:
+    bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
+    bench.sent()
+    with pytest.raises(RunError, match="counter_mismatch_share"):
+        bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
+    assert bench.measured() == {64: QUESTIONS}
+
+
+def test_a_point_of_nothing_but_failures_is_never_kept(bench: Bench) -> None:
+    bench.fail(**{f"q{i}_64": "http-500" for i in range(QUESTIONS)})
+    with pytest.raises(RunError, match=r"4 of 4 failed: http: HTTP 500"):
+        bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))

@@ -1,0 +1,159 @@
+"""Streams as bytes: what was recorded from real vLLM, and pieces cut where it hurts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from helpers.sse_fixtures import CHUNKS, DONE, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
+from rllm_serving.load.client import Exchange
+from rllm_serving.load.stream import Outcome, decode, events
+
+
+def _vllm(total: int, thought: int, finish: str | None = None, **delta: str) -> dict[str, Any]:
+    told = {"prompt_tokens": 33, "total_tokens": 33 + total, "completion_tokens": total}
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish, "token_ids": None}
+    return {
+        "id": "chatcmpl-a817e0026bcf4e06",
+        "object": "chat.completion.chunk",
+        "created": 1795508513,
+        "model": "m",
+        "choices": [choice],
+        "usage": told | {"completion_tokens_details": {"reasoning_tokens": thought}},
+    }
+
+
+# Recorded from vLLM 0.32 with a random model: thinking that a budget of 16 tokens cuts off. Its second token on starts
+# with half a character; several tokens come in one event; the engine's own count of thinking misses most.
+CUT = [
+    event(_vllm(0, 0, role="assistant", content="")),
+    event(_vllm(4, 1, reasoning="\ufffdp")),
+    event(_vllm(8, 2, reasoning="\ufffdwer")),
+    event(_vllm(9, 3, reasoning="~")),
+    event(_vllm(16, 3, finish="length")),
+    event(_vllm(16, 3) | {"choices": [], "system_fingerprint": "vllm-0.32.0-114fb1f9"}),
+    DONE,
+]
+
+
+def exchange(pieces: Sequence[bytes], **changes: Any) -> Exchange:
+    """An exchange that received piece i at second i."""
+    whole: dict[str, Any] = {"http_status": 200, "content_type": "text/event-stream", "pieces": list(pieces)}
+    return Exchange(0.0, **(whole | {"stamps": [float(i) for i in range(len(pieces))]} | changes))
+
+
+def read(pieces: Sequence[bytes], **options: Any) -> Outcome:
+    return decode(exchange(pieces), **options)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, len(WHOLE)])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_events_are_the_same_however_the_bytes_are_cut(size: int, line_end: bytes) -> None:
+    data = WHOLE.replace(b"\n", line_end)
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    found = list(events(range(len(pieces)), pieces))
+    assert [json.loads(payload) for _, payload in found[:-1]] == CHUNKS and found[-1][1] == b"[DONE]"
+    # Each carries the time of the piece with its last byte.
+    lengths = [len(e.replace(b"\n", line_end)) for e in EVENTS]
+    assert [stamp for stamp, _ in found] == [(sum(lengths[: i + 1]) - 1) // size for i in range(len(lengths))]
+
+
+def test_data_lines_are_joined_and_other_fields_passed_over() -> None:
+    page = b"event: x\ndata: a\ndata:b\nid: 3\n\n: comment\n\ndata:\n\nretry: 5\ndata:  c\n\ndata: never ended\n"
+    assert [payload for _, payload in events([0.0], [page])] == [b"a\nb", b" c"]
+
+
+def test_times_tokens_and_texts_of_a_whole_answer() -> None:
+    outcome = read(EVENTS, think_close=THINK_CLOSE)
+    assert (outcome.status, outcome.error, outcome.finish_reason) == ("ok", None, "stop")
+    # The role comes at 0 and is no token; thinking at 1 and 2, `</think>` at 3, the answer at 4 and 5, the end at 6.
+    assert (outcome.first_token, outcome.first_visible, outcome.finished) == (1, 4, 6)
+    assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4, 5], [2, 3, 1, 1, 2])
+    assert (outcome.prompt_tokens, outcome.output_tokens, outcome.tokens_source) == (11, 9, "usage")
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (5, 4, "token_ids")
+    assert (outcome.reasoning_text, outcome.answer_text) == ("Grüße 漢字 so 6→7\n", "**42 ✓**")
+
+
+def test_recorded_thinking_that_the_budget_cut_off_has_no_visible_token() -> None:
+    outcome = read(CUT)
+    assert (outcome.status, outcome.finish_reason) == ("ok", "length")
+    assert (outcome.first_token, outcome.first_visible, outcome.finished) == (1, None, 4)
+    assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4], [4, 4, 1, 7])
+    assert (outcome.prompt_tokens, outcome.output_tokens) == (33, 16)
+    assert (outcome.reasoning_text, outcome.answer_text) == ("\ufffdp\ufffdwer~", "")
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (16, 0, "usage")
+
+
+def test_thinking_without_its_end_is_all_tokens_when_the_ids_are_known() -> None:
+    pieces = [event(chunk([1, 2], 2, reasoning="hm")), event(chunk([3], 3, finish="length", reasoning="m")), DONE]
+    outcome = read(pieces, think_close=THINK_CLOSE)
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (3, 0, "token_ids")
+    assert outcome.first_visible is None
+
+
+def test_ids_that_do_not_cover_the_output_are_not_counted() -> None:
+    first, *rest = (dict(c) for c in CHUNKS[1:])
+    first["choices"] = [{**first["choices"][0], "token_ids": None}]
+    outcome = read([*map(event, [first, *rest]), DONE], think_close=THINK_CLOSE)
+    assert outcome.output_tokens == 9 and outcome.reasoning_tokens is None and outcome.answer_tokens is None
+
+
+@pytest.mark.parametrize(("counts", "told", "thought"), [(False, 5, 5), (True, 6, 5), (True, 0, 0)])
+def test_the_engines_own_count_of_thinking(counts: bool, told: int, thought: int) -> None:
+    """SGLang's field and its count, which includes `</think>`; nothing is taken off where there was no thinking."""
+    pieces = [event({**c, "usage": {**c["usage"], "reasoning_tokens": told}}) for c in CHUNKS]
+    outcome = read([*pieces, DONE], counts_think_close=counts)
+    assert (outcome.reasoning_tokens, outcome.answer_tokens) == (thought, 9 - thought)
+    assert outcome.reasoning_source == "usage"
+
+
+def test_white_space_is_not_yet_an_answer() -> None:
+    pieces = [event(chunk([1], 1, content="\n\n")), event(chunk([2], 2, finish="stop", content="4")), DONE]
+    outcome = read(pieces)
+    assert (outcome.first_token, outcome.first_visible, outcome.answer_text) == (0, 1, "\n\n4")
+
+
+def test_sglang_names_thinking_otherwise() -> None:
+    outcome = read([event(chunk([1], 1, finish="stop", reasoning_content="hm")), DONE])
+    assert outcome.reasoning_text == "hm" and outcome.answer_text == ""
+
+
+def test_without_running_usage_the_tokens_of_a_chunk_are_unknown_not_the_total() -> None:
+    bare = [{k: v for k, v in c.items() if k != "usage"} for c in CHUNKS[:-1]]
+    outcome = read([*map(event, bare), event({"choices": [], "usage": usage(9)}), DONE])
+    assert outcome.status == "ok" and outcome.output_tokens == 9
+    assert outcome.chunk_times == [1, 2, 4, 5] and outcome.chunk_tokens == [None] * 4 and outcome.finished == 6
+
+
+def test_a_token_that_only_the_last_usage_tells_of_is_counted() -> None:
+    """SGLang's finish chunk has no usage; the end token is in the last one."""
+    pieces = [event(chunk([1], 1, content="4"))]
+    pieces += [event({"choices": [{"delta": {}, "finish_reason": "stop"}]}), event({"choices": [], "usage": usage(2)})]
+    outcome = read([*pieces, DONE])
+    assert sum(tokens or 0 for tokens in outcome.chunk_tokens) == outcome.output_tokens == 2
+
+
+@pytest.mark.parametrize("failure", ["timeout", "connection", "truncated", "protocol"])
+def test_a_failed_exchange_keeps_what_came_and_never_finished(failure: str) -> None:
+    outcome = decode(exchange(EVENTS[:3], failure=failure, error="why"), THINK_CLOSE)
+    assert (outcome.status, outcome.error, outcome.http_status) == (failure, "why", 200)
+    assert outcome.first_token == 1 and outcome.chunk_tokens == [2, 3] and outcome.reasoning_text
+    assert outcome.finished is None and outcome.first_visible is None and outcome.finish_reason is None
+
+
+def test_nothing_is_made_up_when_nothing_came() -> None:
+    outcome = decode(exchange([], failure="timeout", error="why", http_status=None))
+    assert outcome == Outcome(status="timeout", error="why")
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_an_answer_that_the_engine_gave_up_is_a_failure(reason: str) -> None:
+    outcome = read([*EVENTS[:3], event(chunk([], 5, finish=reason)), DONE])
+    assert outcome.status == "truncated" and reason in str(outcome.error) and outcome.finished is None
+
+
+def test_a_long_error_is_kept_short_and_readable() -> None:
+    outcome = decode(exchange([b"\xff" + b"x" * 5000], http_status=500))
+    assert outcome.status == "http" and outcome.error is not None and len(outcome.error) < 600

@@ -1,0 +1,157 @@
+"""Samples of the server and the device: what a page says, what it does not say, and the CPU of a process tree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from helpers.fake_nvml import UUIDS, Nvml
+from helpers.mock_server import Scripted, eventually
+from rllm_serving.measurement.telemetry import Devices, Sampler, _Raw, read
+from rllm_serving.serving.engines import ENGINES, Source
+
+# From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
+PAGE = b"""\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 31.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 17.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 17.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="deferred"} 0.0
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.9803921568627451
+# TYPE vllm:prefix_cache_queries_total counter
+vllm:prefix_cache_queries_total{engine="0",model_name="m"} 9120.0
+vllm:prefix_cache_queries_created{engine="0",model_name="m"} 1.795508713337559e+09
+vllm:prefix_cache_hits_total{engine="0",model_name="m"} 6080.0
+vllm:num_preemptions_total{engine="0",model_name="m"} 42.0
+vllm:prompt_tokens_total{engine="0",model_name="m"} 9120.0
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"} 3040.0
+vllm:prompt_tokens_cached_total{engine="0",model_name="m"} 6080.0
+vllm:generation_tokens_total{engine="0",model_name="m"} 28698.0
+"""
+VALUES = {
+    "kv_use": 0.9803921568627451,
+    "running": 31.0,
+    "waiting": 17.0,
+    "preemptions": 42.0,
+    "prefix_queries": 9120.0,
+    "prefix_hits": 6080.0,
+    "spec_drafted": None,
+    "spec_accepted": None,
+    "prompt_tokens": 9120.0,
+    "generated_tokens": 28698.0,
+}
+METRICS = ENGINES["vllm"].metrics
+NO_DEVICE = dict.fromkeys(("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"))
+
+
+def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> Sampler:
+    return Sampler(port, pid, METRICS, hz, Devices())
+
+
+def test_a_real_page_gives_every_column_and_null_where_it_is_silent() -> None:
+    assert read(PAGE, METRICS) == VALUES
+
+
+def test_without_a_page_every_column_is_null() -> None:
+    assert read(None, METRICS) == dict.fromkeys(METRICS)
+
+
+def test_label_sets_are_added_or_the_largest_taken() -> None:
+    page = b'a{rank="0"} 0.25\na{rank="1"} 0.75\nb{rank="0"} 3\nb{rank="1"} 4\n'
+    sources = {"share": Source("a", "max"), "count": Source("b"), "other": Source("c", "max")}
+    assert read(page, sources) == {"share": 0.75, "count": 7.0, "other": None}
+
+
+def test_a_measured_zero_is_no_null() -> None:
+    assert read(b"a 0.0\n", {"x": Source("a"), "y": Source("a", "max")}) == {"x": 0.0, "y": 0.0}
+
+
+def test_a_counter_shown_only_once_it_moved_is_zero_before_but_null_without_a_page() -> None:
+    sources = {"retracted": Source("r_total", absent=0.0), "running": Source("r")}
+    assert read(b"r 3\n", sources) == {"retracted": 0.0, "running": 3.0}
+    assert read(b"r 3\nr_total 2\n", sources) == {"retracted": 2.0, "running": 3.0}
+    assert read(b"\n", sources) == {"retracted": 0.0, "running": None}
+    assert read(None, sources) == {"retracted": None, "running": None}
+
+
+def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() -> None:
+    telemetry = sampler()
+    cpu = [10.0, 10.25, 11.25, None, 12.0, 9.0, 9.5]
+    for i, seconds in enumerate(cpu):
+        rss = None if seconds is None else 1000 + i
+        telemetry._raw.append(_Raw(100 + i / 2, PAGE if i else None, rss, seconds, NO_DEVICE))
+    rows = telemetry.rows(101.0, 102.5)
+    assert [row["time"] for row in rows] == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
+    assert [row["loaded"] for row in rows] == [False, False, True, True, True, True, False]
+    assert [row["host_cpu_cores"] for row in rows] == [None, 0.5, 2.0, None, None, None, 1.0]
+    assert [row["host_rss_bytes"] for row in rows] == [1000.0, 1001.0, 1002.0, None, 1004.0, 1005.0, 1006.0]
+    assert rows[0]["running"] is None and rows[1]["running"] == 31.0
+
+
+@pytest.fixture
+def tree() -> Iterator[int]:
+    """A process that rests, with a child that holds 64 MiB and computes until the parent's input ends."""
+    child = "x = bytearray(64 << 20)\nprint(flush=True)\nwhile True: pass"
+    parent = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); print(flush=True); sys.stdin.read(); child.kill(); child.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.communicate()
+
+
+def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> None:
+    with Scripted(metrics=PAGE) as server, sampler(server.port, tree) as telemetry:
+        # The parent rests: the time and the memory are its child's.
+        assert eventually(lambda: any((row["host_cpu_cores"] or 0) > 0.02 for row in telemetry.rows(0.0, 1e9)))
+        own = psutil.Process(tree).memory_info().rss
+    rows = telemetry.rows(0.0, 1e9)
+    assert all(row | VALUES == row for row in rows)
+    assert all((row["host_rss_bytes"] or 0) > own + (60 << 20) for row in rows)
+    assert telemetry.cost_s > 0
+    times = [row["time"] or 0 for row in rows]
+    assert times == sorted(times) and len(set(times)) == len(times)
+    assert set(server.seen) == {"GET /metrics"} and server.accepted == 1
+
+
+def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    with Scripted() as server, sampler(server.port, gone.pid) as telemetry:
+        assert eventually(lambda: len(server.seen) > 2)  # each a 404
+    nothing = dict.fromkeys([*METRICS, *NO_DEVICE, "host_rss_bytes", "host_cpu_cores"])
+    assert all(row == {"time": row["time"], "loaded": row["loaded"], **nothing} for row in telemetry.rows(0.0, 1e9))
+    with sampler(server.port, gone.pid) as telemetry:  # nobody listens any more
+        assert eventually(lambda: len(telemetry._raw) > 2)
+    assert all(row == {"time": row["time"], "loaded": row["loaded"], **nothing} for row in telemetry.rows(0.0, 1e9))
+
+
+def test_without_a_device_its_columns_are_null() -> None:
+    assert Devices().read() == NO_DEVICE
+
+
+@pytest.mark.parametrize(
+    ("nvml", "used", "values"),
+    [
+        # Of GPU i: 100 (i + 1) bytes, 20 (i + 1) % busy, 150 W, 2 (i + 1) J.
+        (Nvml(3), [0, 1, 2], (600.0, 0.4, 450.0, 12.0)),
+        (Nvml(4), [1, 3], (600.0, 0.6, 300.0, 12.0)),
+        (Nvml(2, power=False), [0, 1], (300.0, 0.3, None, 6.0)),
+        (Nvml(2, driver=False), [0], (None, None, None, None)),
+        (Nvml(2), [], (None, None, None, None)),
+    ],
+)
+def test_the_devices_that_are_used_are_summed_and_null_where_they_do_not_tell(
+    nvml: Nvml, used: list[int], values: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert tuple(Devices([UUIDS[i] for i in used]).read().values()) == pytest.approx(values)

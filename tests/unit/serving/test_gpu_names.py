@@ -1,0 +1,82 @@
+"""Which GPUs a job may use: what CUDA_VISIBLE_DEVICES means, by numbers, UUIDs and slices, in every order."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from helpers.fake_nvml import SLICE, UUIDS, Nvml
+from rllm_serving.serving.gpus import AllotmentError, allot, candidates
+
+pytestmark = pytest.mark.usefixtures("machine")
+
+
+@pytest.mark.parametrize(
+    ("visible", "tokens"),
+    [
+        (None, ["0", "1", "2", "3"]),
+        ("2,0", ["2", "0"]),
+        # Numbers are what both engines understand; a UUID may be shortened.
+        (f"{UUIDS[3]},{UUIDS[1][:8]}", ["3", "1"]),
+        (f" 1, {UUIDS[1]} ,0", ["1", "0"]),
+        ("", []),
+    ],
+)
+def test_gpus_are_those_that_a_scheduler_gave_in_its_order(
+    visible: str | None, tokens: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = candidates()
+    assert [gpu.token for gpu in found] == tokens
+    assert [gpu.uuid for gpu in found] == [UUIDS[int(token)] for token in tokens]
+
+
+def test_a_job_sees_its_gpus_alone_counted_as_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0")
+    with allot(2) as got:
+        assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,1"}
+        assert got.uuids == (UUIDS[3], UUIDS[1])
+
+
+def test_a_divided_gpu_is_used_by_its_slices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, divided=(1,)))
+    assert [gpu.token for gpu in candidates()] == ["0", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", SLICE)
+    with allot(1) as got:
+        assert got.variables["CUDA_VISIBLE_DEVICES"] == SLICE and got.uuids == (SLICE,)
+    for whole in ("1", UUIDS[1]):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", whole)
+        with pytest.raises(AllotmentError, match=r"is no GPU here.*by their slices"):
+            candidates()
+
+
+def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, kept=(0,)))
+    assert [(gpu.token, gpu.uuid) for gpu in candidates()] == [("0", UUIDS[1]), ("1", UUIDS[2])]
+
+
+@pytest.mark.parametrize(
+    ("visible", "order", "told"),
+    [
+        ("0,9", None, r"names '9', which is no GPU here: there is 0 = GPU-0000-uuid, 1 = "),
+        ("GPU-", None, r"names 'GPU-', which is no GPU here"),
+        ("NoDevFiles", None, r"names 'NoDevFiles'"),
+        ("1", "FASTEST_FIRST", r"set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by their UUIDs"),
+    ],
+)
+def test_names_that_mean_no_gpu_for_sure_are_told(
+    visible: str, order: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if order is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    with pytest.raises(AllotmentError, match=told):
+        candidates()
+
+
+def test_a_uuid_means_the_same_in_every_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[2])
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    with allot(1) as got:
+        assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}

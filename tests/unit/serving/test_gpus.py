@@ -1,0 +1,234 @@
+"""Which GPUs a job gets: those that it may use, none that another holds, and free again when their user is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+from helpers.fake_nvml import UUIDS, Nvml
+from helpers.mock_server import eventually
+from helpers.run_harness import POINTS, RUN, Bench
+from rllm_serving.serving import gpus as allotment
+from rllm_serving.serving.engines import ENGINES, Options
+from rllm_serving.serving.gpus import AllotmentError, allot, check_granted
+from rllm_serving.serving.process import follow
+
+pytestmark = pytest.mark.usefixtures("machine")
+SEARCH = os.pathsep.join(str(ROOT / folder) for folder in ("workflow", "tests"))
+# A job in a process of its own: it says which GPUs it got, and keeps them until its input ends.
+JOB = """
+import sys
+from pathlib import Path
+from helpers.fake_nvml import Nvml
+sys.modules["pynvml"] = Nvml({machine})
+from rllm_serving.serving import gpus as allotment
+allotment.LOCKS = Path({locks!r})
+with allotment.allot({count}, patience_s={patience}) as got:
+    {work}
+"""
+KEEP = "print(*got.uuids, flush=True); sys.stdin.read()"
+# A server that does not end when it is asked to.
+SERVE = """
+    from unit.serving.test_server import LAUNCH, Stand, Server
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open({note!r}, 'w'); time.sleep(600)"
+    Stand.stop_grace_s = 600
+    server = Server(Stand(program=deaf), LAUNCH, Path({note!r} + ".log"), gpus=got)
+    server._start()
+    print(server.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def jobs() -> Iterator[ExitStack]:
+    with ExitStack() as jobs:
+        yield jobs
+
+
+def start(
+    jobs: ExitStack, count: int, machine: int = 4, patience: float = 0, work: str = KEEP
+) -> subprocess.Popen[str]:
+    program = JOB.format(machine=machine, locks=str(allotment.LOCKS), count=count, patience=patience, work=work)
+    process = jobs.enter_context(
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONPATH": SEARCH},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    )
+    jobs.callback(process.kill)
+    return process
+
+
+def said(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    return process.stdout.readline().split()
+
+
+def free() -> list[str]:
+    """UUIDs of the GPUs that nobody holds."""
+    found = []
+    with ExitStack() as held:
+        for _ in range(4):
+            try:
+                found += held.enter_context(allot(1, patience_s=0)).uuids
+            except AllotmentError:
+                break
+    return found
+
+
+def test_jobs_that_start_together_share_no_gpu_and_the_next_is_told_who_holds_them(jobs: ExitStack) -> None:
+    started = [start(jobs, 2, machine=8, patience=30) for _ in range(4)]
+    got = [said(job) for job in started]
+    assert sorted(uuid for uuids in got for uuid in uuids) == UUIDS
+    _, told = start(jobs, 1, machine=8).communicate()
+    assert "too few GPUs: 1 needed, 0 of 8 free" in told
+    assert all(f"process {job.pid} of {psutil.Process().username()}" in told for job in started)
+
+
+def test_a_job_that_gets_too_few_gives_them_back_and_waits(jobs: ExitStack) -> None:
+    first = start(jobs, 3)
+    assert said(first) == UUIDS[:3]
+    with pytest.raises(AllotmentError, match="too few GPUs: 2 needed, 1 of 4 free"), allot(2, patience_s=0):
+        pytest.fail("two jobs have one GPU")
+    assert free() == UUIDS[3:4]
+    second = start(jobs, 2, patience=60)
+    first.communicate()
+    assert said(second) == UUIDS[:2]
+
+
+def test_the_gpus_of_a_job_that_ended_or_was_killed_are_free(jobs: ExitStack) -> None:
+    job = start(jobs, 4)
+    assert said(job) == UUIDS[:4] and free() == []
+    job.kill()
+    job.wait()
+    assert free() == UUIDS[:4]
+    with pytest.raises(ZeroDivisionError), allot(4):
+        raise ZeroDivisionError
+    assert free() == UUIDS[:4]
+
+
+def test_the_gpu_of_a_killed_run_is_taken_until_its_server_is_gone(jobs: ExitStack, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    job = start(jobs, 1, work=SERVE.format(note=str(note)))
+    server = psutil.Process(int(said(job)[0]))
+    guard = server.parent()
+    assert guard is not None and eventually(note.exists)
+    jobs.callback(lambda: guard.is_running() and guard.kill())  # it has ten minutes of patience with its server
+    assert server.environ()["CUDA_VISIBLE_DEVICES"] == "0"
+    lock = str(allotment.LOCKS / f"{UUIDS[0]}.lock")
+    assert lock in [file.path for file in guard.open_files()]
+    assert lock not in [file.path for file in server.open_files()]
+    job.kill()
+    job.wait()
+    assert free() == UUIDS[1:4] and guard.is_running()
+    guard.kill()
+    assert eventually(lambda: free() == UUIDS[:4])
+
+
+def test_the_gpu_of_a_killed_job_is_taken_until_its_child_is_gone(jobs: ExitStack, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    work = (
+        "from rllm_serving.serving import process as child;"
+        "child.log.info = lambda *words: print(*words[1:], flush=True);"
+        f" child.follow('c', sys.executable, 'slow', [], got, PYTHONPATH={str(tmp_path)!r})"
+    )
+    job = start(jobs, 1, work=work)
+    child = psutil.Process(int(said(job)[1]))
+    assert child.environ()["CUDA_VISIBLE_DEVICES"] == "0"
+    job.kill()
+    job.wait()
+    assert free() == UUIDS[1:4]
+    child.kill()
+    assert eventually(lambda: free() == UUIDS[:4])
+
+
+def test_too_few_gpus_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_granted("a run", 2, 2)
+    with pytest.raises(AllotmentError, match=r"a run: .*2 needed, 1 granted; .*--resources gpu=2"):
+        check_granted("a run", 2, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(AllotmentError, match=r"2 needed, 1 can be used here \(CUDA_VISIBLE_DEVICES=1\)"), allot(2):
+        pytest.fail("one GPU was given out twice")
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(driver=False))
+    with pytest.raises(AllotmentError, match=r"no NVIDIA GPU.*Driver Not Loaded.*set device: cpu"), allot(1):
+        pytest.fail("a GPU without a driver")
+
+
+def test_without_a_need_nothing_is_asked_and_nothing_set(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with allot(0) as got:
+        assert got.gpus == got.locks == got.uuids == () and got.variables == {}
+    assert not machine.exists()
+    assert RUN.gpus("cpu") == 0 and RUN.gpus("cuda") == 1
+
+
+def test_all_users_may_lock_whatever_the_umask_of_the_first(machine: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with allot(1):
+            pass
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert machine.stat().st_mode & 0o7777 == 0o1777
+    assert (machine / f"{UUIDS[0]}.lock").stat().st_mode & 0o7777 == 0o444
+
+
+def test_a_lock_file_that_is_cleared_away_is_made_again(machine: Path) -> None:
+    with allot(1) as got:
+        (machine / f"{UUIDS[0]}.lock").unlink()
+        assert len(got.locks) == 1
+    with allot(1) as got:
+        assert got.uuids == (UUIDS[0],)
+
+
+def test_locks_that_cannot_be_opened_are_told(machine: Path) -> None:
+    machine.write_text("in the way")
+    with pytest.raises(AllotmentError, match=rf"the lock of GPU 0 cannot be opened .*{machine}"), allot(1):
+        pytest.fail("a GPU without a lock")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])  # so that it is taken out again
+    return Bench(tmp_path)
+
+
+def test_a_run_uses_records_and_reads_its_own_gpus_alone(bench: Bench, jobs: ExitStack) -> None:
+    assert said(start(jobs, 1)) == UUIDS[:1]
+    bench.execute(replace(RUN, points=POINTS[:1], options=Options(tensor_parallel=2)), device="cuda")
+    [session] = json.loads(bench.places.record.read_text())["sessions"]
+    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,2"}
+    assert session["environment"] == {"STAND": "here", **shown}
+    facts = {"name": "NVIDIA Test", "memory_bytes": 1000}
+    assert session["hardware"]["gpus"] == [{**facts, "uuid": uuid} for uuid in UUIDS[1:3]]
+    assert session["hardware"]["gpus_in_machine"] == 4 and session["hardware"]["driver"] == "580.1"
+    assert set(pq.read_table(bench.places.server)["device_memory_bytes"].to_pylist()) == {200 + 300}
+    assert free() == UUIDS[1:4]
+
+
+def test_a_run_without_its_gpus_starts_no_server(bench: Bench) -> None:
+    with pytest.raises(AllotmentError, match="8 needed, 4 can be used here"):
+        bench.execute(replace(RUN, options=Options(tensor_parallel=8)), device="cuda")
+    assert not bench.places.server_log.exists() and not bench.record.exists()
+
+
+def test_a_child_sees_its_gpus(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "shows.py").write_text("import os; print('sees', os.environ['CUDA_VISIBLE_DEVICES'])")
+    with caplog.at_level("INFO"), allot(2) as got:
+        follow("it", Path(sys.executable), "shows", [], got, PYTHONPATH=str(tmp_path))
+    assert "sees 0,1" in caplog.text

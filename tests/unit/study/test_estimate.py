@@ -1,0 +1,100 @@
+"""What a study will take, from numbers that one can check by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers.studies import REMOVED, changed, load
+from rllm_serving.study import estimate as plan
+from rllm_serving.study.estimate import Plan
+
+HUB = {"source": "hub", "id": "some/model", "revision": "main", "role": "llm", "pair": "big"}
+BUDGET, STEPS = 100, 10
+BIG: tuple[tuple[str, Any], ...] = (
+    ("device", "cuda"),
+    ("serving.context_length", 32768),
+    ("models", {"big": {**HUB, "billions": 10, "serving": {"tensor_parallel": 2}}}),
+    ("experiments.single", REMOVED),
+    ("experiments.budget.loads", [{"kind": "batch", "size": 2}]),
+    ("experiments.budget.budgets", [BUDGET]),
+    ("experiments.budget.repeats", 3),
+    ("experiments.budget.datasets", ["easy"]),
+    ("experiments.budget.questions", 2 * STEPS - 1),
+    ("datasets.easy.questions", 2 * STEPS),
+)
+RUN = "budget/vllm/big/bf16/baseline"
+# Both GPUs read half of the weights at each step; reading takes longer than computing for two requests.
+STEP_S = 2 * 10e9 / plan.BANDWIDTH / 2 + plan.OVERHEAD_S
+START_S = plan.START_S["cuda"] + 20e9 / plan.READING
+
+
+def planned(*changes: tuple[str, Any]) -> Plan:
+    return Plan(load(changed(*BIG, *changes)))
+
+
+def test_a_batch_lasts_as_long_as_its_longest_answer() -> None:
+    found = planned()
+    estimate = found.run(found.study.runs[RUN])
+    assert estimate is not None
+    assert estimate.usual_h * 3600 == pytest.approx(START_S + 3 * STEPS * BUDGET * STEP_S)
+    assert estimate.most_h == estimate.usual_h  # the budget is below what is usual
+
+
+def test_beyond_what_is_usual_only_the_most_grows_with_the_budget() -> None:
+    budget, longest = 20_000, plan.LONGEST * plan.USUAL["llm"]
+    found = planned(("experiments.budget.budgets", [budget]))
+    estimate = found.run(found.study.runs[RUN])
+    assert estimate is not None
+    assert estimate.usual_h * 3600 == pytest.approx(START_S + 3 * STEPS * longest * STEP_S)
+    assert estimate.most_h * 3600 == pytest.approx(START_S + 3 * STEPS * budget * STEP_S)
+    assert found.minutes(found.study.runs[RUN]) >= 90 * estimate.most_h
+
+
+def test_many_at_once_are_limited_by_computing() -> None:
+    size = 1000
+    found = planned(
+        ("experiments.budget.loads", [{"kind": "closed", "size": size}]),
+        ("experiments.budget.questions", size),
+        ("datasets.easy.questions", size),
+    )
+    estimate = found.run(found.study.runs[RUN])
+    step = 2 * 10e9 * size / plan.OPERATIONS / 2 + plan.OVERHEAD_S
+    assert estimate is not None
+    assert estimate.usual_h * 3600 == pytest.approx(START_S + 3 * 2 * BUDGET * step)
+
+
+def test_a_stream_lasts_as_long_as_its_requests_come() -> None:
+    load_ = {"kind": "open", "rate": 0.5, "shape": 1}
+    found = planned(("experiments.budget.loads", [load_]))
+    estimate = found.run(found.study.runs[RUN])
+    assert estimate is not None
+    assert estimate.usual_h * 3600 > START_S + 3 * (2 * STEPS - 1) / 0.5
+
+
+def test_the_table_counts_servers_gpus_requests_and_bytes() -> None:
+    found = planned(("engines", ["vllm", "sglang"]))
+    (row,) = found.experiments()
+    assert (row["servers"], row["points"], row["gpus"]) == (2, 6, 2)
+    assert row["requests"] == 2 * 3 * (2 * STEPS - 1)
+    assert row["gpu_usual_h"] == pytest.approx(2 * row["usual_h"])
+    sizes = {line["what"]: line["bytes"] for line in found.downloads()}
+    assert sizes == {"big": 20e9, "sglang-cuda": plan.ENVIRONMENT["cuda"], "vllm-cuda": plan.ENVIRONMENT["cuda"]}
+    text = plan.text(found.experiments(), found.downloads())
+    assert "budget" in text and "20.0" in text and "?" not in text
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    found = planned(("models.big.billions", REMOVED))
+    assert found.run(found.study.runs[RUN]) is None
+    (row,) = found.experiments()
+    assert row["servers"] == 1 and row["usual_h"] is None and row["gpu_most_h"] is None
+    assert "?" in plan.text(found.experiments(), found.downloads())
+    assert found.minutes(found.study.runs[RUN]) == 60 * plan.UNKNOWN_H
+
+
+def test_one_checkpoint_under_two_names_is_fetched_once() -> None:
+    again = {**HUB, "role": "rllm", "reasoning_parser": "qwen3", "thinking": True, "billions": 10}
+    found = planned(("models.thinker", again))
+    sizes = {line["what"]: (line["kind"], line["bytes"]) for line in found.downloads()}
+    assert sizes["big"] == ("download", 20e9) and sizes["thinker"] == ("the same as big", 0)

@@ -1,0 +1,298 @@
+"""What a config expands to: runs, points, seeds and serving options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.studies import REMOVED, TINY, changed, load
+from rllm_serving.report.catalogue import figures, tables
+from rllm_serving.study.checks import attention_heads
+from rllm_serving.study.config import ConfigError
+from rllm_serving.study.design import Load, Run, combined, ordered, request_seed
+from rllm_serving.study.study import Study
+
+SINGLE = "single/vllm/tiny-rllm/bf16/baseline"
+BUDGET = "budget/vllm/tiny-llm/bf16/baseline"
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load(TINY)
+
+
+def dicts(study: Study) -> dict[str, dict[str, Any]]:
+    return {folder: {**run.to_dict(), "sweep": study.sweeps[run.experiment]} for folder, run in study.runs.items()}
+
+
+def test_a_run_is_an_experiment_on_a_server(study: Study) -> None:
+    assert list(study.runs) == [BUDGET, "budget/vllm/tiny-rllm/bf16/baseline", SINGLE]
+    run = study.runs[SINGLE]
+    assert (run.folder, run.role, run.reasoning_parser, run.seed) == (SINGLE, "rllm", "deepseek-r1", 20251018)
+    assert study.runs[BUDGET].reasoning_parser is None
+    assert run.keys == {
+        "experiment": "single",
+        "engine": "vllm",
+        "model": "tiny-rllm",
+        "quantization": "bf16",
+        "setup": "baseline",
+    }
+    assert study.pairs == {"tiny": {"llm": "tiny-llm", "rllm": "tiny-rllm"}}
+
+
+def test_points_are_all_combinations_with_repeats_outermost(study: Study) -> None:
+    points = [(p.repeat, p.dataset, p.load.name, p.budget) for p in study.runs[BUDGET].points]
+    assert points == [
+        (repeat, dataset, load, budget)
+        for repeat in (0, 1)
+        for dataset in ("easy", "facts")
+        for load in ("batch-2", "closed-3")
+        for budget in (16, 32)
+    ]
+    assert {p.questions for p in study.runs[BUDGET].points} == {4}
+    (single,) = study.runs[SINGLE].points
+    assert single.name == "easy__closed-8__64__0" and single.questions is None
+    assert single.keys == {"dataset": "easy", "load": "closed-8", "load_size": 8, "budget": 64, "repeat": 0}
+
+
+def test_names_of_points_are_unique_within_a_run(study: Study) -> None:
+    for run in study.runs.values():
+        assert len({point.name for point in run.points}) == len(run.points)
+
+
+def test_servers_are_models_times_setups_times_engines() -> None:
+    study = load(
+        changed(
+            ("engines", ["vllm", "sglang"]),
+            ("setups", {"cold": {"prefix_cache": False}}),
+            ("experiments.budget.setups", ["baseline", "cold"]),
+            ("experiments.single.engines", ["sglang"]),
+        )
+    )
+    assert len(study.runs) == 2 * 2 * 2 + 1
+    assert len({run.folder for run in study.runs.values()}) == 9
+    assert "single/sglang/tiny-rllm/bf16/baseline" in study.runs
+    assert study.runs["budget/sglang/tiny-llm/bf16/cold"].options.prefix_cache is False
+
+
+def test_seeds_differ_between_requests_and_not_between_servers() -> None:
+    seeds = {
+        request_seed(*parts)
+        for parts in [
+            (1, "easy", "q1", 0),
+            (1, "easy", "q1", 1),
+            (1, "easy", "q2", 0),
+            (1, "facts", "q1", 0),
+            (2, "easy", "q1", 0),
+        ]
+    }
+    assert len(seeds) == 5
+    # Servers are no argument; the value is pinned, because results that are kept were drawn with it.
+    assert request_seed(20251018, "easy", "q1", 0) == 1689390445
+    assert all(0 <= request_seed(seed, "d", "q", 0) < 2**31 for seed in range(1000))
+
+
+def test_options_of_the_setup_win_over_the_experiments_the_models_and_the_studys() -> None:
+    config = changed(
+        ("serving", {"context_length": 512, "memory_share": 0.5, "kv_cache_tokens": 4096}),
+        ("models.tiny-llm.serving", {"memory_share": 0.6, "max_running_requests": 8}),
+        ("experiments.single.serving", {"max_running_requests": 6, "memory_share": 0.7}),
+        ("setups", {"own": {"max_running_requests": 4, "kv_cache_tokens": None}}),
+    )
+    study = load(config)
+    own = study.options("budget", "tiny-llm", "own")
+    assert (own.context_length, own.memory_share, own.max_running_requests, own.kv_cache_tokens) == (512, 0.6, 4, None)
+    baseline = study.options("budget", "tiny-rllm", "baseline")
+    assert (baseline.memory_share, baseline.max_running_requests, baseline.kv_cache_tokens) == (0.5, 64, 4096)
+    assert study.runs[BUDGET].options == study.options("budget", "tiny-llm", "baseline")
+    single = study.options("single", "tiny-llm", "own")
+    assert (single.memory_share, single.max_running_requests) == (0.7, 4)
+
+
+def test_a_run_survives_the_way_through_a_jobs_parameters(study: Study) -> None:
+    for run in study.runs.values():
+        data, sweep = json.loads(json.dumps([run.to_dict(), study.sweeps[run.experiment]]))
+        again = Run.from_dict(data, combined(sweep))
+        assert again == run and again.points[0].load == run.points[0].load and isinstance(again.points[0].load, Load)
+
+
+def test_parameters_have_one_text_whatever_the_order_in_the_config(study: Study) -> None:
+    backwards = {name: dict(reversed(spec.items())) for name, spec in TINY["models"].items()}
+    other = load(changed(("models", backwards), ("sampling", {"top_p": 0.95, "temperature": 0.6})))
+    assert repr(dicts(other)) == repr(dicts(study))
+    assert repr(other.models) == repr(study.models)
+    assert repr(ordered({"b": [{"d": 1, "c": 2}], "a": None})) == "{'a': None, 'b': [{'c': 2, 'd': 1}]}"
+
+
+def test_one_more_budget_changes_the_runs_of_its_experiment_alone(study: Study) -> None:
+    before, after = dicts(study), dicts(load(changed(("experiments.budget.budgets", [16, 32, 64]))))
+    assert before.keys() == after.keys()
+    assert {folder for folder in before if before[folder] != after[folder]} == set(before) - {SINGLE}
+    fewer, more = (combined(runs[BUDGET]["sweep"]) for runs in (before, after))
+    assert len(more) == 1.5 * len(fewer) and set(fewer) < set(more)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("models.new", {"source": "micro", "role": "llm", "pair": "new"}),
+        ("models.new", {"source": "micro", "role": "draft"}),
+        ("setups.cold", {"prefix_cache": False}),
+        ("experiments.other", TINY["experiments"]["single"]),
+        ("engines", ["vllm", "sglang"]),
+        ("grading.timeout_s", 5),
+    ],
+)
+def test_what_is_added_leaves_the_other_runs_as_they_were(study: Study, change: tuple[str, Any]) -> None:
+    before, after = dicts(study), dicts(load(changed(change)))
+    assert before.items() <= after.items()
+
+
+def test_an_experiment_gives_the_figures_that_it_sweeps_for(study: Study) -> None:
+    assert figures(study, "budget") == ["budget", "timeline", "stragglers", "difficulty", "domain"]
+    assert figures(study, "single") == ["timeline", "difficulty", "domain"]
+    loads = [{"kind": "batch", "size": size} for size in (1, 2)]
+    assert "batch" in figures(load(changed(("experiments.budget.loads", loads))), "budget")
+
+
+STREAM = [
+    ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "repeats": 3, "optional": True}),
+    ("experiments.stream.capacity", {"experiment": "budget", "dataset": "easy"}),
+    ("experiments.stream.loads", [{"kind": "open", "share": 0.5, "shape": 0.25}]),
+]
+
+
+def test_loads_with_a_clock_of_their_own_have_arrivals_and_a_capacity() -> None:
+    study = load(changed(*STREAM))
+    assert study.scheduled("stream") and not study.scheduled("budget")
+    assert study.capacity("stream") == {
+        f"vllm/{model}": f"budget/vllm/{model}/bf16/baseline" for model in ("tiny-llm", "tiny-rllm")
+    }
+    assert figures(study, "stream") == ["domain", "traffic"] and "traffic" in tables(study, "stream")
+    [run, *_] = [run for run in study.runs.values() if run.experiment == "stream"]
+    assert [point.name for point in run.points] == [f"easy__open-0.5x-gamma0.25__64__{n}" for n in range(3)]
+    assert {point.keys["load_size"] for point in run.points} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("capacity", REMOVED), r"experiments\.stream\.capacity: missing, but its loads are a share"),
+        (("capacity.experiment", "none"), r"capacity\.experiment: unknown 'none'; allowed: budget, single, stream"),
+        (("capacity.experiment", "single"), r"capacity\.experiment: 'single' has no batch load"),
+        (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy, facts"),
+        (("loads", [{"kind": "open", "shape": 1}]), r"loads\.0: give either rate \(requests/s\) or share"),
+        (("loads", [{"kind": "open", "shape": 1, "rate": 1, "share": 1}]), r"loads\.0: give either rate"),
+        (("loads", [{"kind": "open", "rate": 1}]), r"loads\.0: the key 'shape' is missing"),
+        (("loads", [{"kind": "trace", "rate": 1, "arrivals": "x"}]), r"loads\.0\.arrivals: unknown 'x'"),
+        (("loads", [{"kind": "batch", "size": 1, "rate": 1}]), r"loads\.0: the key 'rate' has no meaning beside kind"),
+    ],
+)
+def test_a_load_that_means_nothing_is_one_line(change: tuple[str, Any], message: str) -> None:
+    key, value = change
+    with pytest.raises(ConfigError, match=message):
+        load(changed(*STREAM, (f"experiments.stream.{key}", value)))
+
+
+def test_heads_are_known_for_micro_models_and_not_for_the_hubs(study: Study) -> None:
+    assert attention_heads({"source": "micro", "role": "draft"}, "key") == 2
+    assert attention_heads({"source": "hub", "role": "llm"}, "key") is None
+
+
+SPECULATING = [
+    ("engines", ["vllm", "sglang"]),
+    ("setups", {"spec": {"speculation": "ngram"}}),
+    ("experiments.budget.setups", ["baseline", "spec"]),
+    ("experiments.budget.sampling", {"temperature": 0}),
+]
+
+
+def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^setups\.spec\.speculation .*SGLang on cpu.*on_unsupported: mark"
+    ) as caught:
+        load(changed(*SPECULATING))
+    assert "\n" not in str(caught.value)
+    study = load(changed(*SPECULATING, ("on_unsupported", "mark")))
+    marked = [(row["engine"], row["model"], row["setup"]) for row in study.unsupported]
+    assert marked == [("sglang", "tiny-llm", "spec"), ("sglang", "tiny-rllm", "spec")]
+    assert all("CUDA" in row["reason"] and row["experiment"] == "budget" for row in study.unsupported)
+    setups = [(run.engine, run.setup) for run in study.runs.values() if run.experiment == "budget"]
+    assert setups == 2 * [("vllm", "baseline"), ("sglang", "baseline"), ("vllm", "spec")]
+
+
+def test_what_an_engine_can_do_only_greedily_is_refused_where_tokens_are_sampled() -> None:
+    sampled = changed(*SPECULATING[:3], ("engines", ["vllm"]))
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.speculation at temperature > 0 .*vLLM on cpu"):
+        load(sampled)
+    assert load(changed(("device", "cuda"), base=sampled)).runs
+
+
+def test_a_draft_model_is_part_of_runs_that_use_it_alone() -> None:
+    draft = ("models.small", {"source": "micro", "role": "draft"})
+    setups = ("setups", {"spec": {"speculation": "draft", "draft": "small"}, "ngram": {"speculation": "ngram"}})
+    options = load(changed(draft, setups, ("serving.draft", "small"))).options
+    assert options("budget", "tiny-rllm", "spec").draft == "small"
+    assert (
+        options("budget", "tiny-rllm", "ngram").draft is None
+        and options("budget", "tiny-rllm", "baseline").draft is None
+    )
+    asked = ("experiments.single.setups", ["spec"])
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'tiny-llm'; allowed: small"):
+        load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft", "draft": "tiny-llm"}})))
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'None'; allowed: small"):
+        load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft"}})))
+
+
+def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None:
+    setups = [("setups", {"cold": {"prefix_cache": False}}), ("experiments.budget.setups", ["baseline", "cold"])]
+    study = load(changed(("engines", ["sglang", "vllm"]), *setups))
+    mine = study.runs["budget/vllm/tiny-llm/bf16/cold"]
+    assert study.reference(mine, "engine") == "budget/sglang/tiny-llm/bf16/cold"
+    assert study.reference(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
+    first = study.runs["budget/sglang/tiny-llm/bf16/baseline"]
+    assert study.reference(first, "engine") is None and study.reference(first, "baseline") is None
+    group = [(run.engine, run.setup) for run in study.groups["budget", "tiny-llm"]]
+    assert group == [("sglang", "baseline"), ("vllm", "baseline"), ("sglang", "cold"), ("vllm", "cold")]
+    assert study.compared("budget", "tiny-llm", "engine") == [(0, [1]), (2, [3])]
+    assert study.compared("budget", "tiny-llm", "baseline") == [(0, [2]), (1, [3])]
+    assert study.compared("single", "tiny-rllm", "baseline") == []
+
+
+def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(study: Study) -> None:
+    assert tables(study, "single") == ["main", "stragglers", "difficulty", "domain"]
+    greedy = ("experiments.single.sampling", {"temperature": 0})
+    both = load(changed(("engines", ["vllm", "sglang"]), greedy))
+    assert both.runs[SINGLE].sampling == {"temperature": 0, "top_p": 0.95}
+    assert both.runs[BUDGET].sampling == {"temperature": 0.6, "top_p": 0.95}
+    assert tables(both, "single")[4:] == ["engines", "agreement"] and tables(both, "budget")[4:] == ["engines"]
+    assert "agreement" not in tables(load(changed(greedy)), "single")
+    assert figures(both, "single")[-1] == "engines" and "engines" not in figures(study, "single")
+
+
+def test_a_hub_model_comes_from_its_folder_where_there_is_no_network(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 3}')
+    hub = {"source": "hub", "id": "some/model", "revision": "abc", "role": "llm", "pair": "tiny"}
+    config = changed(("models.tiny-llm", hub), ("folders", {"some/model": str(tmp_path)}))
+    study = load(config)
+    assert study.models["tiny-llm"] == {**hub, "source": "path", "path": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"tensor_parallel.*3 attention heads"):
+        load(changed(("serving.tensor_parallel", 2), base=config))
+    with pytest.raises(ConfigError, match=r"folders.some/model: .* is not there"):
+        load(changed(("folders", {"some/model": str(tmp_path / "gone")}), base=config))
+
+
+def test_one_checkpoint_may_think_or_not() -> None:
+    runs = load(
+        changed(
+            (
+                "models.tiny-llm",
+                {"source": "hub", "id": "a/b", "revision": "c", "role": "llm", "pair": "p", "thinking": False},
+            ),
+        )
+    ).runs
+    assert runs[BUDGET].thinking is False
+    assert runs[SINGLE].thinking is None
+    assert Run.from_dict(runs[BUDGET].to_dict(), runs[BUDGET].points) == runs[BUDGET]

@@ -1,0 +1,165 @@
+"""Two runs side by side: the same questions, seeds, order and load on two servers, a ratio and a difference a metric.
+
+Intervals are paired bootstraps: over questions (all repeats together) for what is a mean of requests, over batches or
+blocks of time for throughput, over blocks of time for the server's gauges; see `bootstrap.paired`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import server_metrics as gauges
+from .intervals import MISSING, Array, Codes, Comparison, Estimate, codes, means, paired, paired_means
+from .points import recorded, throughput
+from .request_metrics import CONDITION, SERVER, together
+from .run_data import Observed
+
+MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
+"""Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
+SAME = ["same_answer", "same_text", "same_length"]
+"""Share of requests that ended well on both servers with the same extracted answer (or none on both), text, number of
+output tokens."""
+COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
+
+
+def compare(mine: Observed, reference: Observed) -> pd.DataFrame:
+    """One row a condition of both runs and metric; their records tell which are beyond a validity gate (see `marked`).
+
+    Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
+    value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
+    with _low and _high; NaN where there is none. Metrics: accuracy, answered_share, the means of latencies and tokens
+    (see MEANS), tps, kv and running (means under load), kv_max (under load), memory (bytes, the device's where there
+    is one, else the host's; the maximum of all samples) and SAME.
+    Raises ValueError when the two did not ask the same questions.
+    """
+    rows = []
+    for keys, both, cluster in conditions(mine, reference):
+        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
+    frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
+    return marked(frame, mine, reference)
+
+
+def marked(frame: pd.DataFrame, mine: Observed, reference: Observed) -> pd.DataFrame:
+    """Rows of a comparison with `invalid` and `invalid_reference`: why a side's points are beyond a validity gate.
+
+    Missing where they are not. A comparison with an invalid reference is invalid itself.
+    """
+    keys = ["dataset", "load", "budget"]
+    own, other = (
+        [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
+        for reasons in (recorded(run.record, keys)["invalid"].dropna().to_dict() for run in (mine, reference))
+    )
+    both = [
+        "; ".join(text for text in (one, two and f"reference: {two}") if text) or None
+        for one, two in zip(own, other, strict=True)
+    ]
+    return frame.assign(
+        invalid=pd.Series(both, frame.index, object), invalid_reference=pd.Series(other, frame.index, object)
+    )
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The part of a side that belongs to one condition.
+
+    requests: rows of `latencies` in the order of repeat and index; chunks: `Chunks.take` of those that ended well;
+    samples: rows of server.parquet.
+    """
+
+    requests: pd.DataFrame
+    chunks: pd.DataFrame
+    samples: pd.DataFrame
+
+
+def conditions(
+    mine: Observed, reference: Observed
+) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
+    """Each condition that two runs have in common: its keys, its part of both, the cluster (question) of each request.
+
+    keys: SERVER of mine, `against` (the other's engine/quantization/setup), CONDITION. Raises ValueError when the two
+    did not ask the same questions.
+    """
+    against = "/".join(reference.frame[["engine", "quantization", "setup"]].iloc[0])
+    own: dict[str, Any] = dict(zip(SERVER, mine.frame[SERVER].iloc[0], strict=True))
+    runs = (mine, reference)
+    groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in runs]
+    samples: list[dict[Any, pd.DataFrame]] = [
+        {} if run.server is None else dict(tuple(run.server.groupby(CONDITION))) for run in runs
+    ]
+    for key in sorted(groups[0].keys() & groups[1].keys()):
+        one, two = (
+            _condition(run, group[key], sampled.get(key))
+            for run, group, sampled in zip(runs, groups, samples, strict=True)
+        )
+        asked = [part.requests[["question_id", "repeat"]] for part in (one, two)]
+        if not asked[0].equals(asked[1]):
+            raise ValueError("the two runs asked different questions; measure them again with the same config")
+        keys = {**own, "against": against, **dict(zip(CONDITION, key, strict=True))}
+        yield keys, (one, two), codes(asked[0]["question_id"])
+
+
+def _condition(run: Observed, rows: Any, samples: pd.DataFrame | None) -> Condition:
+    index, repeat = (run.frame[name].to_numpy()[rows] for name in ("index", "repeat"))
+    order = np.asarray(rows)[np.lexsort((index, repeat))]
+    group = run.frame.iloc[together(order)].reset_index(drop=True)
+    if samples is None:
+        samples = pd.DataFrame() if run.server is None else run.server.iloc[:0]
+    return Condition(group, run.chunks.take(order, group["ok"].to_numpy()), samples)
+
+
+def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
+    both = (mine, reference)
+    values, others = ([_values(side.requests, name) for name in MEANS] for side in both)
+    for name, comparison in zip(MEANS, paired_means(values, others, cluster), strict=True):
+        yield name, _flat(comparison)
+    sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}
+    for name, column in (("kv", "kv_use"), ("running", "running")):
+        sums[name] = [gauges.sums(side.samples, column) for side in both]
+    for name, (one, two) in sums.items():
+        if one is not None and two is not None:
+            yield name, _flat(paired(one, two))
+    largest = {"kv_max": [_maximum(gauges.under_load(side.samples, "kv_use"), ["kv_use"]) for side in both]}
+    largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in both]
+    for name, (value, other) in largest.items():
+        bare = [Estimate(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
+        yield name, _flat(Comparison(*bare))
+    ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
+    same = []
+    for column in ("extracted", "said", "output_tokens"):
+        same.append(np.where(ok, _equal(*(side.requests[column] for side in both)), np.nan))
+    for name, share in zip(SAME, means(same, cluster), strict=True):
+        yield name, _flat(Comparison(share, MISSING, MISSING, MISSING))
+
+
+def _equal(said: pd.Series, other: pd.Series) -> Any:
+    """Where two columns say the same; what is missing says the same as nothing."""
+    missing, other_missing = (column.isna().to_numpy() for column in (said, other))
+    if pd.api.types.is_numeric_dtype(said) and pd.api.types.is_numeric_dtype(other):
+        return (said.to_numpy() == other.to_numpy()) | (missing & other_missing)
+    one, two = (column.astype("string").fillna("") for column in (said, other))
+    return one.eq(two).to_numpy(dtype=bool)
+
+
+def _values(requests: pd.DataFrame, name: str) -> Array:
+    if name in ("accuracy", "answered_share"):
+        values: Array = requests["correct" if name == "accuracy" else "answered"].to_numpy(dtype=float)
+        return values
+    return requests[name].where(requests["ok"]).to_numpy(dtype=float)
+
+
+def _flat(comparison: Comparison) -> dict[str, float]:
+    return dict(zip(COLUMNS, (number for estimate in comparison for number in estimate), strict=True))
+
+
+def _maximum(samples: pd.DataFrame, columns: list[str]) -> float:
+    """Largest value of the first of the columns that has any."""
+    for column in columns:
+        seen: Array = samples[column].dropna().to_numpy(dtype=float)
+        if len(seen):
+            return float(seen.max())
+    return np.nan

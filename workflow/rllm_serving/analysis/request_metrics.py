@@ -1,0 +1,176 @@
+"""Metrics of single requests: pure functions over the columns of requests.parquet. Times are in seconds.
+
+Arrival a: the scheduled time for loads with a clock of their own (open, trace), so that a late client cannot
+hide queueing; the send time for loads that wait for the server (batch, closed). Only requests with status
+"ok" have latencies: a failure is counted, never averaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from .intervals import Array, Codes
+
+SERVER = ["experiment", "engine", "model", "quantization", "setup"]
+CONDITION = ["dataset", "load", "load_size", "budget"]
+NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished", "batch"]
+NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "asked_tokens"]
+TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
+CHUNKS = ["chunk_times", "chunk_tokens"]
+WRITTEN = ["reasoning_text", "answer_text"]
+
+
+def read(path: Path | str, texts: bool = False) -> pa.Table:
+    """The columns of a requests.parquet that the analysis needs; with `texts` also `hashed`, batch by batch."""
+    measured = [*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "ended", *CHUNKS]
+    if not texts:
+        return pq.read_table(path, columns=measured)
+    file = pq.ParquetFile(path)
+    parts = [hashed(pa.Table.from_batches([part])) for part in file.iter_batches(columns=[*measured, *WRITTEN])]
+    return pa.concat_tables(parts)
+
+
+def hashed(requests: pa.Table) -> pa.Table:
+    """The table with `said`, 64 bits that stand for what the model thought and answered, in place of both texts.
+
+    Equal texts have equal hashes; that different ones do has a chance of 1 in 2^64.
+    """
+    texts = [pc.fill_null(requests.column(name).cast(pa.string()), "") for name in WRITTEN]
+    joined = pc.binary_join_element_wise(*texts, "\0").to_numpy()
+    said = pd.util.hash_array(np.asarray(joined, dtype=object), categorize=False)
+    return requests.drop_columns(WRITTEN).append_column("said", pa.array(said))
+
+
+def latencies(requests: pa.Table) -> pd.DataFrame:
+    """One row a request in the same order: the columns without chunk lists, and its metrics.
+
+    ok: bool, status is "ok"; answered: bool, ok and some visible token came.
+    arrival, end: s since the point's start; end is the last chunk's time, missing unless ok.
+    ended: `end` or, of a request that failed, when that was over (s); missing where `requests` does not tell.
+    ttft = first token of any kind - arrival.
+    ttfvt = first visible token (not thinking) - arrival; missing when none came.
+    e2e = last chunk - arrival.
+    tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
+    """
+    kept = [name for name in requests.column_names if name not in CHUNKS]
+    frame: pd.DataFrame = requests.select(kept).to_pandas().reset_index(drop=True)
+    frame[NUMERIC] = frame[NUMERIC].astype(float)
+    clocked = ~frame["load"].str.startswith(("batch", "closed"))
+    ok = frame["status"] == "ok"
+    arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["finished"].where(ok)
+    later_tokens = frame["output_tokens"] - 1
+    return frame.assign(
+        ok=ok,
+        answered=ok & frame["first_visible"].notna(),
+        arrival=arrival,
+        end=end,
+        ended=end.fillna(frame["ended"]) if "ended" in frame else end,
+        ttft=frame["first_token"].where(ok) - arrival,
+        ttfvt=frame["first_visible"].where(ok) - arrival,
+        e2e=end - arrival,
+        tpot=(end - frame["first_token"]) / later_tokens.where(later_tokens >= 1),
+    )
+
+
+def together(rows: Codes) -> slice | Codes:
+    """Ascending row numbers as a slice, if they follow one another: taking that part of an array is no copy."""
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) and (np.diff(rows) == 1).all() else rows
+
+
+class Chunks:
+    """The chunks of all requests of a table from `read`.
+
+    Raises ValueError when a request has not as many chunk_tokens as chunk_times.
+    """
+
+    def __init__(self, requests: pa.Table) -> None:
+        lists = [requests.column(name).combine_chunks() for name in CHUNKS]
+        self.counts, same = (pc.fill_null(pc.list_value_length(part), 0).to_numpy().astype(np.int64) for part in lists)
+        if not np.array_equal(self.counts, same):
+            raise ValueError("requests.parquet: chunk_times and chunk_tokens differ in length; measure this run again")
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.times, self.tokens = (part.flatten().to_numpy(zero_copy_only=False) for part in lists)
+
+    def take(self, rows: Codes, wanted: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+        """One row a chunk that carried tokens: row (position in `rows`), time (s from the point's start), tokens.
+
+        rows: numbers of requests; wanted: of which of them (default: all).
+        """
+        whole = together(rows)
+        count = self.counts[whole]
+        part: slice | Codes
+        if isinstance(whole, slice) and (wanted is None or wanted.all()):
+            first = self.starts[whole.start]
+            part = slice(first, first + count.sum())
+        else:
+            count = count if wanted is None else np.where(wanted, count, 0)
+            part = np.repeat(self.starts[rows] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        row, time = np.repeat(np.arange(len(rows)), count), self.times[part].astype(float, copy=False)
+        tokens = self.tokens[part].astype(float)
+        full = tokens > 0
+        if not full.all():
+            row, time, tokens = row[full], time[full], tokens[full]
+        return pd.DataFrame({"row": row, "time": time, "tokens": tokens}, copy=False)
+
+
+def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
+    """TBT: one row a gap between successive chunks (from `Chunks.take`) of a request.
+
+    row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight:
+    tokens that come together in one chunk (speculative decoding, a busy server) all kept the user waiting
+    for that gap.
+    """
+    row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
+    same = row[1:] == row[:-1]
+    gaps = {"row": row[1:][same], "gap": np.diff(time)[same], "tokens": tokens[1:][same]}
+    return pd.DataFrame(gaps, copy=False)
+
+
+def spans(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a repeat; frame from `latencies`, rows of one condition. Index: repeat.
+
+    start: first arrival (s); end: when its last request was over, well or not (s), so that the time that failures
+    took counts wherever they happened; seconds: end - start, missing where no request's end is known.
+    """
+    table = frame.groupby("repeat")[["arrival", "ended"]].agg({"arrival": "min", "ended": "max"})
+    table.columns = pd.Index(["start", "end"])
+    return table.assign(seconds=table["end"] - table["start"])
+
+
+def batches(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a batch of batch loads; frame from `latencies`, rows of one condition. Index: repeat, batch.
+
+    start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
+    requests; size: their number; seconds: time until the next batch's start, the last one's until its last request
+    was over, well or not, so that the batches of a point add up to its span (see `spans`).
+    straggler_share: share of start..end during which fewer than half of its successful requests were running
+    (arrival <= t < end); missing below two successful requests.
+    """
+    group = frame.assign(output_tokens=frame["output_tokens"].where(frame["ok"])).groupby(["repeat", "batch"])
+    table = group.agg(start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum"))
+    following = table.groupby(level="repeat")["start"].shift(-1)
+    table["seconds"] = following.fillna(group["ended"].max()) - table["start"]
+    table["straggler_share"] = _share_below_half(frame[frame["ok"]], table)
+    return table
+
+
+def _share_below_half(ok: pd.DataFrame, table: pd.DataFrame) -> Array:
+    number = table.index.get_indexer(pd.MultiIndex.from_frame(ok[["repeat", "batch"]]))
+    batch, step = np.tile(number, 2), np.repeat([1, -1], len(ok))
+    time = np.concatenate([ok["arrival"].to_numpy(), ok["end"].to_numpy()])
+    order = np.lexsort((time, batch))
+    batch, time = batch[order], time[order]
+    # Each batch's steps add up to nothing, so one running sum serves all batches.
+    running = np.cumsum(step[order])[:-1]
+    size, whole = table["size"].to_numpy(), (table["end"] - table["start"]).to_numpy()
+    inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] / 2)
+    below = np.bincount(batch[:-1][inside], np.diff(time)[inside], len(table))
+    share: Array = np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))
+    return share

@@ -1,0 +1,98 @@
+"""Whether a point's numbers can be believed: what the client saw of itself and of the counts, and the gates for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..load.client import Health
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A number of a point that must not be above a limit. text: what it is, unit included; digits for the log."""
+
+    text: str
+    factor: float
+    unit: str
+
+    def told(self, value: float) -> str:
+        """The value as people read it."""
+        return f"{value * self.factor:.3g} {self.unit}"
+
+
+FAILED = "failed_share"
+GATES = {
+    "loop_lag_p99_s": Gate("99 % quantile of how late the client's event loop was", 1e3, "ms"),
+    "client_cpu_share": Gate("CPU time of the client / wall time, a share of one core", 100, "% of a core"),
+    "schedule_lag_p99_s": Gate("99 % quantile of sent - scheduled", 1e3, "ms"),
+    "missing_samples_share": Gate("samples of the server that did not come / due", 100, "%"),
+    "usage_mismatch_share": Gate("|tokens that came in chunks - tokens that the usage tells| / the latter", 100, "%"),
+    "counter_mismatch_share": Gate("|growth of the server's token counter - sum of usage| / the latter", 100, "%"),
+    FAILED: Gate("requests that failed / asked", 100, "%"),
+}
+"""Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
+CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
+"""All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_share`."""
+
+
+def seen(health: Health, requests: pa.Table, samples: pa.Table, sample_hz: float) -> dict[str, float | None]:
+    """The numbers of GATES for one point; None where one does not apply.
+
+    requests, samples: the point's rows of requests.parquet and server.parquet. The server's counter is compared
+    only where every request ended well: what it counted for a failed one nobody knows.
+    """
+    ok = requests.filter(pc.equal(requests["status"], "ok"))
+    counted, told = _chunk_tokens(ok), pc.sum(ok["output_tokens"]).as_py()
+    whole = ok.num_rows == requests.num_rows
+    grown = _growth(samples["generated_tokens"]) if whole else None
+    lag = pc.subtract(requests["sent"], requests["scheduled"]).drop_null().to_numpy()
+    return {
+        "loop_lag_p99_s": float(np.quantile(health.lags, 0.99)) if health.lags else None,
+        "client_cpu_share": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
+        "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
+        "missing_samples_share": _missing(samples, health.wall_s * sample_hz),
+        "usage_mismatch_share": _mismatch(counted, told),
+        "counter_mismatch_share": _mismatch(grown, told),
+        FAILED: (requests.num_rows - ok.num_rows) / requests.num_rows,
+    }
+
+
+def _chunk_tokens(requests: pa.Table) -> float | None:
+    flat = pc.list_flatten(requests["chunk_tokens"])
+    return None if flat.null_count or not len(flat) else pc.sum(flat).as_py()
+
+
+def _growth(counter: pa.ChunkedArray) -> float | None:
+    known = counter.drop_null().to_numpy()
+    return float(known[-1] - known[0]) if len(known) >= 2 else None
+
+
+def _mismatch(value: float | None, told: float | None) -> float | None:
+    return None if value is None or not told else abs(value - told) / told
+
+
+def _missing(samples: pa.Table, due: float) -> float:
+    """One sample may fall before or after the load: only what lacks beyond it is missing."""
+    came = samples.filter(pc.and_(samples["loaded"], pc.is_valid(samples["running"]))).num_rows
+    return max(0.0, 1 - (came + 1) / due) if due > 0 else 0.0
+
+
+def limits(measurement: Mapping[str, Any]) -> dict[str, float]:
+    """The limit of each of GATES, of the config's `measurement`."""
+    return {**measurement["gates"], FAILED: measurement["max_failed_share"]}
+
+
+def invalid(numbers: Mapping[str, float | None], limits: Mapping[str, float]) -> str | None:
+    """Why a point is beyond its gates, in words, or None: limits has a number for each name of GATES."""
+    reasons = [
+        f"{name} {GATES[name].told(value)}, allowed {GATES[name].told(limits[name])}"
+        for name, value in numbers.items()
+        if value is not None and value > limits[name]
+    ]
+    return "; ".join(reasons) or None

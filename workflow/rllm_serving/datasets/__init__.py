@@ -1,0 +1,1 @@
+"""Question sets: loaders, prompts, and the questions that the micro study makes."""

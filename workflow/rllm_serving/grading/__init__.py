@@ -1,0 +1,1 @@
+"""Which answers are right: extraction, comparison, and code in a sandbox."""

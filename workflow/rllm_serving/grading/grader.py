@@ -1,0 +1,246 @@
+"""Grades of runs' requests: numbers and math by math-verify, multiple choice by the exact letter, code by its tests.
+
+What counts as an answer is decided in `answers`. math-verify reads "50%" as equal to 50 and to 0.5, drops
+units, takes 1/2 for 0.5, compares floats to 6 decimals, and a tuple's order counts where a set's does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ..study.design import SERVER_KEYS
+from . import sandbox
+from .extraction import extract
+
+GRADE_SCHEMA = pa.schema(
+    [
+        *(pa.field(name, pa.string(), nullable=False) for name in SERVER_KEYS),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("load", pa.string(), nullable=False),
+        pa.field("budget", pa.int32(), nullable=False),
+        pa.field("repeat", pa.int32(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("question_id", pa.string(), nullable=False),
+        pa.field("extracted", pa.string()),
+        pa.field("correct", pa.bool_()),
+        pa.field("how", pa.string(), nullable=False),
+        pa.field("miss", pa.string()),
+    ]
+)
+_KEYS = GRADE_SCHEMA.names[: GRADE_SCHEMA.get_field_index("extracted")]
+READ = [*_KEYS, "asked_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
+"""Columns of requests.parquet that grading reads."""
+_WORKER = Path(__file__).with_name("math_worker.py")
+
+NOT_RUN = "not graded: grading.execute_code is off"
+MADE_LONG = "not graded: the answer was made to have a length"
+
+Pair = tuple[str, str]
+Program = tuple[str, str, str]
+"""Question, code of the answer, tests, as `sandbox.check` takes them."""
+
+
+class GradingError(ValueError):
+    """The requests cannot be graded: a question without a gold, or a grader that does not start."""
+
+
+class Verdict(NamedTuple):
+    """Whether the answer is right (None: that was not asked), and how that was found out, see `grade`."""
+
+    correct: bool | None
+    how: str
+
+
+class Grader:
+    """Grades the requests of any number of runs; equal answers to a question are graded once.
+
+    golds: a dataset's name -> its questions (QUESTION_SCHEMA); workers: processes, which live until `close`; timeout_s:
+    seconds of CPU time for one answer; execute_code: whether answers that are code are run.
+    """
+
+    def __init__(
+        self, golds: Mapping[str, pa.Table], workers: int = 1, timeout_s: float = 10.0, execute_code: bool = False
+    ) -> None:
+        self._questions = {
+            (dataset, row["question_id"]): row for dataset, table in golds.items() for row in table.to_pylist()
+        }
+        self._workers = [_Worker(timeout_s) for _ in range(workers)]
+        self._timeout_s, self._execute_code = timeout_s, execute_code
+        self._verdicts: dict[Any, Verdict] = {}
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    def grade(self, requests: pa.Table) -> pa.Table:
+        """One row of GRADE_SCHEMA a request, in the order of `requests`, which has the columns READ.
+
+        how: "letter" for choices; "tests" for code, "tests-timeout" or "tests-crash" where its process was ended or
+        died; else "math-verify" (also where there was nothing to compare), "math-verify-timeout" or "-crash". correct
+        and miss are null, and `how` says why, where nothing was graded: answers that were made to have a length, and
+        code without `execute_code`.
+        miss says why an answer is not correct, and is null where it is:
+        failed (status is not "ok"; its text is never graded), truncated-thinking (the budget ended before any
+        answer), truncated-answer (the budget ended within the answer and what is there is not right), no-answer
+        (nothing that counts as an answer, or one that math-verify could not finish), wrong.
+        Raises GradingError if a question has no gold, or math-verify or the sandbox does not start.
+        """
+        rows = requests.select(READ).to_pylist()
+        for row in rows:
+            row |= self._asked(row)
+        answered = [row for row in rows if row["extracted"] is not None and row["ungraded"] is None]
+        pairs = {(row["gold"], row["extracted"]) for row in answered if row["kind"] in ("number", "math")}
+        programs = {_program(row) for row in answered if row["kind"] == "code"}
+        known = self._verdicts.keys()
+        self._verdicts |= self.compare(sorted(pairs - known))
+        self._verdicts |= execute(sorted(programs - known), len(self._workers), self._timeout_s)
+        return pa.Table.from_pylist([_graded(row, self._verdicts) for row in rows], schema=GRADE_SCHEMA)
+
+    def compare(self, pairs: Iterable[Pair]) -> dict[Pair, Verdict]:
+        """A verdict for each (gold, answer) pair: math-verify in the workers, each pair with a limit."""
+        waiting = deque(pairs)
+
+        def work(worker: _Worker) -> dict[Pair, Verdict]:
+            done: dict[Pair, Verdict] = {}
+            while True:
+                try:
+                    pair = waiting.popleft()
+                except IndexError:
+                    return done
+                done[pair] = worker.compare(pair)
+
+        used = self._workers[: len(waiting)]
+        with ThreadPoolExecutor(max(len(used), 1)) as pool:
+            parts = [pool.submit(work, worker) for worker in used]
+        return {pair: verdict for part in parts for pair, verdict in part.result().items()}
+
+    def _asked(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The question of a request, what was found as its answer, and why that is not graded."""
+        question = self._questions.get((row["dataset"], row["question_id"]))
+        if question is None:
+            raise GradingError(f"datasets.{row['dataset']}: no gold for question {row['question_id']!r}")
+        found = {name: question[name] for name in ("question", "gold", "kind")}
+        found["extracted"] = (
+            extract(row["answer_text"] or "", question["kind"], cut_off=row["finish_reason"] == "length")
+            if row["status"] == "ok"
+            else None
+        )
+        found["ungraded"] = MADE_LONG if row["asked_tokens"] is not None else None
+        if question["kind"] == "code" and not self._execute_code:
+            found["ungraded"] = NOT_RUN
+        return found
+
+
+def _program(row: Mapping[str, Any]) -> Program:
+    return row["question"], row["extracted"], row["gold"]
+
+
+def _graded(row: Mapping[str, Any], verdicts: Mapping[Any, Verdict]) -> dict[str, Any]:
+    graded = {name: row[name] for name in (*_KEYS, "extracted")}
+    if row["ungraded"] is not None:
+        return graded | {"correct": None, "how": row["ungraded"], "miss": None}
+    if row["kind"] == "choice":
+        verdict = Verdict(row["extracted"] == row["gold"], "letter")
+    elif row["kind"] == "code":
+        verdict = verdicts.get(_program(row), Verdict(False, "tests"))
+    else:
+        verdict = verdicts.get((row["gold"], row["extracted"]), Verdict(False, "math-verify"))
+    return graded | verdict._asdict() | {"miss": _miss(row, verdict)}
+
+
+def _miss(row: Mapping[str, Any], verdict: Verdict) -> str | None:
+    if row["status"] != "ok":
+        return "failed"
+    if verdict.correct:
+        return None
+    if row["finish_reason"] == "length":
+        thinking = row["reasoning_text"] and not (row["answer_text"] or "").strip()
+        return "truncated-thinking" if thinking else "truncated-answer"
+    unfinished = row["extracted"] is None or verdict.how.startswith("math-verify-")
+    return "no-answer" if unfinished else "wrong"
+
+
+def execute(programs: Sequence[Program], workers: int = 1, timeout_s: float = 10.0) -> dict[Program, Verdict]:
+    """A verdict for each program: its tests in the sandbox, `workers` at a time. Raises GradingError without one."""
+    if programs and (fault := sandbox.fault()):
+        raise GradingError(f"grading.execute_code: {fault}")
+
+    def work(program: Program) -> Verdict:
+        question, code, tests = program
+        outcome = sandbox.check(question, code, tests, timeout_s)
+        return Verdict(outcome.passed, outcome.how)
+
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return dict(zip(programs, pool.map(work, programs), strict=True))
+    except sandbox.SandboxError as error:
+        raise GradingError(f"grading.execute_code: {error}") from error
+
+
+class _Worker:
+    """A math_worker process, started again after an answer that ended it.
+
+    Not multiprocessing: its "spawn" imports the parent's main module again, which a workflow script cannot
+    bear.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.process: subprocess.Popen[str] | None = None
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(_WORKER), str(self.timeout_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"PYTHONHASHSEED": "0"},  # SymPy's order of terms follows the hash
+        )
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise GradingError(f"math-verify does not start (exit code {process.wait()}); its error is above")
+        return process
+
+    def compare(self, pair: Pair) -> Verdict:
+        for _ in range(2):  # a worker that dies otherwise than by its timer may have been killed from outside
+            self.process = self.process or self._start()
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            try:
+                self.process.stdin.write(json.dumps({"gold": pair[0], "answer": pair[1]}) + "\n")
+                self.process.stdin.flush()
+                reply = self.process.stdout.readline()
+            except BrokenPipeError:
+                reply = ""
+            if reply:
+                return Verdict(json.loads(reply), "math-verify")
+            code = self.process.wait()
+            self.process = None
+            if code == -signal.SIGPROF:
+                return Verdict(False, "math-verify-timeout")
+        return Verdict(False, "math-verify-crash")

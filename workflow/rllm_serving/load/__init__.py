@@ -1,0 +1,1 @@
+"""Requests and when they are sent: the client, its load patterns, arrivals and traces."""

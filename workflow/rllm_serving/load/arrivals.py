@@ -1,0 +1,167 @@
+"""When requests arrive in loads with a clock of their own: drawn from a renewal process, or taken from real traffic.
+
+Every time is in seconds since the point's start. One file an experiment holds the arrivals of all its points, so that
+all servers compared get the same ones; see `plan`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..analysis import request_metrics as measured
+from ..study.design import Point
+from .traces import ArrivalError, Floats, traffic
+
+SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("load", pa.string()),
+        ("budget", pa.int32()),
+        ("repeat", pa.int32()),
+        ("index", pa.int32()),
+        ("time", pa.float64()),
+        ("question", pa.int32()),
+        ("sample", pa.int32()),
+        ("output_tokens", pa.int32()),
+    ]
+)
+"""A row a request, in the order that they are sent. time: s; question: its place in the dataset, from 0; sample: how
+often it came before within the point; output_tokens: the length that the answer is made to have, null: its own."""
+
+
+def gamma(count: int, rate: float, shape: float, seed: int) -> Floats:
+    """`count` arrival times of a Gamma renewal process: gaps of mean 1 / rate with coefficient of variation shape^-1/2.
+
+    Shape 1 is Poisson, below 1 bursty. The gaps are scaled so that the last request arrives at count / rate exactly,
+    as vLLM's `--burstiness` does: a share of capacity is then the same share with every seed.
+    """
+    gaps = np.random.default_rng(seed).gamma(shape, 1.0, count)
+    times = np.cumsum(gaps)
+    return times * (count / rate / times[-1])
+
+
+def stretched(times: Floats, rate: float) -> tuple[Floats, float]:
+    """Times scaled so that their mean rate is `rate` (the last at count / rate), and the factor that did it."""
+    span = times[-1] - times[0]
+    if span <= 0:
+        raise ArrivalError("all requests of the trace arrive at one moment; take more of them")
+    # The first gap is not in the trace: the mean one stands for it, and the first request comes after it.
+    shifted = times - times[0] + span / (len(times) - 1)
+    factor = len(times) / rate / shifted[-1]
+    return shifted * factor, float(factor)
+
+
+def by_length(prompt_tokens: Floats, questions: Sequence[str], generator: np.random.Generator) -> list[int]:
+    """For each request the question whose length has the same rank: the longest prompts get the longest questions.
+
+    Where the trace tells no length, questions come in their own order.
+    """
+    if np.isnan(prompt_tokens).any():
+        return [number % len(questions) for number in range(len(prompt_tokens))]
+    longest = np.argsort([len(text) for text in questions], kind="stable")
+    # Equal lengths are ranked by chance, or one question would get all of them.
+    rank = np.lexsort((generator.random(len(prompt_tokens)), prompt_tokens)).argsort()
+    return [int(longest[place]) for place in rank * len(questions) // len(prompt_tokens)]
+
+
+def capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
+    """Requests a second that each server finished, with as many at once as its experiment has: server -> rate.
+
+    Of the batch load with the largest size at the largest budget: successful requests / (last end - first arrival),
+    summed over repeats. Raises ArrivalError where a server finished none.
+    """
+    rates = {}
+    for server, path in paths.items():
+        frame = measured.latencies(measured.read(path))
+        frame = frame[(frame["dataset"] == dataset) & frame["load"].str.startswith("batch-")]
+        for name in ("load_size", "budget"):
+            frame = frame[frame[name] == frame[name].max()]
+        finished, seconds = int(frame["ok"].sum()), float(measured.spans(frame)["seconds"].sum())
+        if not finished or seconds <= 0:
+            raise ArrivalError(
+                f"{path}: no request of {dataset} ended well in its batches; a share of it means nothing"
+            )
+        rates[server] = finished / seconds
+    return rates
+
+
+def seed_of(study_seed: int, point: Point) -> int:
+    """Seed of a point's arrivals: another for every dataset, load, budget and repeat, the same on every server."""
+    text = f"{study_seed}/arrivals/{point.name}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+def plan(
+    points: Sequence[Point],
+    questions: Mapping[str, Sequence[str]],
+    sources: Mapping[str, Mapping[str, Any]],
+    rates: Mapping[str, float],
+    seed: int,
+) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The arrivals of all points whose loads have a clock of their own, and what each was made with.
+
+    questions: texts of each dataset; sources: the config's `arrivals`; rates: capacity of each server (requests/s);
+    a load's share is one of the slowest server's. Returns a table of SCHEMA, and for each point its keys with `rate`
+    (requests/s), `seed`, `time_factor` (seconds here for one of the trace) and `length_factor` (tokens here for one of
+    the trace, so that its longest answer takes the budget).
+    """
+    rows: list[dict[str, Any]] = []
+    made = []
+    for point in (point for point in points if point.load.scheduled):
+        load, texts = point.load, questions[point.dataset][: point.questions]
+        rate = load.rate if load.rate is not None else load.share_of(min(rates.values()))
+        count, drawn = len(texts) * point.samples, seed_of(seed, point)
+        asked = [(number, sample) for number in range(len(texts)) for sample in range(point.samples)]
+        outputs: list[int | None] = [None] * count
+        time_factor = length_factor = None
+        if load.arrivals is None:
+            assert load.shape is not None
+            times = gamma(count, rate, load.shape, drawn)
+        else:
+            real = traffic(sources[load.arrivals], count, drawn)
+            times, time_factor = stretched(real.times, rate)
+            if load.lengths:
+                if np.isnan(real.output_tokens).any():
+                    raise ArrivalError(
+                        f"arrivals.{load.arrivals}: a request without its output tokens; set lengths: false"
+                    )
+                length_factor = min(1.0, point.budget / float(real.output_tokens.max()))
+                outputs = [max(1, round(tokens * length_factor)) for tokens in real.output_tokens]
+                asked = _numbered(by_length(real.prompt_tokens, texts, np.random.default_rng(drawn)))
+        keys = {"dataset": point.dataset, "load": load.name, "budget": point.budget, "repeat": point.repeat}
+        for index, (time, (question, sample), output) in enumerate(zip(times, asked, outputs, strict=True)):
+            place = {"index": index, "time": float(time), "question": question, "sample": sample}
+            rows.append({**keys, **place, "output_tokens": output})
+        made.append({**keys, "rate": rate, "seed": drawn, "time_factor": time_factor, "length_factor": length_factor})
+    return pa.Table.from_pylist(rows, schema=SCHEMA), made
+
+
+def _numbered(questions: Sequence[int]) -> list[tuple[int, int]]:
+    seen: dict[int, int] = {}
+    found = []
+    for question in questions:
+        found.append((question, seen.get(question, 0)))
+        seen[question] = seen.get(question, 0) + 1
+    return found
+
+
+def of_point(path: Path, point: Point) -> list[dict[str, Any]]:
+    """A point's rows of an arrivals file, in the order that they are sent.
+
+    Raises ArrivalError when the file has none, because it was made for another config.
+    """
+    table = pq.read_table(path)
+    for name, value in (("dataset", point.dataset), ("load", point.load.name), ("budget", point.budget)):
+        table = table.filter(pc.equal(table[name], value))
+    rows = table.filter(pc.equal(table["repeat"], point.repeat)).sort_by("index").to_pylist()
+    if not rows:
+        raise ArrivalError(f"{path}: no arrivals of {point.name}; remove the file and call snakemake again")
+    return rows

@@ -1,0 +1,1 @@
+"""One run: start the server, send its points, write what was seen."""

@@ -1,0 +1,126 @@
+"""The files of a run: schemas of requests.parquet and server.parquet, and rows from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..load.client import Exchange
+from ..load.requests import Ask
+from ..load.stream import Outcome
+
+_KEYS = [
+    *((name, pa.string()) for name in ("experiment", "engine", "model", "quantization", "setup")),
+    ("dataset", pa.string()),
+    ("load", pa.string()),
+    ("load_size", pa.float64()),
+    ("budget", pa.int32()),
+    ("repeat", pa.int32()),
+]
+
+REQUESTS = pa.schema(
+    [
+        *_KEYS,
+        ("index", pa.int32()),
+        ("batch", pa.int32()),
+        *((name, pa.string()) for name in ("question_id", "kind", "domain", "difficulty")),
+        ("seed", pa.int64()),
+        ("asked_tokens", pa.int32()),
+        *((name, pa.float64()) for name in ("scheduled", "sent", "first_token", "first_visible", "finished", "ended")),
+        ("chunk_times", pa.list_(pa.float64())),
+        ("chunk_tokens", pa.list_(pa.int32())),
+        *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
+        ("tokens_source", pa.string()),
+        ("reasoning_source", pa.string()),
+        ("finish_reason", pa.string()),
+        ("status", pa.string()),
+        ("http_status", pa.int32()),
+        ("error", pa.string()),
+        ("reasoning_text", pa.string()),
+        ("answer_text", pa.string()),
+    ]
+)
+"""A row a request. load_size: see `Load.amount`. Times: seconds since the point's start on one monotonic clock, null
+when it never happened; finished: of a request that ended well, ended: of any. asked_tokens: output tokens that the
+answer was made to have, null for its own."""
+
+SERVER = pa.schema(
+    [
+        *_KEYS,
+        ("loaded", pa.bool_()),
+        *(
+            (name, pa.float64())
+            for name in (
+                "time",
+                "kv_use",
+                "running",
+                "waiting",
+                "preemptions",
+                "prefix_queries",
+                "prefix_hits",
+                "spec_drafted",
+                "spec_accepted",
+                "prompt_tokens",
+                "generated_tokens",
+                "device_memory_bytes",
+                "device_utilisation",
+                "device_power_w",
+                "device_energy_j",
+                "host_rss_bytes",
+                "host_cpu_cores",
+            )
+        ),
+    ]
+)
+"""A row a sample. time: seconds since the point's start (below 0 before it);
+loaded: whether it was taken while the load lasted; kv_use and device_utilisation: 0-1;
+preemptions to generated_tokens: counters of the server since its start; device_energy_j: a counter of the device since
+its driver was loaded; null where a source has none."""
+
+
+def request_row(
+    keys: Mapping[str, Any],
+    ask: Ask,
+    index: int,
+    batch: int | None,
+    start: float,
+    exchange: Exchange,
+    outcome: Outcome,
+) -> dict[str, Any]:
+    """One row of requests.parquet; `start` is the point's start on the client's clock."""
+
+    def since(stamp: float | None) -> float | None:
+        return None if stamp is None else stamp - start
+
+    return {
+        **keys,
+        "index": index,
+        "batch": batch,
+        **{name: ask.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
+        "seed": ask.seed,
+        "asked_tokens": ask.output_tokens,
+        "scheduled": since(exchange.scheduled),
+        "sent": since(exchange.sent),
+        "ended": since(exchange.ended),
+        **{name: since(getattr(outcome, name)) for name in ("first_token", "first_visible", "finished")},
+        "chunk_times": [stamp - start for stamp in outcome.chunk_times],
+        **{name: getattr(outcome, name) for name in _OUTCOME_COLUMNS},
+    }
+
+
+_OUTCOME_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]
+
+
+def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of exactly the schema's columns and types."""
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def select(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
+    """The rows whose columns have the values of `keys`."""
+    for name, value in keys.items():
+        table = table.filter(pc.equal(table[name], value))
+    return table

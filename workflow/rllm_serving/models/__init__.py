@@ -1,0 +1,1 @@
+"""Checkpoints: fetched, or trained here for the micro study."""

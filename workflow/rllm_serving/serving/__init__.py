@@ -1,0 +1,1 @@
+"""Engines and their servers, the hardware that they run on."""

@@ -1,0 +1,45 @@
+"""A program of another environment, followed to its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .gpus import NO_GPUS, Allotment
+
+log = logging.getLogger(__name__)
+LAST_LINES = 10
+
+
+class ChildError(RuntimeError):
+    """A program that ended with an error; the message has its exit code and its last lines."""
+
+
+def follow(
+    name: str, python: Path, module: str, arguments: Sequence[str], gpus: Allotment = NO_GPUS, **variables: str
+) -> None:
+    """Run a module of this library with another Python, on one core, its lines going to the log under `name`.
+
+    gpus: those that it sees, and that stay locked until it is gone, also where this process is killed; variables:
+    environment variables for it, beside this process's own. Raises ChildError when it fails.
+    """
+    library = str(Path(__file__).parents[2])
+    fixed = {"PYTHONPATH": library, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    last: list[str] = []
+    with subprocess.Popen(
+        [str(python), "-m", module, *arguments],
+        env=os.environ | fixed | variables | gpus.variables,
+        pass_fds=gpus.locks,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            log.info("%s: %s", name, line.rstrip())
+            last = [*last[1 - LAST_LINES :], line]
+    if child.returncode:
+        raise ChildError(f"ended with code {child.returncode}: {''.join(last)}")

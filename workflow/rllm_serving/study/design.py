@@ -1,0 +1,182 @@
+"""What a study is made of, as frozen records: loads, points, runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from ..serving.engines import SAMPLED_SPECULATION, Options
+
+MEASUREMENT = 5
+"""Raised when the way of measuring changes, so that points measured in different ways never share a run."""
+
+SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
+POINT_KEYS = ("dataset", "load", "budget", "repeat")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How requests arrive.
+
+    `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight. `open` and `trace` have a clock of
+    their own, whatever the server does: gaps drawn from a Gamma distribution of `shape` (1 is Poisson, below it is
+    bursty), or those of the config's `arrivals` of that name; both at `rate` requests/s, or at `share` of the capacity
+    that was measured. lengths: answers are made as long as the trace has them, whatever the model would say.
+    """
+
+    kind: str
+    size: int | None = None
+    rate: float | None = None
+    share: float | None = None
+    shape: float | None = None
+    arrivals: str | None = None
+    lengths: bool = False
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether requests are sent at times that are known beforehand."""
+        return self.kind in ("open", "trace")
+
+    @property
+    def amount(self) -> float:
+        """How much load it is, as its kind counts: requests at once, requests/s, or the share of the capacity."""
+        return next(float(value) for value in (self.size, self.rate, self.share) if value is not None)
+
+    @property
+    def name(self) -> str:
+        """File-system name, unique within a run."""
+        if not self.scheduled:
+            return f"{self.kind}-{self.size}"
+        pace = f"{self.amount:g}{'rps' if self.share is None else 'x'}"
+        what = f"gamma{self.shape:g}" if self.arrivals is None else self.arrivals
+        return f"{self.kind}-{pace}-{what}{'-lengths' * self.lengths}"
+
+    def share_of(self, capacity: float) -> float:
+        """Requests/s that the share comes to."""
+        assert self.share is not None
+        return self.share * capacity
+
+
+@dataclass(frozen=True)
+class Point:
+    """The unit of measurement: the questions of one dataset under one load, budget and repeat.
+
+    Each question is asked `samples` times in a row (as for a majority vote), with a seed a sample: above 1 the prompts
+    of a point repeat.
+    """
+
+    dataset: str
+    load: Load
+    budget: int
+    repeat: int
+    questions: int | None
+    samples: int = 1
+
+    @property
+    def name(self) -> str:
+        """File-system name of the point, unique within a run."""
+        return f"{self.dataset}__{self.load.name}__{self.budget}__{self.repeat}"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The point's key columns."""
+        return {
+            "dataset": self.dataset,
+            "load": self.load.name,
+            "load_size": self.load.amount,
+            "budget": self.budget,
+            "repeat": self.repeat,
+        }
+
+
+def combined(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
+    """The points of an experiment: all combinations of a sweep, which is plain JSON and short, for jobs' parameters.
+
+    Keys: `datasets` (names), `samples` (dataset -> how often a question is asked in a row), `loads` (arguments of
+    Load), `budgets` (tokens), `repeats` (their number), `questions` (of each dataset; None: all).
+    """
+    loads = [Load(**load) for load in sweep["loads"]]
+    return tuple(
+        Point(dataset, load, budget, repeat, sweep["questions"], sweep["samples"][dataset])
+        # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
+        for repeat in range(sweep["repeats"])
+        for dataset in sweep["datasets"]
+        for load in loads
+        for budget in sweep["budgets"]
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment on one server: one job, one server start, all its points.
+
+    quantization: its name in the config; method: what that name stands for (see quantization.methods). thinking: what
+    the chat template is told, of a model that thinks on request; None tells it nothing.
+    """
+
+    experiment: str
+    engine: str
+    model: str
+    quantization: str
+    setup: str
+    role: str
+    reasoning_parser: str | None
+    trust_remote_code: bool
+    options: Options
+    sampling: Mapping[str, float]
+    measurement: Mapping[str, Any]
+    seed: int
+    points: tuple[Point, ...] = field(repr=False)
+    method: str = "bf16"
+    thinking: bool | None = None
+    version: int = MEASUREMENT
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The server's key columns."""
+        return {name: getattr(self, name) for name in SERVER_KEYS}
+
+    @cached_property
+    def folder(self) -> str:
+        """The run's place under results/runs."""
+        return "/".join(self.keys.values())
+
+    def gpus(self, device: str) -> int:
+        """GPUs that its server needs."""
+        return self.options.tensor_parallel if device == "cuda" else 0
+
+    @property
+    def served(self) -> dict[str, Any]:
+        """All that an engine must be able to do for this run: name of an option -> value."""
+        drawn = self.options.speculation if self.sampling["temperature"] > 0 else None
+        return {
+            **asdict(self.options),
+            "reasoning_parser": self.reasoning_parser,
+            "quantization": self.method,
+            SAMPLED_SPECULATION: drawn,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values of all but the points, for a job's parameters; `from_dict` reads them back."""
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "points"}
+        return ordered(plain | {"options": asdict(self.options)})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], points: tuple[Point, ...]) -> Run:
+        """The run that `to_dict` wrote, with its points."""
+        return cls(**{**data, "options": Options(**data["options"]), "points": points})
+
+
+def ordered(value: Any) -> Any:
+    """`value` as plain JSON with sorted keys: Snakemake compares parameters by their text, a config has any order."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
+def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int, sample: int = 0) -> int:
+    """Sampling seed of a request: the same on every server, so that servers are compared on equal draws."""
+    text = f"{study_seed}/{dataset}/{question_id}/{repeat}" + (f"/{sample}" if sample else "")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1

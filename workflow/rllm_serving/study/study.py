@@ -1,0 +1,269 @@
+"""The study: what a config means, as the runs that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..grading import sandbox
+from ..serving.engines import ENGINES, Options
+from ..serving.hardware import places
+from .checks import DRAFTED, check_loads, check_options, check_questions
+from .config import ConfigError, choose, walk_paths
+from .design import Load, Run, combined, ordered
+from .quantization_methods import METHODS
+
+CODE = ("humaneval",)
+"""Formats of datasets whose answers are code: they are graded by running them."""
+
+
+class Study:
+    """A validated config (schema defaults filled in) and the runs that it asks for.
+
+    Raises ConfigError, one line with the key, for what a schema cannot see: unknown names, budgets beyond the
+    context, tensor parallel sizes that do not divide the heads, files that are not there, options that an engine
+    can't serve on `device`. With `on_unsupported: mark` the latter are no runs but rows of `unsupported`: SERVER_KEYS
+    and `reason`. `runs` are by folder, `experiments` lists those of each experiment, `groups` those of each experiment
+    and model, `sweeps` has what an experiment's points are combined from (see `runs.combined`).
+    """
+
+    def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
+        self.config, self.device, self._places = config, device, places(device)
+        self.name: str = config["study"]
+        self.models: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["models"].items()}
+        self.datasets: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["datasets"].items()}
+        self.quantizations: Mapping[str, Any] = {
+            name: {"method": "bf16", **ordered(spec)} for name, spec in config["quantizations"].items()
+        }
+        self.engines = choose("engines", config["engines"], list(ENGINES))
+        self._check_paths(prompts)
+        self._check_quantizations()
+        self.pairs = self._pairs()
+        self.unsupported: list[dict[str, str]] = []
+        self.sweeps: dict[str, dict[str, Any]] = {}
+        self.experiments = {name: self._expand(name) for name in config["experiments"]}
+        self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
+        self.groups: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs.values():
+            self.groups.setdefault((run.experiment, run.model), []).append(run)
+        for name in config["experiments"]:
+            self._check_capacity(name)
+        self._check_sandbox()
+
+    def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A model or dataset; one of the hub that `folders` has on this machine, from there. Its id stays with it."""
+        placed: dict[str, Any] = ordered(spec)
+        folder = self.config["folders"].get(placed.get("id"))
+        return placed if folder is None else {**placed, "source": "path", "path": folder}
+
+    def _check_paths(self, prompts: Path) -> None:
+        for key, path in walk_paths(self.config):
+            if not path.exists():
+                raise ConfigError(f"{key}: {path} is not there; give an existing file or folder")
+        templates = sorted(p.stem for p in prompts.glob("*.jinja"))
+        for name, dataset in self.datasets.items():
+            choose(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
+
+    def _check_quantizations(self) -> None:
+        for name, spec in self.quantizations.items():
+            choose(f"quantizations.{name}.checkpoints", list(spec.get("checkpoints", {})), self.models)
+            if "dataset" in spec:
+                choose(f"quantizations.{name}.dataset", [spec["dataset"]], self.datasets)
+
+    def _pairs(self) -> dict[str, dict[str, str]]:
+        pairs: dict[str, dict[str, str]] = {}
+        for name, model in self.models.items():
+            if "pair" not in model:
+                continue
+            pair = pairs.setdefault(model["pair"], {})
+            if model["role"] in pair:
+                raise ConfigError(
+                    f"models.{name}.pair: the pair '{model['pair']}' has the {model['role']} "
+                    f"'{pair[model['role']]}' already; a pair is one llm and one rllm"
+                )
+            pair[model["role"]] = name
+        return pairs
+
+    def options(self, experiment: str, model: str, setup: str) -> Options:
+        """Serving options: the study's, then the model's, the experiment's, the setup's, later ones winning."""
+        layers = (self.config["experiments"][experiment]["serving"], self.config["setups"][setup])
+        options = self._serving(model, *layers)
+        # A draft model that nothing uses must not make a run depend on it.
+        return options if options.speculation in DRAFTED else replace(options, draft=None)
+
+    def gpus(self, model: str) -> int:
+        """GPUs that a model's own weights are spread over, whatever an experiment or a setup says."""
+        return self._serving(model).tensor_parallel
+
+    def _serving(self, model: str, *layers: Mapping[str, Any]) -> Options:
+        """The study's options, the model's, and those of further layers, later ones winning."""
+        found = {**self.config["serving"], **self.models[model].get("serving", {})}
+        for layer in layers:
+            found |= layer
+        return Options(**found)
+
+    def has_checkpoint(self, quantization: str) -> bool:
+        """Whether models quantized so have a checkpoint of their own, rather than being quantized by the engine."""
+        return METHODS[self.quantizations[quantization]["method"]].has_checkpoint
+
+    def reference(self, run: Run, basis: str) -> str | None:
+        """Folder of the run that a run is compared with; None for that run itself, or where there is none.
+
+        basis: "engine", the same on the experiment's first engine; "baseline", bf16 and baseline on the same engine.
+        """
+        if basis == "engine":
+            changed = {"engine": self.experiments[run.experiment][0].engine}
+        else:
+            changed = {"quantization": "bf16", "setup": "baseline"}
+        folder = "/".join((run.keys | changed).values())
+        return folder if folder != run.folder and folder in self.runs else None
+
+    def compared(self, experiment: str, model: str, basis: str) -> list[tuple[int, list[int]]]:
+        """Each reference of a group with the runs that are compared with it, as numbers of runs in the group."""
+        runs = self.groups[experiment, model]
+        numbers = {run.folder: number for number, run in enumerate(runs)}
+        found: dict[int, list[int]] = {}
+        for number, run in enumerate(runs):
+            reference = self.reference(run, basis)
+            if reference is not None:
+                found.setdefault(numbers[reference], []).append(number)
+        return list(found.items())
+
+    def _expand(self, name: str) -> list[Run]:
+        entry, key = self.config["experiments"][name], f"experiments.{name}"
+        measurable = [m for m, spec in self.models.items() if spec["role"] != "draft"]
+        models = choose(f"{key}.models", entry["models"], measurable)
+        engines = choose(f"{key}.engines", entry["engines"], self.engines)
+        datasets = choose(f"{key}.datasets", entry["datasets"], self.datasets)
+        quantizations = choose(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
+        setups = choose(f"{key}.setups", entry["setups"], self.config["setups"])
+        check_loads(key, entry, self.config["arrivals"])
+        check_questions(key, entry, datasets, self.datasets)
+        sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "questions")}
+        samples = {dataset: self.datasets[dataset].get("samples", 1) for dataset in datasets}
+        self.sweeps[name] = ordered({**sweep, "datasets": datasets, "samples": samples})
+        points = combined(self.sweeps[name])
+        sampling = {**self.config["sampling"], **entry["sampling"]}
+        runs = []
+        # One thing changes at a time: setups with the first weight format, other formats with the first setup.
+        servers = [(setup, quantizations[0]) for setup in setups] + [(setups[0], other) for other in quantizations[1:]]
+        for model, (setup, quantization) in product(models, servers):
+            spec, options = self.models[model], self.options(name, model, setup)
+            check_options(self.models, model, setup, options, max(entry["budgets"]), key)
+            for engine in engines:
+                run = Run(
+                    experiment=name,
+                    engine=engine,
+                    model=model,
+                    quantization=quantization,
+                    setup=setup,
+                    role=spec["role"],
+                    reasoning_parser=spec.get("reasoning_parser"),
+                    trust_remote_code=spec.get("trust_remote_code", False),
+                    options=options,
+                    sampling=sampling,
+                    measurement=self.config["measurement"],
+                    seed=self.config["seed"],
+                    points=points,
+                    method=self.quantizations[quantization]["method"],
+                    thinking=spec.get("thinking"),
+                )
+                if self._supported(run):
+                    self._check_questions(run)
+                    runs.append(run)
+        return runs
+
+    def _supported(self, run: Run) -> bool:
+        """Whether the run's engine can serve it; if not, it is an error or marked, as the config says."""
+        refusals = dict(ENGINES[run.engine].refusals(run.served, self._places))
+        if not refusals:
+            return True
+        option, reason = next(iter(refusals.items()))
+        if self.config["on_unsupported"] == "error":
+            place = f"setups.{run.setup}.{option}"
+            if option == "quantization":
+                place = f"quantizations.{run.quantization}.method"
+            raise ConfigError(
+                f"{place} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
+                f"other engines for it (experiments.{run.experiment}.engines), or set on_unsupported: mark to leave "
+                "such cells out and say so in the tables"
+            )
+        self.unsupported.append({**run.keys, "reason": "; ".join(refusals.values())})
+        return False
+
+    def scheduled(self, experiment: str) -> bool:
+        """Whether an experiment has loads with a clock of their own, and so a file of arrivals."""
+        return any(Load(**load).scheduled for load in self.config["experiments"][experiment]["loads"])
+
+    def arrivals(self, experiment: str) -> dict[str, Any]:
+        """Entries of the config's `arrivals` that an experiment's loads name."""
+        names = [load.get("arrivals") for load in self.config["experiments"][experiment]["loads"]]
+        return {name: ordered(spec) for name, spec in self.config["arrivals"].items() if name in names}
+
+    def capacity(self, experiment: str) -> dict[str, str]:
+        """Servers whose capacity the shares of an experiment's loads are of: "engine/model" -> folder of the run."""
+        spec = self.config["experiments"][experiment].get("capacity")
+        if spec is None:
+            return {}
+        servers = dict.fromkeys((run.engine, run.model) for run in self.experiments[experiment])
+        found = {}
+        for engine, model in servers:
+            folder = f"{spec['experiment']}/{engine}/{model}/bf16/baseline"
+            if folder not in self.runs:
+                raise ConfigError(
+                    f"experiments.{experiment}.capacity.experiment: '{spec['experiment']}' does not serve {model} on "
+                    f"{engine} in bf16 with the baseline; name one that does"
+                )
+            found[f"{engine}/{model}"] = folder
+        return found
+
+    def _check_capacity(self, name: str) -> None:
+        """Loads by share need a capacity, measured by an experiment with batches of the dataset that it names."""
+        entry, key = self.config["experiments"][name], f"experiments.{name}"
+        shares = [load for load in entry["loads"] if "share" in load]
+        spec = entry.get("capacity")
+        if spec is None:
+            if shares:
+                raise ConfigError(
+                    f"{key}.capacity: missing, but its loads are a share of one; name experiment and dataset"
+                )
+            return
+        choose(f"{key}.capacity.experiment", [spec["experiment"]], self.config["experiments"])
+        other = self.config["experiments"][spec["experiment"]]
+        choose(f"{key}.capacity.dataset", [spec["dataset"]], list(choose("", other["datasets"], self.datasets)))
+        if all(load["kind"] != "batch" for load in other["loads"]):
+            raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
+        self.capacity(name)
+
+    def code(self, experiment: str) -> list[str]:
+        """Datasets of an experiment whose answers are code."""
+        return [name for name in self.sweeps[experiment]["datasets"] if self.datasets[name].get("format") in CODE]
+
+    def notes(self) -> list[str]:
+        """What the user should know before the study runs, a line each."""
+        if self.config["grading"]["execute_code"]:
+            return []
+        return [
+            f"datasets.{name}: its answers are code, which is not run (grading.execute_code is off): they are asked, "
+            "served and timed, but not graded; accuracy stays empty"
+            for name in sorted({name for experiment in self.experiments for name in self.code(experiment)})
+        ]
+
+    def _check_sandbox(self) -> None:
+        """Answers that are code run in a sandbox or not at all."""
+        executed = self.config["grading"]["execute_code"] and any(map(self.code, self.experiments))
+        if executed and (fault := sandbox.fault()):
+            raise ConfigError(f"grading.execute_code: {fault}; or set it to false: code is then asked but not graded")
+
+    def _check_questions(self, run: Run) -> None:
+        """Micro models have questions of their own to be quantized and checked with, others need a dataset."""
+        asked = self.has_checkpoint(run.quantization) and self.models[run.model]["source"] != "micro"
+        if asked and "dataset" not in self.quantizations[run.quantization]:
+            raise ConfigError(
+                f"quantizations.{run.quantization}.dataset: missing, but needed for model '{run.model}' (experiment "
+                f"'{run.experiment}'): the questions that it is quantized and checked with; "
+                f"allowed: {', '.join(self.datasets)}"
+            )
