@@ -35,7 +35,7 @@ rule all:
 # Everything that a run needs, without starting a server: for machines that lose their network afterwards.
 rule prepare:
     input:
-        [f"resources/environments/{name}/environment.json" for name in engine_environments()],
+        [f"resources/environments/{name}/environment.json" for name in STUDY.environments(STUDY.experiments)],
         [f"resources/models/{model}/model.json" for model in MODELS],
         [f"resources/models/{model}/{quantization}/model.json" for model, quantization in QUANTIZED],
         [f"resources/datasets/{dataset}.parquet" for dataset in STUDY.datasets],

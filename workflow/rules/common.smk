@@ -51,9 +51,9 @@ if workflow.is_main_process:
         logger.warning(note)
 DEVICE = STUDY.device
 # Optional experiments are made only when they are asked for by name.
-USUAL = [name for name, experiment in config["experiments"].items() if not experiment["optional"]]
+USUAL = STUDY.default_experiments
 MICRO = [name for name, spec in STUDY.models.items() if spec["source"] == "micro"]
-MODELS = sorted({model for run in STUDY.runs.values() for model in (run.model, run.options.draft) if model})
+MODELS = STUDY.checkpoints(STUDY.experiments)
 
 
 def one_of(names):
@@ -76,13 +76,8 @@ def library(script, *modules):
     return {str(file.relative_to(WORKFLOW)): digest(file) for file in files}
 
 
-def engine_environments():
-    """Environments of the engines that the study serves with."""
-    return sorted({f"{run.engine}-{DEVICE}" for run in STUDY.runs.values()})
-
-
 # Models that runs serve in a format of their own, with that format's name.
-QUANTIZED = sorted({(r.model, r.quantization) for r in STUDY.runs.values() if STUDY.has_checkpoint(r.quantization)})
+QUANTIZED = STUDY.quantized(STUDY.experiments)
 
 
 def model_record(wildcards):

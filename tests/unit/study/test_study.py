@@ -261,6 +261,50 @@ def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None
     assert study.compared("single", "tiny-rllm", "baseline") == []
 
 
+def test_engines_are_compared_with_the_first_that_is_asked_for_also_where_it_cannot_serve() -> None:
+    """n-gram speculation is refused by SGLang on CPU: vLLM, listed second, must not become the baseline."""
+    study = load(
+        changed(
+            ("engines", ["sglang", "vllm"]),
+            ("on_unsupported", "mark"),
+            ("sampling.temperature", 0),
+            ("setups", {"ngram": {"speculation": "ngram"}}),
+            ("experiments.budget.setups", ["ngram", "baseline"]),
+            ("experiments.single.setups", ["ngram"]),
+        )
+    )
+    runs = study.groups["budget", "tiny-llm"]
+    assert [(run.engine, run.setup) for run in runs] == [
+        *(("vllm", "ngram"), ("sglang", "baseline"), ("vllm", "baseline")),
+    ]
+    assert study.compared("budget", "tiny-llm", "engine") == [(1, [2])]
+    # The experiment asks for SGLang first, and has nothing of it: nothing is compared, and no table promises it.
+    assert study.compared("single", "tiny-rllm", "engine") == []
+    assert "engines" not in tables(study, "single") and "engines" not in figures(study, "single")
+    # The order of the experiment's own list counts, not that of the study's.
+    swapped = load(changed(("engines", ["sglang", "vllm"]), ("experiments.budget.engines", ["vllm", "sglang"])))
+    run = swapped.runs["budget/sglang/tiny-llm/bf16/baseline"]
+    assert swapped.reference(run, "engine") == "budget/vllm/tiny-llm/bf16/baseline"
+
+
+def test_what_is_made_depends_on_the_experiments_that_are_asked_for() -> None:
+    hub = {"source": "hub", "id": "a/b", "revision": "c", "role": "llm", "pair": "hub"}
+    study = load(
+        changed(
+            ("models.hub", hub),
+            ("quantizations", {"w8": {"method": "int8", "dataset": "facts"}}),
+            ("experiments.budget.models", ["hub"]),
+            ("experiments.single.quantizations", ["bf16", "w8"]),
+            ("experiments.single.optional", True),
+        )
+    )
+    assert study.default_experiments == ["budget"]
+    assert study.environments(["budget"]) == ["vllm-cpu"]
+    assert study.environments(study.experiments) == ["quantize-cpu", "train-cpu", "vllm-cpu"]
+    assert study.checkpoints(["budget"]) == ["hub"] and study.quantized(["budget"]) == []
+    assert study.quantized(study.experiments) == [("tiny-rllm", "w8")]
+
+
 def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(study: Study) -> None:
     assert tables(study, "single") == ["main", "stragglers", "difficulty", "domain"]
     greedy = ("experiments.single.sampling", {"temperature": 0})

@@ -5,10 +5,15 @@ from __future__ import annotations
 from ..study.study import Study
 
 
-def _several(study: Study, experiment: str) -> tuple[bool, bool]:
-    """Whether an experiment has several engines, and several setups or weight formats."""
-    runs = study.experiments[experiment]
-    return len({run.engine for run in runs}) > 1, len({(run.quantization, run.setup) for run in runs}) > 1
+def _setups(study: Study, experiment: str) -> bool:
+    """Whether an experiment has several setups or weight formats."""
+    return len({(run.quantization, run.setup) for run in study.experiments[experiment]}) > 1
+
+
+def _compared(study: Study, experiment: str, basis: str) -> bool:
+    """Whether some run of an experiment has one to be compared with: a baseline may be unsupported."""
+    models = {run.model for run in study.experiments[experiment]}
+    return any(study.compared(experiment, model, basis) for model in models)
 
 
 def figures(study: Study, experiment: str) -> list[str]:
@@ -16,7 +21,7 @@ def figures(study: Study, experiment: str) -> list[str]:
     entry = study.config["experiments"][experiment]
     batches = [load for load in entry["loads"] if load["kind"] == "batch"]
     sized = [load for load in entry["loads"] if "size" in load]
-    engines, setups = _several(study, experiment)
+    setups, changes = _setups(study, experiment), _compared(study, experiment, "baseline")
     wanted = {
         "budget": len(entry["budgets"]) > 1 and not setups,
         "batch": len(batches) > 1 and not setups,
@@ -24,9 +29,9 @@ def figures(study: Study, experiment: str) -> list[str]:
         "stragglers": bool(batches) and not setups,
         "difficulty": bool(sized) and not setups,
         "domain": not setups,
-        "engines": engines,
-        "optimisations": setups,
-        "why": setups,
+        "engines": _compared(study, experiment, "engine"),
+        "optimisations": changes,
+        "why": changes,
         "traffic": study.scheduled(experiment) and not setups,
     }
     return [name for name, possible in wanted.items() if possible]
@@ -35,8 +40,8 @@ def figures(study: Study, experiment: str) -> list[str]:
 def tables(study: Study, experiment: str) -> list[str]:
     """Tables that an experiment can give; whether engines agree is asked where chance plays no part."""
     entry = study.config["experiments"][experiment]
-    engines, setups = _several(study, experiment)
+    engines, changes = (_compared(study, experiment, basis) for basis in ("engine", "baseline"))
     greedy = {**study.config["sampling"], **entry["sampling"]}["temperature"] == 0
-    wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": setups, "why": setups}
+    wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": changes, "why": changes}
     wanted["traffic"] = study.scheduled(experiment)
     return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]

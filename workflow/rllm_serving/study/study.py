@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -112,14 +112,45 @@ class Study:
     def reference(self, run: Run, basis: str) -> str | None:
         """Folder of the run that a run is compared with; None for that run itself, or where there is none.
 
-        basis: "engine", the same on the experiment's first engine; "baseline", bf16 and baseline on the same engine.
+        basis: "engine", the same on the first of the experiment's `engines`, whether or not that one can serve it;
+        "baseline", bf16 and baseline on the same engine.
         """
         if basis == "engine":
-            changed = {"engine": self.experiments[run.experiment][0].engine}
+            changed = {"engine": self.experiment_engines(run.experiment)[0]}
         else:
             changed = {"quantization": "bf16", "setup": "baseline"}
         folder = "/".join((run.keys | changed).values())
         return folder if folder != run.folder and folder in self.runs else None
+
+    def experiment_engines(self, experiment: str) -> list[str]:
+        """Engines that an experiment asks for, in the config's order."""
+        key, entry = f"experiments.{experiment}.engines", self.config["experiments"][experiment]
+        return choose(key, entry["engines"], self.engines)
+
+    @property
+    def default_experiments(self) -> list[str]:
+        """Experiments that are made without being asked for by name."""
+        return [name for name, experiment in self.config["experiments"].items() if not experiment["optional"]]
+
+    def checkpoints(self, experiments: Iterable[str]) -> list[str]:
+        """Models whose checkpoints these experiments need, for serving or as drafts."""
+        runs = [run for name in experiments for run in self.experiments[name]]
+        return sorted({model for run in runs for model in (run.model, run.options.draft) if model})
+
+    def quantized(self, experiments: Iterable[str]) -> list[tuple[str, str]]:
+        """(model, quantization) of each checkpoint in a format of its own that these experiments serve."""
+        runs = [run for name in experiments for run in self.experiments[name]]
+        return sorted({(run.model, run.quantization) for run in runs if self.has_checkpoint(run.quantization)})
+
+    def environments(self, experiments: Iterable[str]) -> list[str]:
+        """Environments that these experiments need: of engines, of training, of quantizing."""
+        names = list(experiments)
+        tools = {f"{run.engine}-{self.device}" for name in names for run in self.experiments[name]}
+        if any(self.models[model]["source"] == "micro" for model in self.checkpoints(names)):
+            tools.add("train-cpu")
+        if self.quantized(names):
+            tools.add(f"quantize-{self.device}")
+        return sorted(tools)
 
     def compared(self, experiment: str, model: str, basis: str) -> list[tuple[int, list[int]]]:
         """Each reference of a group with the runs that are compared with it, as numbers of runs in the group."""
@@ -136,7 +167,7 @@ class Study:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
         measurable = [m for m, spec in self.models.items() if spec["role"] != "draft"]
         models = choose(f"{key}.models", entry["models"], measurable)
-        engines = choose(f"{key}.engines", entry["engines"], self.engines)
+        engines = self.experiment_engines(name)
         datasets = choose(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = choose(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = choose(f"{key}.setups", entry["setups"], self.config["setups"])
