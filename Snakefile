@@ -49,7 +49,7 @@ rule plan:
     conda:
         "workflow/envs/workflow.yaml"
     params:
-        experiments=lambda wildcards: PLAN.experiments(),
+        work=lambda wildcards: PLAN.work(),
         downloads=lambda wildcards: PLAN.downloads(),
     script:
         "workflow/scripts/plan.py"

@@ -4,4 +4,4 @@ from rllm_serving.logs import logged
 from rllm_serving.study import estimate as plan
 
 with logged(snakemake.log[0]):
-    print(plan.text(snakemake.params.experiments, snakemake.params.downloads))
+    print(plan.text(snakemake.params.work, snakemake.params.downloads))

@@ -107,6 +107,20 @@ def tensors(key: str, folder: Path) -> dict[str, dict[str, Any]]:
     return {name: tensor for header in headers for name, tensor in header.items()}
 
 
+def stored_parameters(key: str, folder: Path) -> float:
+    """Parameters of the checkpoint in `folder`, from its files' headers.
+
+    A quantized checkpoint packs several in a number: there it is how many bf16 ones its bytes would hold.
+
+    Raises:
+        ModelError: naming `key`, when weights are missing or are no safetensors files.
+    """
+    headers = tensors(key, folder).values()
+    if "quantization_config" in _json(key, folder / "config.json"):
+        return sum(end - start for start, end in (tensor["data_offsets"] for tensor in headers)) / 2
+    return float(sum(math.prod(tensor["shape"]) for tensor in headers))
+
+
 def _json(key: str, file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

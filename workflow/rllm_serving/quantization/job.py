@@ -16,11 +16,13 @@ from rllm_serving.quantization.calibration import Row, dataset_questions, micro_
 from rllm_serving.quantization.checks import agreement, sizes
 from rllm_serving.serving.gpus import allot
 from rllm_serving.serving.process import ChildError, follow
-from rllm_serving.study.quantization_methods import METHODS, TOOL_FORMAT
-
-SAMPLES = 64
-LONGEST, MICRO_LONGEST = 2048, 512
-"""Tokens of a text at most, prompt included; micro models are done long before."""
+from rllm_serving.study.quantization_methods import (
+    CALIBRATION_SAMPLES,
+    LONGEST_TEXT,
+    METHODS,
+    MICRO_LONGEST_TEXT,
+    TOOL_FORMAT,
+)
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,13 @@ def _ask(
     request: Request, what: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
 ) -> dict[str, Any]:
     """Run the tool; what `making` found, with the kinds of the held-out questions and the source of the others."""
-    samples = request.spec.get("samples", SAMPLES)
+    samples = request.spec.get("samples", CALIBRATION_SAMPLES)
     if request.rows is None:
         questions, held_out = micro_questions(samples, request.seed)
-        source, longest = "micro training questions", MICRO_LONGEST
+        source, longest = "micro training questions", MICRO_LONGEST_TEXT
     else:
         questions, held_out = dataset_questions(request.key, request.rows, samples, request.seed)
-        source, longest = f"dataset {request.spec['dataset']}", LONGEST
+        source, longest = f"dataset {request.spec['dataset']}", LONGEST_TEXT
     method = METHODS[request.spec["method"]]
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers.json"

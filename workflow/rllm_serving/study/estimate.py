@@ -2,10 +2,10 @@
 
 A step of decoding reads the weights once and computes once a request, so a request gets a token every
 
-    max(weights / bandwidth, 2 x parameters x requests at once / operations) / GPUs + overhead
+    max(weights / bandwidth, 2 x parameters x concurrent requests / operations) / GPUs + overhead
 
-seconds. Prompts, KV reads and speculation are left out. How long a model writes nobody knows beforehand: hours are told
-for usual lengths and for answers that all use their whole budget, which is the most that they can be.
+seconds. Prompts, KV reads and speculation are left out. How long a model writes is not known beforehand: hours are
+given for usual lengths and for answers that all use their whole budget, which is the most that they can be.
 """
 
 from __future__ import annotations
@@ -13,59 +13,83 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
+from ..models.checkpoints import ModelError, stored_parameters
 from .design import Point, Run
-from .quantization_methods import METHODS
+from .quantization_methods import CALIBRATION_SAMPLES, LONGEST_TEXT, METHODS, MICRO_LONGEST_TEXT
 from .study import Study
 
 BANDWIDTH, OPERATIONS, OVERHEAD_S = 2e12, 4e14, 3e-3
 """Of a GPU of the H100's kind, as reached when serving: bytes/s, operations/s, s a step."""
 CPU_STEP_S, CPU_REQUEST_S = 1.4e-3, 0.16e-3
-"""A micro model on two cores: s a step, and s more for each request at once (both engines, measured)."""
+"""A micro model on two cores: s a step, and s more for each concurrent request (both engines, measured)."""
 MICRO = 3.3e6
 """Parameters of a micro model."""
-USUAL = {"llm": 400, "rllm": 4000}
+USUAL = {"llm": 400, "rllm": 4000, "draft": 400}
 """Tokens of an answer, thinking included; the longest of a batch writes LONGEST times as many."""
-MICRO_USUAL = {"llm": 40, "rllm": 150}
+MICRO_USUAL = {"llm": 40, "rllm": 150, "draft": 40}
 LONGEST = 3
 START_S = {"cuda": 180.0, "cpu": 35.0}
 """A server's start, without reading its weights, which come at READING bytes/s."""
 READING = 1e9
+GENERATE_STEP_S = {"cuda": 0.03, "cpu": 0.02}
+"""A token of a batch of prompts as transformers generates it, which quantizing asks for its texts and its checks."""
+ROUNDING_S = {"cuda": 1.2e-7, "cpu": 8e-6}
+"""GPTQ and AWQ, a parameter: a quarter of an hour for 8 billion on a GPU, half a minute for a micro model."""
+IMPORTS_S = 15.0
+"""Until a job of training or quantizing has loaded its libraries."""
+TRAINING_S = {"llm": 300.0, "rllm": 300.0, "draft": 120.0}
+"""A micro model on one core with AVX-512 (measured)."""
 PROCESSES_MB = 8000
 """Of the host's memory for an engine's processes, a GPU."""
 UNKNOWN, UNKNOWN_H = 7e10, 24.0
 """Parameters, and hours of a run, where the config does not tell."""
 AT_ONCE = 32
-"""Requests at once of a load with a clock of its own, at most those that the server takes."""
+"""Concurrent requests of an open-loop load, at most those that the server takes; prompts of a batch when quantizing."""
 QUESTIONS = {"gsm8k": 1319, "math500": 500, "aime2024": 30, "gpqa": 198, "supergpqa": 26529, "humaneval": 164}
 """Questions of a whole set, where the config asks all: the split that its format is read from (GPQA's diamond)."""
 ENVIRONMENT = {"cuda": 10e9, "cpu": 3e9}
-"""Bytes of an engine's environment."""
+"""Bytes of an environment."""
+ORIGINS = {"hub": "download", "path": "on this machine", "micro": "made"}
+HOURS = ("usual_h", "most_h", "gpu_usual_h", "gpu_most_h")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Hours of one server: with answers of usual length, and at most."""
+class RuntimeEstimate:
+    """Hours of one job: with answers of usual length, and at most."""
 
     usual_h: float
     most_h: float
 
 
 class Plan:
-    """Estimates for a study. What cannot be known (a hub model's size, unless `billions` tells) is None."""
+    """Estimates for a study. What cannot be known (a hub model's size without `billions`) is None."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self.parameters = cache(self._parameters)
 
-    def parameters(self, model: str) -> float | None:
-        """How many a model has, as its config entry tells."""
+    def _parameters(self, model: str) -> float | None:
+        """Parameters of a model, from its config entry or, of a local folder, from its files."""
         spec = self.study.models[model]
         if spec["source"] == "micro":
             return MICRO
-        return spec["billions"] * 1e9 if "billions" in spec else None
+        if "billions" in spec:
+            return float(spec["billions"] * 1e9)
+        if spec["source"] == "hub":
+            return None
+        try:
+            return stored_parameters(f"models.{model}", Path(spec["path"]).expanduser())
+        except ModelError:
+            # Rule fetch_model, which comes first, says what is wrong with the folder.
+            return None
 
-    def run(self, run: Run) -> Estimate | None:
+    def run(self, run: Run) -> RuntimeEstimate | None:
         """Hours that a run occupies its GPUs (or the machine), its server's start included."""
         parameters, ratio = self.parameters(run.model), METHODS[run.method].ratio or 1.0
         if parameters is None:
@@ -73,14 +97,14 @@ class Plan:
         seconds = [0.0, 0.0]
         # Repeats take equally long: the first stands for all.
         for point in (point for point in run.points if point.repeat == 0):
-            asked = self._requests(point)
-            if asked is None:
+            requests = self._requests(point)
+            if requests is None:
                 return None
             for k, length in enumerate(self._lengths(run, point)):
-                seconds[k] += self._point(run, point, asked, parameters, ratio, length)
+                seconds[k] += self._point_s(run, point, requests, parameters, ratio, length)
         start = START_S[self.study.device] + 2 * parameters * ratio / READING
         repeats = self.study.sweeps[run.experiment]["repeats"]
-        return Estimate(*((start + repeats * s) / 3600 for s in seconds))
+        return RuntimeEstimate(*((start + repeats * s) / 3600 for s in seconds))
 
     def minutes(self, run: Run) -> int:
         """Minutes that a cluster should grant a run: the most that it can take, half as much again, half an hour."""
@@ -97,23 +121,25 @@ class Plan:
 
     def _requests(self, point: Point) -> int | None:
         spec = self.study.datasets[point.dataset]
-        asked = point.questions or spec.get("questions") or QUESTIONS.get(spec.get("format", ""))
-        return None if asked is None else asked * point.samples
+        questions = point.questions or spec.get("questions") or QUESTIONS.get(spec.get("format", ""))
+        return None if questions is None else questions * point.samples
 
     def _lengths(self, run: Run, point: Point) -> tuple[tuple[float, float], tuple[float, float]]:
         """(mean, longest) tokens of an answer: usual, and at most."""
-        micro = self.study.models[run.model]["source"] == "micro"
-        usual = (MICRO_USUAL if micro else USUAL)[run.role]
-        budget = float(point.budget)
+        usual, budget = self._usual_tokens(run.model), float(point.budget)
         return (min(budget, usual), min(budget, LONGEST * usual)), (budget, budget)
 
-    def _point(
+    def _usual_tokens(self, model: str) -> int:
+        spec = self.study.models[model]
+        return (MICRO_USUAL if spec["source"] == "micro" else USUAL)[spec["role"]]
+
+    def _point_s(
         self, run: Run, point: Point, requests: int, parameters: float, ratio: float, length: tuple[float, float]
     ) -> float:
         """Seconds of one point."""
         mean, longest = length
         size = point.load.size or min(AT_ONCE, run.options.max_running_requests)
-        step = self._step(run, size, parameters, ratio)
+        step = self._step_s(run, size, parameters, ratio)
         if point.load.kind == "batch":
             return math.ceil(requests / size) * longest * step
         if point.load.rate is not None:
@@ -121,100 +147,150 @@ class Plan:
         # Of loads by share the slowest of the servers sets the pace: at least this long.
         return requests / size * mean * step / (point.load.share or 1.0) + longest * step
 
-    def _step(self, run: Run, size: int, parameters: float, ratio: float) -> float:
+    def _step_s(self, run: Run, size: int, parameters: float, ratio: float) -> float:
         if self.study.device == "cpu":
             return (CPU_STEP_S + CPU_REQUEST_S * size) * max(1.0, parameters / MICRO)
         reading, computing = 2 * parameters * ratio / BANDWIDTH, 2 * parameters * size / OPERATIONS
         return max(reading, computing) / run.options.tensor_parallel + OVERHEAD_S
 
-    def experiments(self) -> list[dict[str, Any]]:
-        """A row an experiment: servers, points, requests, gpus (of its largest server), hours and gpu_hours, each for
-        usual answers and at most; None where a model's or a dataset's size is not known."""
+    def training(self, model: str) -> RuntimeEstimate:
+        """Hours of training a micro model."""
+        spec = self.study.models[model]
+        hours = (IMPORTS_S + TRAINING_S[spec["role"]] * spec.get("training_scale", 1.0)) / 3600
+        return RuntimeEstimate(hours, hours)
+
+    def quantizing(self, model: str, quantization: str) -> RuntimeEstimate | None:
+        """Hours of quantizing a model, and of asking it and its original the questions that check it."""
+        spec, device, parameters = self.study.quantizations[quantization], self.study.device, self.parameters(model)
+        method = METHODS[spec["method"]]
+        if parameters is None or method.ratio is None:
+            return None
+        made = model not in spec.get("checkpoints", {})
+        # The original is read, the quantized checkpoint written unless it is ready-made, then read as well.
+        seconds = IMPORTS_S + 2 * parameters * (1 + method.ratio * (1 + made)) / READING
+        batches = 2
+        if made and method.calibrated:
+            seconds += ROUNDING_S[device] * parameters
+            if spec.get("calibration", "reasoning") == "reasoning":
+                batches += math.ceil(spec.get("samples", CALIBRATION_SAMPLES) / AT_ONCE)
+        most = MICRO_LONGEST_TEXT if self.study.models[model]["source"] == "micro" else LONGEST_TEXT
+        usual = min(most, LONGEST * self._usual_tokens(model))
+        step = GENERATE_STEP_S[device]
+        return RuntimeEstimate(*((seconds + batches * tokens * step) / 3600 for tokens in (usual, most)))
+
+    def work(self) -> list[dict[str, Any]]:
+        """Everything that is done: a row an experiment, then training and quantizing the models that these serve.
+
+        Returns:
+            rows of `work` (name), `optional` (whether `all` leaves it out), `jobs` (servers, or models), `points`,
+            `requests`, `gpus` (of the largest job) and HOURS; None where a model's or a dataset's size is not known.
+        """
+        study, usual = self.study, self.study.default_experiments
+        needed_models, needed_pairs = set(study.checkpoints(usual)), set(study.quantized(usual))
         rows = []
-        for name, runs in self.study.experiments.items():
-            gpus = [run.gpus(self.study.device) for run in runs]
+        for name, runs in study.experiments.items():
             requests = [self._requests(point) for run in runs for point in run.points]
-            found = [self.run(run) for run in runs]
-            row: dict[str, Any] = {"experiment": name, "servers": len(runs)}
-            row["points"] = len(requests)
-            row["requests"] = _sum(requests)
-            row["gpus"] = max(gpus, default=0)
-            for kind in ("usual_h", "most_h"):
-                hours = [None if estimate is None else getattr(estimate, kind) for estimate in found]
-                row[kind] = _sum(hours)
-                row[f"gpu_{kind}"] = _sum(
-                    None if hour is None else hour * count for hour, count in zip(hours, gpus, strict=True)
-                )
-            rows.append(row)
+            row = {"work": name, "optional": name not in usual, "points": len(requests), "requests": total(requests)}
+            rows.append(row | _jobs([(self.run(run), run.gpus(study.device)) for run in runs]))
+        bare = {"points": 0, "requests": 0}
+        for optional in (False, True):
+            models = [name for name in study.checkpoints(study.experiments) if (name not in needed_models) == optional]
+            training = [(self.training(name), 0) for name in models if study.models[name]["source"] == "micro"]
+            pairs = [pair for pair in study.quantized(study.experiments) if (pair not in needed_pairs) == optional]
+            gpus = [study.gpus(model) if study.device == "cuda" else 0 for model, _ in pairs]
+            quantizing = [(self.quantizing(*pair), count) for pair, count in zip(pairs, gpus, strict=True)]
+            for name, jobs in (("training models", training), ("quantizing models", quantizing)):
+                if jobs:
+                    rows.append({"work": name, "optional": optional, **bare, **_jobs(jobs)})
         return rows
 
     def downloads(self) -> list[dict[str, Any]]:
-        """A row a thing to be fetched or made (model, quantized model, environment): what, kind, bytes."""
-        runs = self.study.runs.values()
+        """Everything that is fetched or made: models, quantized models, environments.
+
+        Returns:
+            rows of `what`, `kind` (where it comes from), `optional` (only optional experiments need it), `bytes`.
+        """
+        study, usual = self.study, self.study.default_experiments
+        needed = {*study.checkpoints(usual), *study.quantized(usual), *study.environments(usual)}
         rows: list[dict[str, Any]] = []
         first: dict[tuple[str, str], str] = {}
-        for model in sorted({name for run in runs for name in (run.model, run.options.draft) if name}):
-            spec, parameters = self.study.models[model], self.parameters(model)
-            kind, size = KINDS[spec["source"]], None if parameters is None else 2 * parameters
+        for model in study.checkpoints(study.experiments):
+            spec, parameters = study.models[model], self.parameters(model)
+            kind, size = ORIGINS[spec["source"]], None if parameters is None else 2 * parameters
             if spec["source"] == "hub":
-                other = first.setdefault((spec["id"], spec["revision"]), model)
-                kind, size = (kind, size) if other == model else (f"the same as {other}", 0.0)
-            rows.append({"what": model, "kind": kind, "bytes": 0.0 if spec["source"] == "path" else size})
-        for model, name in sorted({(r.model, r.quantization) for r in runs}):
-            ratio, parameters = METHODS[self.study.quantizations[name]["method"]].ratio, self.parameters(model)
-            if ratio is not None:
-                size = None if parameters is None else 2 * parameters * ratio
-                rows.append({"what": f"{model} {name}", "kind": "made", "bytes": size})
-        device = self.study.device
-        for environment in sorted({f"{run.engine}-{device}" for run in runs}):
-            rows.append({"what": environment, "kind": "download", "bytes": ENVIRONMENT[device]})
+                earlier = first.setdefault((spec["id"], spec["revision"]), model)
+                kind, size = (kind, size) if earlier == model else (f"the same as {earlier}", 0.0)
+            size = 0.0 if spec["source"] == "path" else size
+            rows.append({"what": model, "kind": kind, "optional": model not in needed, "bytes": size})
+        for model, name in study.quantized(study.experiments):
+            ready = study.quantizations[name].get("checkpoints", {}).get(model)
+            kind = "made" if ready is None else ORIGINS["path" if "path" in ready else "hub"]
+            ratio, parameters = METHODS[study.quantizations[name]["method"]].ratio, self.parameters(model)
+            size = None if parameters is None or ratio is None else 2 * parameters * ratio
+            size = 0.0 if kind == ORIGINS["path"] else size
+            optional = (model, name) not in needed
+            rows.append({"what": f"{model} {name}", "kind": kind, "optional": optional, "bytes": size})
+        for name in study.environments(study.experiments):
+            size = ENVIRONMENT[study.device]
+            rows.append({"what": name, "kind": "download", "optional": name not in needed, "bytes": size})
         return rows
 
 
-KINDS = {"hub": "download", "path": "on this machine", "micro": "made"}
+def _jobs(jobs: Sequence[tuple[RuntimeEstimate | None, int]]) -> dict[str, Any]:
+    """Number, largest GPU count and hours of jobs, each an estimate and its GPUs."""
+    row: dict[str, Any] = {"jobs": len(jobs), "gpus": max((gpus for _, gpus in jobs), default=0)}
+    for kind in ("usual_h", "most_h"):
+        hours = [None if estimate is None else getattr(estimate, kind) for estimate, _ in jobs]
+        gpu_hours = [None if h is None else h * gpus for h, (_, gpus) in zip(hours, jobs, strict=True)]
+        row |= {kind: total(hours), f"gpu_{kind}": total(gpu_hours)}
+    return row
 
 
-def _sum(values: Any) -> Any:
-    values = list(values)
-    return None if None in values else sum(values)
+def total(values: Sequence[float | None]) -> float | None:
+    """The sum of values; None as soon as one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
-def text(experiments: list[dict[str, Any]], downloads: list[dict[str, Any]]) -> str:
-    """Both tables for people: hours with one digit, gigabytes; "?" where something is not known."""
+def text(work: Sequence[dict[str, Any]], downloads: Sequence[dict[str, Any]]) -> str:
+    """The rows of `Plan.work` and `Plan.downloads` as two tables for people.
 
-    def shown(value: Any, digits: int = 0) -> str:
-        return "?" if value is None else f"{value:,.{digits}f}"
-
-    head = ("experiment", "servers", "points", "requests", "GPUs", "hours", "at most", "GPU-hours", "at most")
-    hours = ("usual_h", "most_h", "gpu_usual_h", "gpu_most_h")
-    rows = [
-        (
-            row["experiment"],
-            *(shown(row[key]) for key in ("servers", "points", "requests", "gpus")),
-            *(shown(row[key], 1) for key in hours),
-        )
-        for row in experiments
-    ]
-    sums = {key: _sum(row[key] for row in experiments) for key in ("servers", "points", "requests", *hours)}
-    total = [shown(sums[key]) for key in ("servers", "points", "requests")]
-    rows.append(("all", *total, "", *(shown(sums[key], 1) for key in hours)))
-    things = [(row["what"], row["kind"], shown(_scaled(row["bytes"]), 1)) for row in downloads]
-    fetched = _sum(_scaled(row["bytes"]) for row in downloads if row["kind"] == "download")
-    disk = _sum(_scaled(row["bytes"]) for row in downloads)
-    things += [("all downloads", "", shown(fetched, 1)), ("all on disk", "", shown(disk, 1))]
-    return "\n\n".join((_table(head, rows), _table(("what", "how it comes", "GB"), things)))
-
-
-def _scaled(size: float | None) -> float | None:
-    return None if size is None else size / 1e9
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, *rows]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    Sums are of what a plain call does; optional experiments have a sum of their own. Hours have one digit, sizes are
+    in gigabytes, "?" stands where something is not known.
+    """
+    head = ("work", "jobs", "points", "requests", "GPUs", "hours", "at most", "GPU-hours", "at most")
+    rows = []
+    for row in work:
+        counts = [_shown(row[name]) for name in ("jobs", "points", "requests", "gpus")]
+        rows.append([_label(row["work"], row), *counts, *(_shown(row[name], 1) for name in HOURS)])
+    for label, chosen in _sums(work):
+        counts = [_shown(total([row[name] for row in chosen])) for name in ("jobs", "points", "requests")]
+        rows.append([label, *counts, "", *(_shown(total([row[name] for row in chosen]), 1) for name in HOURS)])
+    things = [[_label(row["what"], row), row["kind"], _gigabytes([row])] for row in downloads]
+    for label, chosen in _sums(downloads):
+        fetched = _gigabytes([row for row in chosen if row["kind"] == "download"])
+        things.append([label, f"{fetched} of it downloaded", _gigabytes(chosen)])
+    tables = (rows, head, ("left", *["right"] * 8)), (things, ("what", "how it comes", "GB"), ("left", "left", "right"))
+    return "\n\n".join(
+        tabulate(body, headers, "simple", colalign=align, disable_numparse=True) for body, headers, align in tables
     )
+
+
+def _label(name: str, row: dict[str, Any]) -> str:
+    return f"{name} (optional)" if row["optional"] else name
+
+
+def _sums(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Label and rows of each sum: what a plain call does and, where there is something, what is optional."""
+    groups = [("all", [row for row in rows if not row["optional"]])]
+    groups += [("optional, on top", [row for row in rows if row["optional"]])]
+    return [(label, chosen) for label, chosen in groups if chosen]
+
+
+def _shown(value: float | None, digits: int = 0) -> str:
+    return "?" if value is None else f"{value:,.{digits}f}"
+
+
+def _gigabytes(rows: Sequence[dict[str, Any]]) -> str:
+    size = total([row["bytes"] for row in rows])
+    return _shown(None if size is None else size / 1e9, 1)

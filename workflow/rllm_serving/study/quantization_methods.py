@@ -31,6 +31,10 @@ class Method:
         return self.modifier != "rtn"
 
 
+CALIBRATION_SAMPLES = 64
+"""Texts that weights are rounded by, where the config gives no number."""
+LONGEST_TEXT, MICRO_LONGEST_TEXT = 2048, 512
+"""Tokens of a text at most, prompt included; micro models are done long before."""
 TOOL_FORMAT = "compressed-tensors"
 """The format of the checkpoints that are made here, by llmcompressor."""
 # Groups of 128 weights share a scale of 2 bytes and, where zero is not in the middle, a zero point of 4 bits.
