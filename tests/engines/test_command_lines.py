@@ -142,7 +142,7 @@ def single_options(engine: str) -> Iterator[tuple[str, str, Run]]:
     """The same for every value of every option that an engine has, so that those no config uses are right too."""
     known = ENGINES[engine]
     fields = set(Options.__dataclass_fields__)
-    values = [(option, value) for option, words in known.values.items() for value in words]
+    values: list[tuple[str, Any]] = [(option, value) for option, words in known.values.items() for value in words]
     values += [("prefix_cache", False), ("kv_cache_tokens", 8192), ("tensor_parallel", 8), ("trust_remote_code", True)]
     for device in DEVICES:
         for option, value in values:

@@ -103,7 +103,7 @@ def test_every_question_is_asked_whole(questions: dict[str, pa.Table], name: str
         assert prompt.startswith(question) and prompt.endswith("within \\boxed{}.")
 
 
-FORMS = {
+FORMS: dict[str, tuple[Any, ...]] = {
     "box": ("number", "math", lambda gold: f"Adding up, we get\n\\[\n\\boxed{{{gold}}}\n\\]"),
     "box with unit": ("number", lambda gold: f"**Answer:** $\\boxed{{\\${grouped(gold)} \\text{{ a day}}}}$."),
     "box in a sentence": (

@@ -106,7 +106,7 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def under(max_failed_share: float) -> Run:
     changed = {"request_timeout_s": TIMEOUT_S, "max_failed_share": max_failed_share}
-    return replace(RUN, points=(POINT,), measurement=RUN.measurement | changed)
+    return replace(RUN, points=(POINT,), measurement={**RUN.measurement, **changed})
 
 
 def assert_unmoved(row: dict[str, Any], duration_s: float) -> None:
@@ -197,7 +197,7 @@ def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None
     for number, (exchange, outcome) in enumerate(seen):
         assert (outcome.status, outcome.error, outcome.output_tokens) == ("ok", None, OUTPUT_TOKENS)
         assert outcome.answer_text == f"**{number} ✓**" and outcome.reasoning_text == "".join(THOUGHTS)
-        times = [exchange.scheduled, exchange.sent, *outcome.chunk_times, outcome.finished, exchange.ended]
+        times: list[Any] = [exchange.scheduled, exchange.sent, *outcome.chunk_times, outcome.finished, exchange.ended]
         assert times == sorted(times)
 
 

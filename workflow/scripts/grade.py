@@ -12,7 +12,7 @@ REQUESTS = 10_000  # in memory at a time
 with logged(snakemake.log[0]) as log:
     params = snakemake.params
     golds = dict(zip(params.datasets, map(pq.read_table, snakemake.input.datasets), strict=True))
-    counts = Counter()
+    counts: Counter[str] = Counter()
     with (
         Grader(golds, snakemake.threads, params.timeout_s, params.execute_code) as grader,
         pq.ParquetWriter(snakemake.output[0], GRADE_SCHEMA) as writer,
