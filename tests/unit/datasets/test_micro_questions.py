@@ -9,7 +9,9 @@ from rllm_serving.models.micro_solutions import END_THINK, PLAIN_STEPS, THINK, b
 
 def solve(text: str) -> int:
     """Evaluate an arithmetic question by Python's own arithmetic."""
-    given, asked = re.fullmatch(r"Let (.*) \. What is (\w)\?", text).groups()
+    match = re.fullmatch(r"Let (.*) \. What is (\w)\?", text)
+    assert match
+    given, asked = match.groups()
     values: dict[str, int] = {}
     for assignment in given.split():
         exec(assignment, {}, values)
@@ -17,17 +19,17 @@ def solve(text: str) -> int:
 
 
 @pytest.mark.parametrize("suite", VARIABLES)
-def test_golds_of_arithmetic_are_right_and_sizes_within_the_suite(suite):
+def test_golds_of_arithmetic_are_right_and_sizes_within_the_suite(suite: str) -> None:
     for question in generate(suite, 200, 5, "test"):
         assert int(question.gold) == solve(question.question)
         assert LOWEST <= int(question.gold) <= HIGHEST
         low, high = VARIABLES[suite]
-        assert low <= question.steps <= high
+        assert question.steps and low <= question.steps <= high
         assert question.question.count("=") == question.steps
         assert (question.kind, question.choices) == ("number", ())
 
 
-def test_golds_of_facts_are_right_and_options_are_of_one_domain():
+def test_golds_of_facts_are_right_and_options_are_of_one_domain() -> None:
     known = {fact.question: fact for fact in FACTS}
     questions = generate("facts-mcq", 300, 5, "test")
     for question in questions:
@@ -40,13 +42,13 @@ def test_golds_of_facts_are_right_and_options_are_of_one_domain():
     assert {question.domain for question in questions} == set(VALUES)
 
 
-def test_every_fact_has_one_answer():
+def test_every_fact_has_one_answer() -> None:
     assert len({fact.question for fact in FACTS}) == len(FACTS)
     assert all(len(set(values)) == len(values) for values in VALUES.values())
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_train_and_test_are_disjoint_and_questions_differ(suite):
+def test_train_and_test_are_disjoint_and_questions_differ(suite: str) -> None:
     train = [q for seed in range(3) for q in generate(suite, 300, seed, "train")]
     test = [q for seed in range(3) for q in generate(suite, 60, seed, "test")]
     assert not {(q.question, q.choices) for q in train} & {(q.question, q.choices) for q in test}
@@ -56,14 +58,14 @@ def test_train_and_test_are_disjoint_and_questions_differ(suite):
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_generation_repeats_for_a_seed_and_a_longer_list_begins_alike(suite):
+def test_generation_repeats_for_a_seed_and_a_longer_list_begins_alike(suite: str) -> None:
     first = generate(suite, 20, 1, "test")
     assert generate(suite, 20, 1, "test") == first
     assert generate(suite, 30, 1, "test")[:20] == first
     assert generate(suite, 20, 2, "test") != first
 
 
-def test_the_same_question_has_the_same_id_whatever_the_seed():
+def test_the_same_question_has_the_same_id_whatever_the_seed() -> None:
     ids: dict[tuple[str, tuple[str, ...]], str] = {}
     for seed in range(20):
         for question in generate("arith-easy", 60, seed, "test"):
@@ -71,17 +73,17 @@ def test_the_same_question_has_the_same_id_whatever_the_seed():
             assert ids.setdefault(key, question.question_id) == question.question_id
 
 
-def test_mistakes_are_named():
+def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="unknown suite 'arith-huge': one of arith-easy"):
         generate("arith-huge", 1, 0, "test")
     with pytest.raises(ValueError, match="unknown split 'dev'"):
-        generate("arith-easy", 1, 0, "dev")
+        generate("arith-easy", 1, 0, "dev")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"hardly more than .* test questions, not 100000"):
         generate("arith-easy", 100_000, 0, "test")
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_both_workings_end_in_the_gold(suite):
+def test_both_workings_end_in_the_gold(suite: str) -> None:
     rng = random.Random(0)
     for question in generate(suite, 100, 3, "train"):
         thinking = reasoning_text(question, rng)
@@ -91,7 +93,7 @@ def test_both_workings_end_in_the_gold(suite):
         assert boxed(thinking.partition(END_THINK)[0]) is None
 
 
-def test_thinking_reaches_the_gold_by_right_steps():
+def test_thinking_reaches_the_gold_by_right_steps() -> None:
     for question in generate("arith-hard", 50, 3, "train"):
         first = reasoning_text(question, random.Random(1)).partition(" .")[0]
         values: dict[str, int] = {}
@@ -103,7 +105,7 @@ def test_thinking_reaches_the_gold_by_right_steps():
         assert str(values[max(values)]) == question.gold
 
 
-def test_plain_working_is_bounded_and_never_thinks():
+def test_plain_working_is_bounded_and_never_thinks() -> None:
     for suite in SUITES:
         for question in generate(suite, 50, 3, "train"):
             text = plain_text(question)
@@ -113,7 +115,7 @@ def test_plain_working_is_bounded_and_never_thinks():
             assert len(text) < 140
 
 
-def test_thinking_has_a_long_tail_of_checks():
+def test_thinking_has_a_long_tail_of_checks() -> None:
     question = generate("arith-easy", 1, 3, "train")[0]
     rng = random.Random(2)
     checks = [reasoning_text(question, rng).count("Check:") for _ in range(2000)]
@@ -130,5 +132,5 @@ def test_thinking_has_a_long_tail_of_checks():
         ("none", None),
     ],
 )
-def test_boxed(text, found):
+def test_boxed(text: str, found: str | None) -> None:
     assert boxed(text) == found

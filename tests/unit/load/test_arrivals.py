@@ -91,7 +91,7 @@ def test_the_published_traffic_has_its_rate_and_lengths() -> None:
 @pytest.mark.parametrize("extra", [["Session ID", "Elapsed time"], []], ids=["8 columns", "6 columns"])
 def test_burstgpt_in_both_layouts(tmp_path: Path, extra: list[str]) -> None:
     names = ["Timestamp", *extra, "Model", "Request tokens", "Response tokens", "Total tokens", "Log Type"]
-    rows = [
+    rows: list[list[object]] = [
         [time, *[0] * len(extra), "GPT-4", 10, answer, 10 + answer, "API"] for time, answer in ((5, 7), (9, 0), (8, 3))
     ]
     file = tmp_path / "BurstGPT.csv"

@@ -9,13 +9,13 @@ from rllm_serving.datasets.micro_questions import SUITES, generate
 from rllm_serving.datasets.prompts import render
 from rllm_serving.models import micro_tokenizer as vocabulary
 from rllm_serving.models.micro_solutions import END_THINK, THINK, plain_text, reasoning_text
+from tokenizers import Tokenizer
 
 PROMPTS = Path(__file__).parents[3] / "resources" / "prompts"
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    pytest.importorskip("tokenizers")
+def tokenizer() -> Tokenizer:
     return vocabulary.build()
 
 
@@ -24,19 +24,19 @@ def ask(content: str, thinks: bool, generation: bool = True) -> str:
     return chat.render(messages=[{"role": "user", "content": content}], add_generation_prompt=generation)
 
 
-def test_chat_template_opens_the_thinking_of_the_reasoning_model_only():
+def test_chat_template_opens_the_thinking_of_the_reasoning_model_only() -> None:
     assert ask("Hi", thinks=True) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n"
     assert ask("Hi", thinks=False) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert ask("Hi", thinks=True, generation=False) == "<|im_start|>user\nHi<|im_end|>\n"
 
 
-def test_prompts_show_the_question_and_each_option_behind_its_letter():
+def test_prompts_show_the_question_and_each_option_behind_its_letter() -> None:
     assert render(PROMPTS / "arith.jinja", "Let a=1 . What is a?") == "Let a=1 . What is a?"
     asked = render(PROMPTS / "facts.jinja", "Name it.", ["Rome", "Oslo", "Lima", "Paris"])
     assert asked == "Name it. (A) Rome (B) Oslo (C) Lima (D) Paris"
 
 
-def test_text_survives_the_tokenizer(tokenizer):
+def test_text_survives_the_tokenizer(tokenizer: Tokenizer) -> None:
     rng = random.Random(0)
     texts = [
         text
@@ -48,7 +48,7 @@ def test_text_survives_the_tokenizer(tokenizer):
         assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
-def test_names_and_letters_are_single_tokens_and_digits_stand_alone(tokenizer):
+def test_names_and_letters_are_single_tokens_and_digits_stand_alone(tokenizer: Tokenizer) -> None:
     for fact in FACTS:
         assert len(tokenizer.encode(f" {fact.value}").ids) == 1
     assert tokenizer.encode(" (A) Rome (B) Oslo").tokens == ["Ġ(A)", "ĠRome", "Ġ(B)", "ĠOslo"]
@@ -57,14 +57,14 @@ def test_names_and_letters_are_single_tokens_and_digits_stand_alone(tokenizer):
     assert tokenizer.encode(" c=b+1=48").tokens == ["Ġc=", "b", "+1", "=", "4", "8"]
 
 
-def test_thinking_tags_are_single_tokens_that_are_kept_when_special_ones_are_skipped(tokenizer):
+def test_thinking_tags_are_single_tokens_that_are_kept_when_special_ones_are_skipped(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(f"{vocabulary.START}x\n{THINK}\ny\n{END_THINK}{vocabulary.END}").ids
     assert tokenizer.token_to_id(THINK) in ids
     assert tokenizer.token_to_id(END_THINK) in ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == f"x\n{THINK}\ny\n{END_THINK}"
 
 
-def test_saved_files_carry_the_template_and_the_special_tokens(tokenizer, tmp_path):
+def test_saved_files_carry_the_template_and_the_special_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
     vocabulary.save(tokenizer, tmp_path, thinks=True)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert (config["eos_token"], config["pad_token"]) == (vocabulary.END, vocabulary.PAD)
@@ -80,5 +80,5 @@ def test_saved_files_carry_the_template_and_the_special_tokens(tokenizer, tmp_pa
     assert tokenizer.get_vocab_size() <= vocabulary.VOCABULARY
 
 
-def test_every_build_is_the_same(tokenizer):
+def test_every_build_is_the_same(tokenizer: Tokenizer) -> None:
     assert vocabulary.build().to_str() == tokenizer.to_str()

@@ -80,7 +80,7 @@ def said(process: subprocess.Popen[str]) -> list[str]:
 
 def free() -> list[str]:
     """UUIDs of the GPUs that nobody holds."""
-    found = []
+    found: list[str] = []
     with ExitStack() as held:
         for _ in range(4):
             try:
@@ -127,7 +127,7 @@ def test_the_gpu_of_a_killed_run_is_taken_until_its_server_is_gone(jobs: ExitSta
     server = psutil.Process(int(said(job)[0]))
     guard = server.parent()
     assert guard is not None and eventually(note.exists)
-    jobs.callback(lambda: guard.is_running() and guard.kill())  # it has ten minutes of patience with its server
+    jobs.callback(lambda: guard.kill() if guard.is_running() else None)  # it waits ten minutes for its server
     assert server.environ()["CUDA_VISIBLE_DEVICES"] == "0"
     lock = str(allotment.LOCKS / f"{UUIDS[0]}.lock")
     assert lock in [file.path for file in guard.open_files()]
@@ -171,7 +171,7 @@ def test_too_few_gpus_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) 
 def test_without_a_need_nothing_is_asked_and_nothing_set(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with allot(0) as got:
-        assert got.gpus == got.locks == got.uuids == () and got.variables == {}
+        assert (got.gpus, got.locks, got.uuids) == ((), (), ()) and got.variables == {}
     assert not machine.exists()
     assert RUN.gpus("cpu") == 0 and RUN.gpus("cuda") == 1
 

@@ -114,7 +114,9 @@ def test_quantizing_is_work_and_needs_its_environment() -> None:
     assert (row["jobs"], row["gpus"], row["optional"]) == (1, 2, False)
     # Two batches of calibration texts, and the check's questions on the original and the quantized model.
     tokens = 4 * plan.LONGEST * plan.USUAL["llm"] * plan.GENERATE_STEP_S["cuda"]
-    reading = 2 * 10e9 * (1 + 2 * plan.METHODS["gptq-int4"].ratio) / plan.READING
+    ratio = plan.METHODS["gptq-int4"].ratio
+    assert ratio is not None
+    reading = 2 * 10e9 * (1 + 2 * ratio) / plan.READING
     seconds = plan.IMPORTS_S + reading + plan.ROUNDING_S["cuda"] * 10e9 + tokens
     assert row["usual_h"] * 3600 == pytest.approx(seconds)
     assert row["most_h"] > row["usual_h"] and row["gpu_usual_h"] == pytest.approx(2 * row["usual_h"])
@@ -122,7 +124,7 @@ def test_quantizing_is_work_and_needs_its_environment() -> None:
     ready = planned(*QUANTIZED, ("quantizations.w4.checkpoints", {"big": {"id": "a/b", "revision": "c"}}))
     row = next(row for row in ready.work() if row["work"] == "quantizing models")
     assert row["usual_h"] * 3600 == pytest.approx(
-        plan.IMPORTS_S + reading - 2 * 10e9 * plan.METHODS["gptq-int4"].ratio / plan.READING + tokens / 2
+        plan.IMPORTS_S + reading - 2 * 10e9 * ratio / plan.READING + tokens / 2
     )
     assert {line["what"]: line["kind"] for line in ready.downloads()}["big w4"] == "download"
 
