@@ -1,164 +1,18 @@
-"""Tables and figures made of a synthetic study: what stands in them, with one engine and with two."""
+"""Tables made of a made-up study: what stands in them, with one engine and with two."""
 
 from __future__ import annotations
 
-from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from helpers import run_fixtures as synthetic
-from rllm_serving.analysis.comparison import compare
+from helpers.study_fixtures import Study
 from rllm_serving.analysis.decomposition import why
-from rllm_serving.analysis.points import breakdown, summary
-from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.run_data import Observed
 from rllm_serving.report import comparison_tables as comparisons
 from rllm_serving.report import tables
-from rllm_serving.report.figures import (
-    batch,
-    budget,
-    difficulty,
-    domain,
-    engines,
-    optimisations,
-    stragglers,
-    style,
-    timeline,
-    traffic,
-)
-
-TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
-CASES: dict[str, dict[str, Any]] = {
-    "one-engine": {"engines": ("vllm",), "pairs": synthetic.PAIRS},
-    "two-engines": {"engines": ("vllm", "sglang"), "pairs": synthetic.PAIRS},
-    "two-pairs": {"engines": ("vllm", "sglang"), "pairs": TWO_PAIRS},
-    "some-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 0.4},
-    "all-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 1.1},
-}
-
-
-def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
-    """The same run under the name of another setup and weight format."""
-    names = {"setup": setup, "quantization": quantization}
-    frame = run[0].to_pandas().assign(**names)
-    frame["finished"] += 0.01
-    return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
-
-
-FIGURES = ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations", "traffic"]
-
-
-class Study:
-    def __init__(self, **options: Any) -> None:
-        small = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
-        self.pairs, runs = options["pairs"], synthetic.study(**(small | options))
-        self.summary = pd.concat([summary(Observed(*run)) for run in runs], ignore_index=True)
-        self.requests = pd.concat([latencies(run[0]) for run in runs])
-        self.server = pd.concat([run[2] for run in runs])
-        self.by = {
-            by: pd.concat([breakdown(Observed(*run[:2]), by) for run in runs]) for by in ("difficulty", "domain")
-        }
-        self.runs = runs
-
-    @cached_property
-    def versus(self) -> pd.DataFrame | None:
-        """SGLang against vLLM."""
-        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Observed(*run[:3]) for run in self.runs}
-        models = [model for pair in self.pairs.values() for model in pair.values()]
-        both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
-        return pd.concat(both, ignore_index=True) if both else None
-
-    @cached_property
-    def changes(self) -> pd.DataFrame:
-        """A setup and a weight format against the baseline."""
-        fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
-        setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
-        return pd.concat([compare(Observed(*one), Observed(*base)) for one, base in zip(setups, fast * 2, strict=True)])
-
-    @cached_property
-    def stream(self) -> pd.DataFrame:
-        """The summary as if its batches had been streams, one of them beyond a gate."""
-        names = {1: "open-0.7x-gamma1", 4: "open-0.7x-gamma0.25", 16: "trace-2rps-real"}
-        frame = self.summary.assign(load=[names.get(size, "open-0.7x-gamma0.1") for size in self.summary["load_size"]])
-        late = frame["load"] == "open-0.7x-gamma0.25"
-        return frame.assign(goodput_share=0.5, invalid=np.where(late, "schedule_lag_p99_s 90 ms, allowed 20 ms", None))
-
-    def draw(self, name: str, pdf: Path, png: Path) -> None:
-        frames: dict[str, tuple[Any, ...]] = {
-            "budget": (budget, self.summary),
-            "batch": (batch, self.summary),
-            "timeline": (timeline, self.server, self.summary),
-            "stragglers": (stragglers, self.requests, self.summary),
-            "difficulty": (difficulty, self.by["difficulty"]),
-            "domain": (domain, self.by["domain"]),
-            "engines": (engines,),
-            "optimisations": (optimisations,),
-            "traffic": (traffic, self.stream),
-        }
-        module, *data = frames[name]
-        data += {"engines": lambda: [self.versus], "optimisations": lambda: [self.changes]}.get(name, list)()
-        module.draw(*data, self.pairs, pdf, png)
-
-
-@pytest.fixture(scope="module")
-def both() -> Study:
-    return Study(**CASES["two-engines"])
-
-
-@pytest.fixture(scope="module", params=CASES)
-def study(request: pytest.FixtureRequest) -> Study:
-    return Study(**CASES[request.param])
-
-
-@pytest.fixture(scope="module")
-def plain() -> Study:
-    return Study(**CASES["one-engine"])
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
-    if name == "engines" and study.versus is None:
-        pytest.skip("one engine")
-    if name == "optimisations" and len(study.runs) > 2:
-        pytest.skip("the same panels as with one engine and one pair")
-    pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
-    study.draw(name, pdf, png)
-    assert pdf.read_bytes().startswith(b"%PDF")
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert min(pdf.stat().st_size, png.stat().st_size) > 5000
-
-
-def test_a_stream_of_one_role_alone_is_drawn(plain: Study, tmp_path: Path) -> None:
-    stream = plain.stream[plain.stream["model"].str.endswith("_rllm")]
-    traffic.draw(stream, plain.pairs, tmp_path / "a.pdf", tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 5000
-
-
-def test_figures_are_the_same_bytes_again(plain: Study, tmp_path: Path) -> None:
-    paths = [(tmp_path / f"{i}.pdf", tmp_path / f"{i}.png") for i in range(2)]
-    for pair in paths:
-        plain.draw("domain", *pair)
-    for first, second in zip(*paths, strict=True):
-        assert first.read_bytes() == second.read_bytes()
-    assert b"CreationDate" not in paths[0][0].read_bytes()
-
-
-def test_figure_of_two_setups_is_refused(plain: Study) -> None:
-    other = plain.summary.assign(setup="kv-fp8")
-    with pytest.raises(ValueError, match="setup"):
-        style.roles(pd.concat([plain.summary, other]), plain.pairs)
-
-
-def test_a_model_of_two_pairs_is_shown_in_both() -> None:
-    frame = pd.DataFrame({"experiment": ["e"], "quantization": ["q"], "setup": ["s"], "model": ["base"]})
-    pairs = {"a": {"llm": "base", "rllm": "x"}, "b": {"llm": "base", "rllm": "y"}}
-    assert style.roles(frame, pairs)[["pair", "role"]].to_numpy().tolist() == [["a", "llm"], ["b", "llm"]]
 
 
 def test_csv_keeps_raw_numbers_and_blanks(plain: Study) -> None:

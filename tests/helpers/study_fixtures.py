@@ -1,0 +1,68 @@
+"""A made-up study as tables and figures take it: its runs, points, breakdowns and comparisons."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from helpers import run_fixtures as synthetic
+from rllm_serving.analysis.comparison import compare
+from rllm_serving.analysis.points import breakdown, summary
+from rllm_serving.analysis.request_metrics import latencies
+from rllm_serving.analysis.run_data import Observed
+
+TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
+CASES: dict[str, dict[str, Any]] = {
+    "one-engine": {"engines": ("vllm",), "pairs": synthetic.PAIRS},
+    "two-engines": {"engines": ("vllm", "sglang"), "pairs": synthetic.PAIRS},
+    "two-pairs": {"engines": ("vllm", "sglang"), "pairs": TWO_PAIRS},
+    "some-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 0.4},
+    "all-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 1.1},
+}
+
+
+def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
+    """The same run under the name of another setup and weight format."""
+    names = {"setup": setup, "quantization": quantization}
+    frame = run[0].to_pandas().assign(**names)
+    frame["finished"] += 0.01
+    return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
+
+
+class Study:
+    def __init__(self, **options: Any) -> None:
+        small = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
+        self.pairs, runs = options["pairs"], synthetic.study(**(small | options))
+        self.summary = pd.concat([summary(Observed(*run)) for run in runs], ignore_index=True)
+        self.requests = pd.concat([latencies(run[0]) for run in runs])
+        self.server = pd.concat([run[2] for run in runs])
+        self.by = {
+            by: pd.concat([breakdown(Observed(*run[:2]), by) for run in runs]) for by in ("difficulty", "domain")
+        }
+        self.runs = runs
+
+    @cached_property
+    def versus(self) -> pd.DataFrame | None:
+        """SGLang against vLLM."""
+        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Observed(*run[:3]) for run in self.runs}
+        models = [model for pair in self.pairs.values() for model in pair.values()]
+        both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
+        return pd.concat(both, ignore_index=True) if both else None
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """A setup and a weight format against the baseline."""
+        fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
+        setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
+        return pd.concat([compare(Observed(*one), Observed(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+
+    @cached_property
+    def stream(self) -> pd.DataFrame:
+        """The summary as if its batches had been streams, one of them beyond a gate."""
+        names = {1: "open-0.7x-gamma1", 4: "open-0.7x-gamma0.25", 16: "trace-2rps-real"}
+        frame = self.summary.assign(load=[names.get(size, "open-0.7x-gamma0.1") for size in self.summary["load_size"]])
+        late = frame["load"] == "open-0.7x-gamma0.25"
+        return frame.assign(goodput_share=0.5, invalid=np.where(late, "schedule_lag_p99_s 90 ms, allowed 20 ms", None))

@@ -1,0 +1,21 @@
+"""The made-up studies that tables and figures are made of, each once a session."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.study_fixtures import CASES, Study
+
+
+@pytest.fixture(scope="session")
+def both() -> Study:
+    return Study(**CASES["two-engines"])
+
+
+@pytest.fixture(scope="session", params=CASES)
+def study(request: pytest.FixtureRequest) -> Study:
+    return Study(**CASES[request.param])
+
+
+@pytest.fixture(scope="session")
+def plain() -> Study:
+    return Study(**CASES["one-engine"])
