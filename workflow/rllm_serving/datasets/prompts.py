@@ -8,8 +8,10 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template, TemplateError
 
+from ..errors import UserError
 
-class PromptError(ValueError):
+
+class PromptError(UserError):
     """The template is missing, broken, or names something that questions do not have."""
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from ..errors import UserError
 from ..study.design import SERVER_KEYS
 from . import sandbox
 from .extraction import extract
@@ -52,7 +53,7 @@ Program = tuple[str, str, str]
 """Question, code of the answer, tests, as `sandbox.check` takes them."""
 
 
-class GradingError(ValueError):
+class GradingError(UserError):
     """The requests cannot be graded: a question without a gold, or a grader that does not start."""
 
 

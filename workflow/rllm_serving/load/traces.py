@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..errors import UserError
+
 Floats = NDArray[np.float64]
 
 
-class ArrivalError(ValueError):
+class ArrivalError(UserError):
     """A trace or a capacity that no arrivals can be made of; the message says which file and why."""
 
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..analysis import validity
+from ..errors import UserError
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
 from ..load.requests import Ask, asked, bodies
@@ -44,7 +45,7 @@ OPEN_CONNECTIONS = 16
 log = logging.getLogger(__name__)
 
 
-class RunError(RuntimeError):
+class RunError(UserError):
     """A run that cannot give honest numbers; the message says why and what to do."""
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
+
 # Weights other than safetensors are not fetched: they run code when loaded, and double the download.
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 _UNWANTED = ["original/*", "consolidated*", "onnx/*", "*/*.safetensors"]
@@ -17,7 +19,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.mode
 _MAX_HEADER_BYTES = 100 << 20
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A model that cannot be used; the message names its key in the config and what to do."""
 
 

@@ -21,6 +21,8 @@ from typing import Any
 
 import psutil
 
+from ..errors import UserError
+
 log = logging.getLogger(__name__)
 LOCKS = Path("/tmp/rllm-serving-gpus")
 """Not where TMPDIR points to: jobs that have different ones must find the same locks."""
@@ -31,7 +33,7 @@ ORDER = "PCI_BUS_ID"
 bus, as NVML and nvidia-smi count, a number means the same GPU to everyone."""
 
 
-class AllotmentError(RuntimeError):
+class AllotmentError(UserError):
     """A job that cannot have its GPUs; the message says why and what to do."""
 
 

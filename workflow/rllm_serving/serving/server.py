@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import psutil
 
+from ..errors import UserError
 from . import supervisor as guard
 from .engines import Engine, Launch
 from .gpus import NO_GPUS, Allotment
@@ -37,7 +38,7 @@ _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 """Opens URLs of this machine: a proxy that the environment names must not be asked for them."""
 
 
-class ServerError(RuntimeError):
+class ServerError(UserError):
     """A server that did not start, or died; the message carries the end of its log and what to do."""
 
 
