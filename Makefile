@@ -1,0 +1,29 @@
+# What a developer does all day; CONTRIBUTING.md explains it. `make` lists the targets.
+.PHONY: help setup format lint types fast test study
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup:  ## make the Python environment and the pre-commit hooks
+	uv sync
+	uvx pre-commit install
+
+format:  ## format Python and rules, mend what ruff can mend
+	uv run ruff check --fix .
+	uv run ruff format .
+	uv run snakefmt Snakefile workflow
+
+lint:  ## style, rules, imports between rooms, dead code
+	.ci/run lint
+
+types:  ## mypy over library, scripts, tests and benchmarks
+	.ci/run types
+
+fast:  ## every module's own tests, under a minute; no engine starts
+	uv run pytest -m "not slow"
+
+test:  ## all that CI checks, real engines included
+	.ci/run
+
+study:  ## the default study, or CONFIG=my-study.yaml
+	uv run snakemake --cores all --resources gpu=1 $(if $(CONFIG),--configfile $(CONFIG))
