@@ -20,13 +20,12 @@ import numpy as np
 import peers
 from matplotlib import rc_context
 from rllm_serving.environments import EnvironmentBuildError
-from rllm_serving.load import patterns as loads
-from rllm_serving.load import stream
-from rllm_serving.load.client import run, serialise
-from rllm_serving.measurement import priority as precedence
+from rllm_serving.load import patterns, stream
+from rllm_serving.load.client import build_http_request, run
+from rllm_serving.measurement import priority
 from rllm_serving.report.figures import style
 from rllm_serving.serving import hardware
-from rllm_serving.serving.engines import ENGINES, Launch, Options
+from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.serving.server import Server
 
 OURS = "ours"
@@ -42,8 +41,8 @@ def ours(port: int) -> Means:
     common = {"model": NAME, "max_completion_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
     common |= {"stream": True, "stream_options": {"include_usage": True}}
     bodies = [{**common, "messages": [{"role": "user", "content": prompt}]} for prompt in PROMPTS]
-    requests = [serialise("127.0.0.1", port, "/v1/chat/completions", body) for body in bodies]
-    start, results = run("127.0.0.1", port, requests, loads.closed, SIZE, 600.0)
+    requests = [build_http_request("127.0.0.1", port, "/v1/chat/completions", body) for body in bodies]
+    start, results = run("127.0.0.1", port, requests, patterns.closed, SIZE, 600.0)
     ttft, tpot = [], []
     for exchange, _ in results:
         seen = stream.decode(exchange)
@@ -153,11 +152,11 @@ def main() -> None:
     served = Options(context_length=512, kv_cache_tokens=8192, max_running_requests=SIZE)
     python, version = peers.environment(peers.PEERS[0], options.environments)
     # Without a reasoning parser all text is the answer's: the clients know different names of thinking.
-    launch = Launch(python, options.model.resolve(), None, NAME, "cpu", served, None, False, 1)
+    launch = ServerConfig(python, options.model.resolve(), None, NAME, "cpu", served, None, False, 1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         # All clients at the same, ordinary priority, above the server's: see rllm_serving/measurement/priority.py.
-        log, niceness = scratch / "server.log", precedence.SERVER_NICENESS
+        log, niceness = scratch / "server.log", priority.SERVER_NICENESS
         with Server(ENGINES["vllm"], launch, log, 600.0, niceness=niceness) as server:
             found = measure(server, launch.model, options.environments, options.rounds, scratch)
     rows = compare(found)

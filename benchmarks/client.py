@@ -30,11 +30,9 @@ import numpy as np
 import peers
 from numpy.typing import NDArray
 from rllm_serving.environments import EnvironmentBuildError
-from rllm_serving.load import patterns as loads
-from rllm_serving.load import stream
-from rllm_serving.load.client import Driver, Exchange, run, serialise
-from rllm_serving.measurement import priority as precedence
-from rllm_serving.measurement import telemetry
+from rllm_serving.load import patterns, stream
+from rllm_serving.load.client import Driver, HttpExchange, build_http_request, run
+from rllm_serving.measurement import priority, telemetry
 from rllm_serving.serving import hardware
 from rllm_serving.serving.engines import ENGINES
 from rows import BURST, COMPARED, OURS, Row, Rows, draw, table
@@ -73,7 +71,7 @@ def server_log(port: int) -> list[tuple[str | None, float, float]]:
     return found
 
 
-def drive(port: int, model: str, events: int, streams: int, load: Driver, size: int) -> list[Exchange]:
+def drive(port: int, model: str, events: int, streams: int, load: Driver, size: int) -> list[HttpExchange]:
     """Our client under a load: `streams` requests of `events` events each, with the fields that a study's have."""
     body = {
         "model": model,
@@ -85,11 +83,11 @@ def drive(port: int, model: str, events: int, streams: int, load: Driver, size: 
         "seed": 1,
         "temperature": 0,
     }
-    request = serialise("127.0.0.1", port, "/v1/chat/completions", body)
+    request = build_http_request("127.0.0.1", port, "/v1/chat/completions", body)
     return [exchange for exchange, _ in run("127.0.0.1", port, [request] * streams, load, size, 600.0)[1]]
 
 
-def decoded(exchanges: Sequence[Exchange], events: int) -> list[stream.Outcome]:
+def decoded(exchanges: Sequence[HttpExchange], events: int) -> list[stream.RequestResult]:
     """Every stream decoded; RuntimeError unless all of them are whole."""
     outcomes = [stream.decode(exchange) for exchange in exchanges]
     bad = [outcome for outcome in outcomes if outcome.status != "ok" or outcome.output_tokens != events]
@@ -105,9 +103,9 @@ def cost(port: int, events: int, streams: int) -> tuple[float, float, float]:
     The cost of as many streams of FEW events is taken off, as it is for the other clients.
     """
 
-    def once(events: int) -> tuple[Numbers, list[Exchange]]:
+    def once(events: int) -> tuple[Numbers, list[HttpExchange]]:
         start = time.process_time()
-        exchanges = drive(port, f"plain-{RATE}", events, streams, loads.closed, WIDTH)
+        exchanges = drive(port, f"plain-{RATE}", events, streams, patterns.closed, WIDTH)
         received = time.process_time()
         decoded(exchanges, events)
         return np.array([received - start, time.process_time() - received]), exchanges
@@ -119,7 +117,7 @@ def cost(port: int, events: int, streams: int) -> tuple[float, float, float]:
     return float(receiving), float(decoding), streams * events / reads
 
 
-def stamp_errors(exchanges: Sequence[Exchange]) -> Numbers:
+def stamp_errors(exchanges: Sequence[HttpExchange]) -> Numbers:
     """Milliseconds from the server's sending of an event to our stamp of it, for all events."""
     pairs = [(stamp, STAMP.search(data)) for e in exchanges for stamp, data in stream.events(e.stamps, e.pieces)]
     return np.array([stamp - float(found[1]) for stamp, found in pairs if found]) * 1e3
@@ -147,7 +145,7 @@ def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
         ("the same, streams in step", "step", 100, 100),
         ("10,000 events/s of 1,000 streams", "stamped", 1000, 10),
     ):
-        exchanges = drive(port, f"{script}-{rate}", rate * seconds, streams, loads.closed, streams)
+        exchanges = drive(port, f"{script}-{rate}", rate * seconds, streams, patterns.closed, streams)
         decoded(exchanges, rate * seconds)
         p50, p99 = np.percentile(np.abs(stamp_errors(exchanges)), (50, 99)).tolist()
         limits = (0.3, 2.0) if script == "stamped" and streams == 100 else (None, None)
@@ -160,10 +158,10 @@ def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
 
     # The same once more with the telemetry of a study beside it, which reads the metrics of this very server.
     vllm = ENGINES["vllm"]
-    sampler = telemetry.Sampler(port, os.getpid(), vllm.metrics, SAMPLE_HZ, telemetry.Devices())
+    sampler = telemetry.MetricsSampler(port, os.getpid(), vllm.metrics, SAMPLE_HZ, telemetry.GpuSampler())
     began = time.monotonic()
     with sampler:
-        exchanges = drive(port, "stamped-100", 100 * seconds, 100, loads.closed, 100)
+        exchanges = drive(port, "stamped-100", 100 * seconds, 100, patterns.closed, 100)
     share = sampler.cost_s / (time.monotonic() - began)
     decoded(exchanges, 100 * seconds)
     p50, p99 = np.percentile(np.abs(stamp_errors(exchanges)), (50, 99)).tolist()
@@ -173,7 +171,7 @@ def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
     rows.judge("CPU of telemetry", share * 100, "% of a core", None, f"{sampler.late} samples late")
     found |= {"telemetry_stamp_error_p99_ms": p99, "telemetry_cpu_share": share}
 
-    exchanges = drive(port, "stamped-100", 8, BURST * 5, loads.batch, BURST)
+    exchanges = drive(port, "stamped-100", 8, BURST * 5, patterns.batch, BURST)
     outcomes = decoded(exchanges, 8)
     told = [(o.first_token or 0.0) - e.scheduled for o, e in zip(outcomes, exchanges, strict=True)]
     truth = [float(o.answer_text.split()[0]) - e.scheduled for o, e in zip(outcomes, exchanges, strict=True)]
@@ -183,7 +181,7 @@ def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
     found["burst_ttft_error_ms"] = worst
 
     times = np.cumsum(np.random.default_rng(1).exponential(1 / POISSON, POISSON * seconds)).tolist()
-    exchanges = drive(port, "plain-100", 16, len(times), partial(loads.scheduled, times=times), 16)
+    exchanges = drive(port, "plain-100", 16, len(times), partial(patterns.open_loop, times=times), 16)
     decoded(exchanges, 16)
     lags = np.abs([(e.sent or 0.0) - e.scheduled for e in exchanges]) * 1e3
     p50, p99 = np.percentile(lags, (50, 99)).tolist()
@@ -249,7 +247,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with scripted_server() as port, tempfile.TemporaryDirectory() as scratch:
         rows, found = our_cost(port, options.quick)
-        with precedence.claimed() as first:  # as a study measures; the server keeps its ordinary priority
+        with priority.realtime_priority() as first:  # as a study measures; the server keeps its ordinary priority
             more, times = our_times(port, options.quick)
         rows += more
         found |= times | {"realtime": first}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from helpers.fake_nvml import Nvml
 from helpers.mock_server import eventually
-from rllm_serving.serving import gpus as allotment
+from rllm_serving.serving import gpus
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
@@ -92,7 +92,7 @@ def small_study(study_folder: Path) -> Path:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine with four GPUs, and no scheduler that has given out some; gives the folder of its locks."""
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(4))
-    monkeypatch.setattr(allotment, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path / "locks")
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "locks"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers import mock_server as scripted
+from helpers import mock_server
 
 parser = argparse.ArgumentParser(allow_abbrev=False)
 parser.add_argument("--port")
@@ -31,4 +31,4 @@ with Path("engines.jsonl").open("a") as starts:
     starts.write(json.dumps(start) + "\n")
 note = f"grandchild-{os.getpid()}"
 sys.argv[1:] = ["--port", options.port, "--faults", "faults.json", "--grandchild", note]
-scripted.main()
+mock_server.main()

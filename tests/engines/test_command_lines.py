@@ -23,10 +23,10 @@ from conftest import ROOT, run
 from helpers.run_harness import RUN
 from helpers.studies import load
 from rllm_serving import environments
-from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.engines import ENGINES, Options
-from rllm_serving.study.config import walk_paths
+from rllm_serving.study.config import config_paths
 from rllm_serving.study.design import Run
 from snakemake.utils import update_config
 from tokenizers import AddedToken, Tokenizer
@@ -125,7 +125,7 @@ def runs(folder: Path) -> Iterator[tuple[str, str, Run]]:
     """(who asks, device, run) of every run of every config, whatever it names lying in `folder`."""
     for name, config in configs().items():
         with contextlib.chdir(folder):
-            for key, path in walk_paths(config):
+            for key, path in config_paths(config):
                 if key.startswith(("models", "quantizations")):
                     checkpoint(path, CHECKPOINT)
                 else:
@@ -175,7 +175,7 @@ def lines(engine: str, python: Path, folder: Path) -> list[Line]:
         records[name].write_text(json.dumps({"path": str(checkpoint(folder / name, config))}))
     built, nowhere = folder / "environment.json", folder / "nowhere"
     built.write_text("{}")
-    places = Places(
+    places = RunPaths(
         python, built, records["model"], None, None, {}, {}, nowhere, server=nowhere, record=nowhere, server_log=nowhere
     )
     asking: dict[str, list[str]] = {}

@@ -20,7 +20,7 @@ import yaml
 from conftest import ROOT, run, snakemake
 from rllm_serving.datasets.prompts import render
 from rllm_serving.grading import sandbox
-from rllm_serving.grading.grader import NOT_RUN, Grader
+from rllm_serving.grading.grader import CODE_NOT_EXECUTED, Grader
 from rllm_serving.measurement.rows import REQUESTS
 
 CONFIG = ROOT / "tests" / "data" / "real.yaml"
@@ -158,10 +158,10 @@ def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Pa
         grades = pd.read_parquet(analysis / "grades.parquet")
         code = grades.dataset == "humaneval"
         assert summary.accuracy.isna()["humaneval"] and grades.correct[code].isna().all()
-        assert set(grades.how[code]) == {NOT_RUN} and grades.correct[~code].notna().all()
+        assert set(grades.how[code]) == {CODE_NOT_EXECUTED} and grades.correct[~code].notna().all()
     table = pd.read_csv(small_study / "results/tables/real-main.csv").set_index("dataset")
     assert table.accuracy.isna().to_dict() == {"gsm8k": False, "math500": False, "humaneval": True}
-    if fault := sandbox.fault():
+    if fault := sandbox.unavailable_reason():
         pytest.skip(f"code is not run here: {fault}")
     started = (folder / "run.json").stat().st_mtime_ns
     running = tmp_path / "running.yaml"

@@ -19,10 +19,10 @@ from helpers.mock_server import eventually
 from helpers.run_harness import RUN
 from rllm_serving.environments import python
 from rllm_serving.load import arrivals
-from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
-from rllm_serving.measurement.telemetry import Devices, Sampler
-from rllm_serving.serving.engines import ENGINES, Launch, Options
+from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler
+from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.serving.server import Server, ServerError
 from rllm_serving.study.config import check_schema
 from rllm_serving.study.design import Load, Point, Run
@@ -37,8 +37,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def launch(engine: str, small_study: Path) -> Launch:
-    return Launch(
+def launch(engine: str, small_study: Path) -> ServerConfig:
+    return ServerConfig(
         python=python(small_study / f"resources/environments/{engine}-cpu"),
         model=small_study / "resources/models/small-rllm/checkpoint",
         draft=None,
@@ -52,11 +52,11 @@ def launch(engine: str, small_study: Path) -> Launch:
 
 
 def test_a_server_answers_is_sampled_and_leaves_nothing(
-    launch: Launch, engine: str, tmp_path: Path, marked: str
+    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
     with Server(ENGINES[engine], launch, tmp_path / "server.log", 300) as server:
         assert server.startup_s and server.pid
-        with Sampler(server.port, server.pid, ENGINES[engine].metrics, 5, Devices()) as sampler:
+        with MetricsSampler(server.port, server.pid, ENGINES[engine].metrics, 5, GpuSampler()) as sampler:
             assert b"choices" in server.post("/v1/completions", {"model": "small-rllm", "prompt": "1", "max_tokens": 4})
         server.flush()
         row = sampler.rows(0.0, 0.0)[-1]
@@ -68,7 +68,7 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(
 
 
 def test_a_server_killed_while_loading_fails_at_once_with_its_log(
-    launch: Launch, engine: str, tmp_path: Path, marked: str
+    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
     server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
 
@@ -84,7 +84,9 @@ def test_a_server_killed_while_loading_fails_at_once_with_its_log(
     assert "ended with exit code 137" in str(caught.value) and "End of its log" in str(caught.value)
 
 
-def test_a_port_that_is_taken_is_noticed_before_anything_starts(launch: Launch, engine: str, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_noticed_before_anything_starts(
+    launch: ServerConfig, engine: str, tmp_path: Path
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -95,7 +97,7 @@ def test_a_port_that_is_taken_is_noticed_before_anything_starts(launch: Launch, 
 
 
 def test_a_model_that_does_not_load_is_told_with_the_engines_words(
-    launch: Launch, engine: str, tmp_path: Path, marked: str
+    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     broken = replace(launch, model=tmp_path / "empty")
@@ -105,7 +107,9 @@ def test_a_model_that_does_not_load_is_told_with_the_engines_words(
     assert "  | " in str(caught.value)
 
 
-def test_a_flag_that_the_engine_does_not_know_is_told(launch: Launch, engine: str, tmp_path: Path, marked: str) -> None:
+def test_a_flag_that_the_engine_does_not_know_is_told(
+    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
+) -> None:
     server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
     server.command.append("--no-such-flag")
     with pytest.raises(ServerError, match="unknown to the installed"), server:
@@ -113,7 +117,7 @@ def test_a_flag_that_the_engine_does_not_know_is_told(launch: Launch, engine: st
 
 
 def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
-    launch: Launch, engine: str, small_study: Path, tmp_path: Path, marked: str
+    launch: ServerConfig, engine: str, small_study: Path, tmp_path: Path, marked: str
 ) -> None:
     """A pool too small for its requests preempts them; on CPU that must not cost the engine its life.
 
@@ -127,7 +131,7 @@ def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
     places = replace(_places(engine, small_study, tmp_path), arrivals=tmp_path / "arrivals.parquet")
     texts = pq.read_table(places.datasets["arith-hard"])["question"].to_pylist()
     source = {"recorded": {"source": "mooncake", "path": str(trace), "start_s": 0}}
-    table, _ = arrivals.plan(points, {"arith-hard": texts}, source, {}, seed=1)
+    table, _ = arrivals.schedule_arrivals(points, {"arith-hard": texts}, source, {}, seed=1)
     pq.write_table(table, tmp_path / "arrivals.parquet")
     Measurement(_run(engine, small_study, replace(OPTIONS, kv_cache_tokens=1024), points), places, "cpu").execute()
     requests = pq.read_table(places.requests).to_pylist()
@@ -192,11 +196,11 @@ def _run(engine: str, study: Path, options: Options, points: list[Point]) -> Run
     )
 
 
-def _places(engine: str, study: Path, folder: Path) -> Places:
+def _places(engine: str, study: Path, folder: Path) -> RunPaths:
     out = folder / "run"
     out.mkdir()
     environment = study / f"resources/environments/{engine}-cpu"
-    return Places(
+    return RunPaths(
         python=python(environment),
         environment=environment / "environment.json",
         model=study / "resources/models/small-rllm/model.json",

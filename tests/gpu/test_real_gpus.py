@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, folder_for, run, snakemake
 from helpers.studies import load
 from rllm_serving.serving.engines import ENGINES
-from rllm_serving.serving.gpus import AllotmentError, candidates
+from rllm_serving.serving.gpus import GpuError, visible_gpus
 from rllm_serving.study.quantization_methods import METHODS
 
 GPU = ROOT / "tests" / "data" / "gpu.yaml"
@@ -27,8 +27,8 @@ LEAST_EQUAL = 0.5
 """Share of the baseline's answers that every other server must give too: one below it is broken, not merely rounded."""
 
 try:
-    COUNT, WHY_NOT = len(candidates()), "CUDA_VISIBLE_DEVICES names none"
-except AllotmentError as error:
+    COUNT, WHY_NOT = len(visible_gpus()), "CUDA_VISIBLE_DEVICES names none"
+except GpuError as error:
     COUNT, WHY_NOT = 0, str(error)
 needs_gpu = pytest.mark.skipif(COUNT == 0, reason=f"needs an NVIDIA GPU: {WHY_NOT}")
 needs_two = pytest.mark.skipif(COUNT < 2, reason=f"needs two NVIDIA GPUs, here are {COUNT}")

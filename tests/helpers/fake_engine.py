@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from helpers.mock_server import PROGRAM
-from rllm_serving.serving.engines import ENGINES, Engine, Launch
+from rllm_serving.serving.engines import ENGINES, Engine, ServerConfig
 
 
 class Stand(Engine):
@@ -26,10 +26,10 @@ class Stand(Engine):
     def __init__(self, *arguments: object, program: str | None = None) -> None:
         self.arguments, self.program = [str(a) for a in arguments], program
 
-    def command(self, launch: Launch, port: int) -> list[str]:
+    def command(self, launch: ServerConfig, port: int) -> list[str]:
         if self.program is not None:
             return [str(launch.python), "-c", self.program]
         return [*PROGRAM, "--port", str(port), *self.arguments]
 
-    def environment(self, launch: Launch) -> dict[str, str]:
+    def environment(self, launch: ServerConfig) -> dict[str, str]:
         return {"STAND": "here"}

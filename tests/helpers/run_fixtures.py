@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from rllm_serving.analysis.request_metrics import hashed
+from rllm_serving.analysis.request_metrics import with_text_hash
 
 PAIRS = {"micro": {"llm": "micro_llm", "rllm": "micro_rllm"}}
 # set: difficulty, domain, median output tokens of LLM and RLLM, accuracy of LLM and RLLM
@@ -124,7 +124,7 @@ def run(
                     samples += c
                     point = {"dataset": dataset, "load": f"batch-{size}", "budget": budget, "repeat": repeat}
                     done.append(point | {"duration_s": seconds})
-    table = hashed(pa.Table.from_pylist(requests))
+    table = with_text_hash(pa.Table.from_pylist(requests))
     return table, pd.DataFrame(grades), pd.DataFrame(samples), {"server": server, "points": done}
 
 

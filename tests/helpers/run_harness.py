@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from helpers.fake_engine import Stand
 from helpers.sse_fixtures import THINK_CLOSE
 from rllm_serving.analysis.validity import GATES
-from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import WARM_UP_TOKENS, Measurement
 from rllm_serving.serving.engines import ENGINES, Options
 from rllm_serving.study.design import Load, Point, Run
@@ -69,10 +69,10 @@ class Bench:
         pq.write_table(pa.Table.from_pylist(rows), folder / "sums.parquet")
 
     @property
-    def places(self) -> Places:
+    def places(self) -> RunPaths:
         out = self.folder / "runs" / "baseline"
         out.mkdir(parents=True, exist_ok=True)
-        return Places(
+        return RunPaths(
             python=Path(sys.executable),
             environment=self.folder / "environment.json",
             model=self.folder / "model.json",

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from helpers import run_fixtures as synthetic
+from helpers import run_fixtures
 from rllm_serving.analysis.comparison import compare
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.request_metrics import latencies
-from rllm_serving.analysis.run_data import Observed
+from rllm_serving.analysis.run_data import RunData
 
-TWO_PAIRS = synthetic.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
+TWO_PAIRS = run_fixtures.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
 CASES: dict[str, dict[str, Any]] = {
-    "one-engine": {"engines": ("vllm",), "pairs": synthetic.PAIRS},
-    "two-engines": {"engines": ("vllm", "sglang"), "pairs": synthetic.PAIRS},
+    "one-engine": {"engines": ("vllm",), "pairs": run_fixtures.PAIRS},
+    "two-engines": {"engines": ("vllm", "sglang"), "pairs": run_fixtures.PAIRS},
     "two-pairs": {"engines": ("vllm", "sglang"), "pairs": TWO_PAIRS},
-    "some-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 0.4},
-    "all-failed": {"engines": ("vllm",), "pairs": synthetic.PAIRS, "fail": 1.1},
+    "some-failed": {"engines": ("vllm",), "pairs": run_fixtures.PAIRS, "fail": 0.4},
+    "all-failed": {"engines": ("vllm",), "pairs": run_fixtures.PAIRS, "fail": 1.1},
 }
 
 
@@ -35,19 +35,17 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
 class Study:
     def __init__(self, **options: Any) -> None:
         small = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
-        self.pairs, runs = options["pairs"], synthetic.study(**(small | options))
-        self.summary = pd.concat([summary(Observed(*run)) for run in runs], ignore_index=True)
+        self.pairs, runs = options["pairs"], run_fixtures.study(**(small | options))
+        self.summary = pd.concat([summary(RunData(*run)) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
-        self.by = {
-            by: pd.concat([breakdown(Observed(*run[:2]), by) for run in runs]) for by in ("difficulty", "domain")
-        }
+        self.by = {by: pd.concat([breakdown(RunData(*run[:2]), by) for run in runs]) for by in ("difficulty", "domain")}
         self.runs = runs
 
     @cached_property
     def versus(self) -> pd.DataFrame | None:
         """SGLang against vLLM."""
-        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: Observed(*run[:3]) for run in self.runs}
+        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: RunData(*run[:3]) for run in self.runs}
         models = [model for pair in self.pairs.values() for model in pair.values()]
         both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
         return pd.concat(both, ignore_index=True) if both else None
@@ -57,7 +55,7 @@ class Study:
         """A setup and a weight format against the baseline."""
         fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
         setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
-        return pd.concat([compare(Observed(*one), Observed(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+        return pd.concat([compare(RunData(*one), RunData(*base)) for one, base in zip(setups, fast * 2, strict=True)])
 
     @cached_property
     def stream(self) -> pd.DataFrame:

@@ -22,19 +22,19 @@ import psutil
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from helpers import mock_server as scripted
+from helpers import mock_server
 from helpers.mock_server import Scripted, eventually
 from helpers.run_harness import BUDGETS, POINTS, RUN, Bench
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, MORE_FAULTS, OUTPUT_TOKENS, THOUGHTS
-from rllm_serving.analysis import request_metrics as requests
+from rllm_serving.analysis import request_metrics
 from rllm_serving.analysis.points import LATENCIES, TOKENS, points
-from rllm_serving.analysis.run_data import Observed
-from rllm_serving.load.client import Client, Exchange
+from rllm_serving.analysis.run_data import RunData
+from rllm_serving.load.client import Client, HttpExchange
 from rllm_serving.load.patterns import LOADS, batch
-from rllm_serving.measurement import run as module
+from rllm_serving.measurement import run
 from rllm_serving.measurement.run import RunError
 from rllm_serving.serving.engines import ENGINES
-from rllm_serving.serving.gpus import Allotment
+from rllm_serving.serving.gpus import GpuLease
 from rllm_serving.serving.server import ServerError
 from rllm_serving.study.design import Load, Point, Run
 from unit.load.test_client import EXPECTED, send
@@ -74,7 +74,7 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     @contextmanager
-    def serve(*_: object, niceness: int, gpus: Allotment) -> Iterator[SimpleNamespace]:
+    def serve(*_: object, niceness: int, gpus: GpuLease) -> Iterator[SimpleNamespace]:
         bench.places.server_log.touch()
         with Scripted(PAGE, faults=bench.faults, record=bench.record) as server:
             seen = {
@@ -93,13 +93,13 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 if not eventually(lambda: server.open == 0):
                     found.append(f"{server.open} connections")
 
-    async def counted(client: Client, wanted: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+    async def counted(client: Client, wanted: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         before = asyncio.all_tasks()
         ended = await batch(client, wanted, size)
         found.extend(str(task) for task in asyncio.all_tasks() - before)
         return ended
 
-    monkeypatch.setattr(module, "Server", serve)
+    monkeypatch.setattr(run, "Server", serve)
     monkeypatch.setitem(LOADS, "batch", counted)
     return found
 
@@ -146,11 +146,11 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], benc
         if row not in broken:
             assert_unmoved(row, entry["duration_s"])
 
-    table = requests.read(bench.places.requests)
-    frame = requests.latencies(table)
+    table = request_metrics.read(bench.places.requests)
+    frame = request_metrics.latencies(table)
     assert frame.loc[~frame["ok"], ["end", "ttft", "ttfvt", "tpot", "e2e"]].isna().all(axis=None)
-    point = points(Observed(table)).iloc[0]
-    alone = points(Observed(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
+    point = points(RunData(table)).iloc[0]
+    alone = points(RunData(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
     assert point[["asked", "ok", "failed"]].tolist() == [COUNT, COUNT - len(faults), len(faults)]
     numbers = [f"{name}_{stat}" for name in (*LATENCIES, *TOKENS) for stat in ("mean", "p50", "p99")]
     assert point[numbers].notna().all() and point[numbers].to_dict() == alone[numbers].to_dict()
@@ -203,7 +203,7 @@ def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None
 
 def child(program: str, *arguments: object, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """A program that finds what this test finds; before: a command that takes its command as arguments."""
-    search = os.pathsep.join((str(Path(module.__file__).parents[2]), scripted.TESTS))
+    search = os.pathsep.join((str(Path(run.__file__).parents[2]), mock_server.TESTS))
     command = [*before, sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, timeout=120)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import mock_server as scripted
+from helpers import mock_server
 from helpers.mock_server import eventually
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, Bench
 from rllm_serving.measurement import run as module
@@ -82,7 +82,7 @@ def test_a_run_killed_hard_during_a_point_loses_that_point_and_its_server(bench:
     bench.fail(q3_128="hang")
     imports = "from pathlib import Path; from integration.test_run import Bench"
     program = f"{imports}; Bench(Path({str(bench.folder)!r})).execute()"
-    search = os.pathsep.join((str(Path(module.__file__).parents[2]), scripted.TESTS))
+    search = os.pathsep.join((str(Path(module.__file__).parents[2]), mock_server.TESTS))
     with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": search}) as run:
         assert eventually(lambda: bench.record.exists() and '"q3 ok"}], "stream": true' in bench.record.read_text())
         assert eventually(lambda: bench.record.read_text().count('"max_tokens": 128') == 4)

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from conftest import SMALL, run, snakemake
 from rllm_serving.datasets.micro_questions import generate
-from rllm_serving.serving.hardware import OLD_CPU, places
+from rllm_serving.serving.hardware import CPU_WITHOUT_AVX512, platform_tags
 from tokenizers import Tokenizer
 
 ENGINES = ["vllm", "sglang"]
 SHARED = {"baseline", "kv-fp8-e4m3", "no-prefix-cache", "shortest-prompt"}
 # Servers that vLLM cannot give on a CPU without AVX-512.
-MISSING = {"kv-fp8-e4m3"} if OLD_CPU in places("cpu") else set()
+MISSING = {"kv-fp8-e4m3"} if CPU_WITHOUT_AVX512 in platform_tags("cpu") else set()
 RUNS = ["budget/{}/small-llm", "budget/{}/small-rllm", "closed/{}/small-rllm", "greedy/{}/small-rllm"]
 RUNS += ["stream/{}/small-rllm"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rllm_serving.load import arrivals
 from rllm_serving.logs import logged
-from rllm_serving.study.design import combined
+from rllm_serving.study.design import expand_sweep
 
 with logged(snakemake.log[0]) as log:
     asked, given = snakemake.params, snakemake.input
@@ -15,8 +15,8 @@ with logged(snakemake.log[0]) as log:
         for name, path in zip(asked.datasets, given.datasets, strict=True)
     }
     runs = dict(zip(asked.servers, map(Path, given.capacity), strict=True))
-    rates = arrivals.capacity(runs, asked.capacity["dataset"]) if runs else {}
-    table, made = arrivals.plan(combined(asked.sweep), texts, asked.sources, rates, asked.seed)
+    rates = arrivals.measured_capacity(runs, asked.capacity["dataset"]) if runs else {}
+    table, made = arrivals.schedule_arrivals(expand_sweep(asked.sweep), texts, asked.sources, rates, asked.seed)
     pq.write_table(table, snakemake.output.arrivals)
     record = {"capacity": asked.capacity, "requests_per_s": rates, "sources": asked.sources, "points": made}
     Path(snakemake.output.record).write_text(json.dumps(record, indent=1))

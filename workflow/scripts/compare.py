@@ -2,16 +2,16 @@
 
 import pandas as pd
 from rllm_serving.analysis.comparison import compare
-from rllm_serving.analysis.decomposition import why
-from rllm_serving.analysis.run_data import Observed
+from rllm_serving.analysis.decomposition import decompose
+from rllm_serving.analysis.run_data import RunData
 from rllm_serving.logs import logged
 from rllm_serving.serving import kernels
 
 
-def observed(number: int) -> Observed:
+def observed(number: int) -> RunData:
     """The run of that number among the inputs."""
     given = snakemake.input
-    return Observed.read(given.requests[number], given.server[number], given.record[number], given.grades, texts=True)
+    return RunData.read(given.requests[number], given.server[number], given.record[number], given.grades, texts=True)
 
 
 with logged(snakemake.log[0]):
@@ -21,6 +21,6 @@ with logged(snakemake.log[0]):
         for number in others:
             mine = observed(number)
             versus.append(compare(mine, base))
-            reasons.append(why(mine, base).assign(kernels=kernels.told(mine.record)))
+            reasons.append(decompose(mine, base).assign(kernels=kernels.describe_backends(mine.record)))
     pd.concat(versus, ignore_index=True).to_parquet(snakemake.output.versus)
     pd.concat(reasons, ignore_index=True).to_parquet(snakemake.output.why)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rllm_serving.logs import logged
-from rllm_serving.models.checkpoints import materialise
+from rllm_serving.models.checkpoints import prepare_checkpoint
 
 with logged(snakemake.log[0]) as log:
-    record = materialise(snakemake.wildcards.model, snakemake.params.spec, Path(snakemake.output[0]).parent)
+    record = prepare_checkpoint(snakemake.wildcards.model, snakemake.params.spec, Path(snakemake.output[0]).parent)
     log.info("%s: %d bytes at %s", snakemake.wildcards.model, record["bytes"], record["path"])

@@ -3,13 +3,13 @@
 from importlib import import_module
 
 import pandas as pd
-from rllm_serving.analysis import request_metrics as requests
+from rllm_serving.analysis import request_metrics
 from rllm_serving.logs import logged
 
 
 def frame(source: str, path: str) -> pd.DataFrame:
     """A run's file as a figure takes it."""
-    return requests.latencies(requests.read(path)) if source == "requests" else pd.read_parquet(path)
+    return request_metrics.latencies(request_metrics.read(path)) if source == "requests" else pd.read_parquet(path)
 
 
 with logged(snakemake.log[0]):

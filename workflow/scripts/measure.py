@@ -4,15 +4,15 @@ from pathlib import Path
 
 from rllm_serving import environments
 from rllm_serving.logs import logged
-from rllm_serving.measurement.paths import Places
+from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.gpus import check_granted
-from rllm_serving.study.design import Run, combined
+from rllm_serving.study.design import Run, expand_sweep
 
-run = Run.from_dict(snakemake.params.run, combined(snakemake.params.sweep))
+run = Run.from_dict(snakemake.params.run, expand_sweep(snakemake.params.sweep))
 names = sorted(snakemake.params.sweep["datasets"])
 environment = Path(snakemake.input.environment)
-places = Places(
+places = RunPaths(
     python=environments.python(environment.parent),
     environment=environment,
     model=Path(snakemake.input.model),

@@ -2,14 +2,14 @@
 
 import pandas as pd
 from rllm_serving.analysis.points import Slo, breakdown, points, summary
-from rllm_serving.analysis.run_data import Observed
+from rllm_serving.analysis.run_data import RunData
 from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):
     slo = Slo(**snakemake.params.slo) if snakemake.params.slo else None
     made = []
     for files in zip(snakemake.input.requests, snakemake.input.server, snakemake.input.record, strict=True):
-        run = Observed.read(*files, snakemake.input.grades)
+        run = RunData.read(*files, snakemake.input.grades)
         made.append([points(run, slo), summary(run, slo), breakdown(run, "difficulty"), breakdown(run, "domain")])
     names = ("points", "summary", "difficulty", "domain")
     for name, frames in zip(names, zip(*made, strict=True), strict=True):

@@ -1,7 +1,7 @@
 """Print what the study will take."""
 
 from rllm_serving.logs import logged
-from rllm_serving.study import estimate as plan
+from rllm_serving.study import estimate
 
 with logged(snakemake.log[0]):
-    print(plan.text(snakemake.params.work, snakemake.params.downloads))
+    print(estimate.text(snakemake.params.work, snakemake.params.downloads))

@@ -5,12 +5,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rllm_serving import environments
 from rllm_serving.logs import logged
-from rllm_serving.quantization.job import Request, quantize
+from rllm_serving.quantization.job import QuantizationJob, quantize
 from rllm_serving.serving.gpus import check_granted
 
 questions = snakemake.input.questions
 templates = [Path(template) for template in snakemake.input.templates]
-request = Request(
+request = QuantizationJob(
     model=snakemake.wildcards.model,
     quantization=snakemake.wildcards.quantization,
     spec=snakemake.params.spec,

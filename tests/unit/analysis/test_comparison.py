@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from helpers import run_fixtures as synthetic
+from helpers import run_fixtures
 from rllm_serving.analysis.comparison import COLUMNS, compare
 from rllm_serving.analysis.intervals import codes, paired
-from rllm_serving.analysis.run_data import Observed
+from rllm_serving.analysis.run_data import RunData
 
 SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
 
-def side(**options: Any) -> Observed:
-    return Observed(*synthetic.run(**(SMALL | options))[:3])
+def side(**options: Any) -> RunData:
+    return RunData(*run_fixtures.run(**(SMALL | options))[:3])
 
 
-def stretched(one: Observed, factor: float) -> Observed:
+def stretched(one: RunData, factor: float) -> RunData:
     """The same run on a server that takes `factor` times as long for everything."""
     frame = one.requests.to_pandas()
     times = ["scheduled", "sent", "first_token", "first_visible", "finished"]
@@ -28,7 +28,7 @@ def stretched(one: Observed, factor: float) -> Observed:
     frame["chunk_times"] = [np.asarray(x) * factor for x in frame["chunk_times"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)
     server = one.server.assign(time=one.server["time"] * factor, kv_use=one.server["kv_use"] / 2)
-    return Observed(table, one.grades, server)
+    return RunData(table, one.grades, server)
 
 
 def rows(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def test_failures_enter_neither_latency_nor_agreement() -> None:
     frame = base.requests.to_pandas()
     failed = frame.index[(frame["dataset"] == "arith-easy") & (frame["index"] == 0)]
     frame.loc[failed, ["status", "finished", "output_tokens", "said"]] = ["http", np.nan, np.nan, 7]
-    broken = Observed(pa.Table.from_pandas(frame, preserve_index=False), base.grades, base.server)
+    broken = RunData(pa.Table.from_pandas(frame, preserve_index=False), base.grades, base.server)
     easy = rows(compare(broken, base), "arith-easy")
     assert easy.loc["same_text", "value"] == 1
     ok = frame[(frame["dataset"] == "arith-easy") & (frame["status"] == "ok")]
@@ -103,7 +103,7 @@ def test_answers_that_are_not_graded_have_no_accuracy_and_all_the_rest() -> None
     base = side()
     code = base.grades["dataset"] == "arith-hard"
     ungraded = base.grades.assign(correct=base.grades["correct"].astype(object).mask(code, None))
-    frame = compare(*(Observed(base.requests, ungraded, base.server) for _ in range(2)))
+    frame = compare(*(RunData(base.requests, ungraded, base.server) for _ in range(2)))
     accuracy = rows(frame, "arith-hard").loc["accuracy", COLUMNS].astype(float)
     assert accuracy.isna().all()
     assert rows(frame, "arith-easy").loc["accuracy", COLUMNS[:3]].notna().all()

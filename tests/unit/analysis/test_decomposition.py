@@ -9,29 +9,29 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from helpers import run_fixtures as synthetic
-from rllm_serving.analysis.counters import by_phase, counted, kv_bytes_per_token
-from rllm_serving.analysis.decomposition import COUNTERS, PARTS, why
+from helpers import run_fixtures
+from rllm_serving.analysis.counters import counter_summary, kv_bytes_per_token, tokens_per_chunk_by_phase
+from rllm_serving.analysis.decomposition import COUNTERS, PARTS, decompose
 from rllm_serving.analysis.request_metrics import latencies
-from rllm_serving.analysis.run_data import Observed
-from rllm_serving.report.figures import decomposition as figure
+from rllm_serving.analysis.run_data import RunData
+from rllm_serving.report.figures import decomposition
 from rllm_serving.serving.engines import ENGINES
-from rllm_serving.serving.kernels import chosen
+from rllm_serving.serving.kernels import selected_backends
 
 SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
 
-def side(**options: Any) -> Observed:
-    return Observed(*synthetic.run(**(SMALL | options))[:3])
+def side(**options: Any) -> RunData:
+    return RunData(*run_fixtures.run(**(SMALL | options))[:3])
 
 
-def changed(one: Observed, **columns: Any) -> Observed:
+def changed(one: RunData, **columns: Any) -> RunData:
     """The run with other values; a column may be a function of the frame."""
     frame = one.requests.to_pandas().assign(**columns)
-    return Observed(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.server)
+    return RunData(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.server)
 
 
-def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Observed:
+def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> RunData:
     """A run of one request a question, all thinking but one token. The stream ends 0.5 s behind a single token."""
     keys = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
     keys |= {"dataset": "d", "load": "batch-2", "load_size": 2, "budget": 64, "repeat": 0}
@@ -48,7 +48,7 @@ def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Obs
             "asked_tokens": None,
         }
         rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
-    return Observed(pa.Table.from_pylist(rows))
+    return RunData(pa.Table.from_pylist(rows))
 
 
 def left_over(frame: pd.DataFrame) -> float:
@@ -58,8 +58,8 @@ def left_over(frame: pd.DataFrame) -> float:
 @pytest.mark.parametrize("fail", [0.0, 0.3])
 def test_the_parts_add_up_to_the_whole(fail: float) -> None:
     mine, reference = side(engine="sglang", fail=fail), side(fail=fail)
-    frame = why(mine, reference)
-    assert len(frame) == len(synthetic.SETS) and left_over(frame) < 1e-9
+    frame = decompose(mine, reference)
+    assert len(frame) == len(run_fixtures.SETS) and left_over(frame) < 1e-9
     assert (frame["tokens"] - frame["thinking"] - frame["answer"]).abs().max() < 1e-9
     both = [latencies(one.requests) for one in (mine, reference)]
     ok = both[0]["ok"] & both[1]["ok"]
@@ -74,29 +74,29 @@ def test_the_parts_add_up_to_the_whole(fail: float) -> None:
 def test_slower_tokens_are_speed_and_a_later_first_token_is_queue() -> None:
     base = side()
     slow = changed(base, finished=lambda f: 2 * f["finished"] - f["first_token"])
-    row = why(slow, base).set_index("dataset").loc["arith-hard"]
+    row = decompose(slow, base).set_index("dataset").loc["arith-hard"]
     assert row[["first_token", "thinking", "answer"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
     assert row["speed"] == pytest.approx(row["delta_e2e"]) and row["speed_low"] > 0
     assert row["thinking_ratio"] == 1 and row["thinking_difference"] == 0
     late = changed(base, **{name: lambda f, name=name: f[name] + 3 for name in ("first_token", "finished")})
-    row = why(late, base).set_index("dataset").loc["arith-hard"]
+    row = decompose(late, base).set_index("dataset").loc["arith-hard"]
     assert row[["first_token", "speed", "tokens"]].tolist() == pytest.approx([3, 0, 0], abs=1e-9)
 
 
 def test_a_split_made_by_hand() -> None:
-    (row,) = why(made([31, 11], 0.2, 1.0), made([11, 11], 0.1, 0.5)).to_dict("records")
+    (row,) = decompose(made([31, 11], 0.2, 1.0), made([11, 11], 0.1, 0.5)).to_dict("records")
     # Request 0: 6 + 1 s against 1 + 0.5 s: 20 tokens more at 0.15 s, 0.1 s a token more on 20 of them.
     assert row["tokens"] == row["thinking"] == pytest.approx((20 * 0.15 + 0) / 2) and row["answer"] == 0
     assert row["speed"] == pytest.approx((0.1 * 20 + 0.1 * 10) / 2)
     assert row["first_token"] == pytest.approx(0.5) and row["delta_e2e"] == pytest.approx((5.5 + 1.5) / 2)
     assert row["thinking_difference"] == pytest.approx(10) and row["thinking_ratio"] == pytest.approx(2)
     # Turned round, every part has the other sign.
-    (turned,) = why(made([11, 11], 0.1, 0.5), made([31, 11], 0.2, 1.0)).to_dict("records")
+    (turned,) = decompose(made([11, 11], 0.1, 0.5), made([31, 11], 0.2, 1.0)).to_dict("records")
     assert [turned[name] for name in PARTS] == pytest.approx([-row[name] for name in PARTS])
 
 
 def test_a_single_token_has_no_speed() -> None:
-    frame = why(made([1, 1], 0.1, 0.5), made([11, 1], 0.1, 0.5))
+    frame = decompose(made([1, 1], 0.1, 0.5), made([11, 1], 0.1, 0.5))
     assert left_over(frame) < 1e-9
     row = frame.iloc[0]
     # Ten tokens fewer at 0.1 s; behind the single token the stream stayed open for 0.5 s.
@@ -104,16 +104,16 @@ def test_a_single_token_has_no_speed() -> None:
 
 
 def test_failures_and_uncounted_thinking() -> None:
-    frame = why(made([500, 11], 0.2, 1.0, status="http"), made([11, 11], 0.1, 0.5))
+    frame = decompose(made([500, 11], 0.2, 1.0, status="http"), made([11, 11], 0.1, 0.5))
     assert frame.loc[0, "requests"] == 1 and frame.loc[0, "tokens"] == 0 and np.isnan(frame.loc[0, "speed_low"])
     base = side()
     unknown = changed(base, reasoning_tokens=lambda f: f["reasoning_tokens"].where(f["index"] > 0))
-    frame = why(unknown, base)
+    frame = decompose(unknown, base)
     assert frame[["thinking", "answer"]].isna().all(axis=None) and frame["tokens"].notna().all()
-    nothing = why(changed(base, status="http"), base)
+    nothing = decompose(changed(base, status="http"), base)
     assert (nothing["requests"] == 0).all() and nothing[["delta_e2e", *PARTS]].isna().all(axis=None)
     with pytest.raises(ValueError, match="different questions"):
-        why(side(), side(questions=8))
+        decompose(side(), side(questions=8))
 
 
 def test_counters_are_what_the_points_gained() -> None:
@@ -122,20 +122,20 @@ def test_counters_are_what_the_points_gained() -> None:
     samples["preemptions"], samples["spec_drafted"] = [7, 8, 9, 9, 9], None
     chunks = pd.DataFrame({"row": [0] * 5, "tokens": [1.0, 3, 2, 4, 1]})
     run = {"config": {"options": {"speculation": "ngram", "speculative_tokens": 4}}, "model": {"path": "/nowhere"}}
-    found = counted(samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, run)
+    found = counter_summary(samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, run)
     assert set(found) == set(COUNTERS)
     assert found["prefix_hit_rate"] == 0.5 and found["preemptions"] == 2 and np.isnan(found["accepted_share"])
     # 1 | 3 thinking | 2 with </think> | 4, 1 answer.
     assert found["tokens_per_chunk_thinking"] == 3 and found["tokens_per_chunk_answer"] == 2.5
     assert found["accepted_share_thinking"] == 0.5 and found["accepted_share_answer"] == 1.5 / 4
     assert np.isnan(found["kv_bytes_per_token"])
-    bare = counted(samples.iloc[:1], pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, {})
+    bare = counter_summary(samples.iloc[:1], pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, {})
     assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_share_thinking"]]).all()
 
 
 def test_who_does_not_think_only_answers() -> None:
     chunks = pd.DataFrame({"row": [0, 0, 0, 1], "tokens": [1.0, 2, 4, 1]})
-    found = by_phase(chunks, pd.Series([0.0, 0.0]))
+    found = tokens_per_chunk_by_phase(chunks, pd.Series([0.0, 0.0]))
     assert found["answer"] == 3 and np.isnan(found["thinking"])
 
 
@@ -189,17 +189,17 @@ fp8_gemm_runner_backend='auto', speculative_draft_attention_backend=None, moe_ru
 )
 def test_the_log_says_which_kernels(engine: str, text: str, found: dict[str, list[str]], tmp_path: Path) -> None:
     (tmp_path / "log").write_text(text)
-    assert chosen(ENGINES[engine], tmp_path / "log") == found
+    assert selected_backends(ENGINES[engine], tmp_path / "log") == found
 
 
 @pytest.mark.filterwarnings("error")
 def test_the_figure_is_written(tmp_path: Path) -> None:
     frames = []
     for engine, factor in (("vllm", 1.5), ("sglang", 0.8)):
-        for model in synthetic.PAIRS["micro"].values():
+        for model in run_fixtures.PAIRS["micro"].values():
             base = side(engine=engine, model=model)
             slow = changed(base, finished=lambda f, x=factor: f["first_token"] + x * (f["finished"] - f["first_token"]))
-            rows = why(slow, base)
+            rows = decompose(slow, base)
             names = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
             frames += [rows.assign(quantization=weights, setup=setup) for weights, setup in names]
     frames[0].loc[0, [name for name in frames[0] if name.startswith(("delta_e2e", *PARTS))]] = np.nan
@@ -208,5 +208,5 @@ def test_the_figure_is_written(tmp_path: Path) -> None:
         # What one part gains another loses: both sides of 0 are drawn.
         frame[shift] += np.outer(frame["e2e_reference"] * rng.uniform(-0.4, 0.4), [1, -1])
     paths = [tmp_path / f"a.{end}" for end in ("pdf", "png")]
-    figure.draw(pd.concat(frames, ignore_index=True), synthetic.PAIRS, *paths)
+    decomposition.draw(pd.concat(frames, ignore_index=True), run_fixtures.PAIRS, *paths)
     assert paths[0].read_bytes().startswith(b"%PDF") and 20_000 < paths[1].stat().st_size < 1_000_000

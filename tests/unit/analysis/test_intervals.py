@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rllm_serving.analysis import intervals as bootstrap
+from rllm_serving.analysis import intervals
 from rllm_serving.analysis.intervals import codes, mean, quantiles, ratio
 
 
@@ -36,7 +36,7 @@ def test_repeats_of_a_question_widen_the_interval() -> None:
 def test_same_data_same_interval() -> None:
     values = np.random.default_rng(4).normal(0, 1, 40)
     first = mean(values, np.arange(40))
-    bootstrap.draws.cache_clear()
+    intervals.draws.cache_clear()
     assert mean(values, np.arange(40)) == first
 
 
@@ -64,7 +64,7 @@ def test_interval_of_a_quantile_of_very_many_values_agrees_with_a_plain_bootstra
     """Gaps of 150 requests, each with a pace of its own and tokens that count: what TBT is made of."""
     rng = np.random.default_rng(7)
     cluster = np.repeat(np.arange(150), 2000)
-    assert len(cluster) > bootstrap.SAMPLE
+    assert len(cluster) > intervals.SAMPLE
     values = rng.lognormal(0, 0.3, 150)[cluster] * rng.lognormal(0, 1, len(cluster))
     weights = rng.integers(1, 5, len(cluster)).astype(float)
     shares = [0.5, 0.9, 0.99]
@@ -109,4 +109,4 @@ def test_nothing_known_is_missing() -> None:
 
 def test_many_clusters_are_grouped() -> None:
     labels = [f"q{i}" for i in range(5000)]
-    assert len(set(codes(labels))) == bootstrap.MAX_CLUSTERS
+    assert len(set(codes(labels))) == intervals.MAX_CLUSTERS

@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_fixtures as synthetic
-from rllm_serving.analysis import request_metrics as per_request
+from helpers import run_fixtures
+from rllm_serving.analysis import request_metrics
 from rllm_serving.analysis.points import METRICS, WITH_INTERVAL, Slo, breakdown, points, summary
-from rllm_serving.analysis.run_data import Observed
+from rllm_serving.analysis.run_data import RunData
 from rllm_serving.measurement.rows import REQUESTS, SERVER
 
 KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
@@ -53,7 +53,7 @@ def grades(correct: list[bool]) -> pd.DataFrame:
 
 
 def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) -> pd.Series:
-    return points(Observed(pa.Table.from_pylist(rows), *more), slo).iloc[0]  # type: ignore[arg-type]
+    return points(RunData(pa.Table.from_pylist(rows), *more), slo).iloc[0]  # type: ignore[arg-type]
 
 
 def test_three_requests_by_hand() -> None:
@@ -105,7 +105,7 @@ def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
         },
     ]
     table = pa.Table.from_pylist(three() + [row | {"repeat": 1} for row in three()])
-    run = Observed(table, record={"points": told})
+    run = RunData(table, record={"points": told})
     each, whole = points(run), summary(run).iloc[0]
     assert pd.isna(each["invalid"][0]) and each["invalid"][1] == "loop_lag_p99_s 500 ms"
     assert each["loop_lag_p99_s"].tolist() == [0.01, 0.5]
@@ -118,7 +118,7 @@ def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
 def test_chunks_are_those_of_the_requests_asked_for() -> None:
     rows = [*three(), dead(3)]
     rows[1] |= {"chunk_times": [1.0, 2.0, 4.0, 5.0], "chunk_tokens": [1, 0, 4, 1]}
-    chunks = per_request.Chunks(
+    chunks = request_metrics.Chunks(
         pa.concat_tables([pa.Table.from_pylist([row]) for row in rows], promote_options="permissive")
     )
     plain = [
@@ -140,7 +140,7 @@ def test_chunks_are_those_of_the_requests_asked_for() -> None:
 def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -> None:
     texts = [("thought", "said"), ("thoughtsaid", ""), (None, "said"), ("thought", "said")]
     rows = [request(k, ended=1.0, chunk_times=[1.0], chunk_tokens=[1]) for k in range(4)]
-    rows = [row | dict(zip(per_request.WRITTEN, text, strict=True)) for row, text in zip(rows, texts, strict=True)]
+    rows = [row | dict(zip(request_metrics.WRITTEN, text, strict=True)) for row, text in zip(rows, texts, strict=True)]
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet", row_group_size=1)
     marks = [KEYS | row for row in grades([True, False, True, True]).to_dict("records")]
     others = [row | {"setup": "cold", "correct": False} for row in marks]
@@ -148,11 +148,11 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
     pq.write_table(SERVER.empty_table(), tmp_path / "server.parquet")
     (tmp_path / "run.json").write_text('{"points": []}')
     files = [tmp_path / name for name in ("requests.parquet", "server.parquet", "run.json", "grades.parquet")]
-    run = Observed.read(*files, texts=True)
+    run = RunData.read(*files, texts=True)
     said = run.frame["said"].tolist()
     assert said[0] == said[3] and len(set(said)) == 3
     assert run.frame["correct"].tolist() == [1, 0, 1, 1]
-    assert "said" not in Observed.read(*files).frame and "answer_text" not in run.frame
+    assert "said" not in RunData.read(*files).frame and "answer_text" not in run.frame
 
 
 def test_failures_are_counted_and_enter_no_latency() -> None:
@@ -173,13 +173,13 @@ def test_nothing_but_failures_gives_no_number() -> None:
 
 
 def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
-    frame = per_request.latencies(pa.Table.from_pylist(three()))
+    frame = request_metrics.latencies(pa.Table.from_pylist(three()))
     assert frame["ttfvt"].isna().tolist() == [False, False, True]
     assert one(three()[2:])[["ttfvt_mean", "ttfvt_p50", "ttfvt_mean_low"]].isna().all()
 
 
 def test_tpot_needs_two_tokens() -> None:
-    assert per_request.latencies(pa.Table.from_pylist(three()))["tpot"].isna().tolist() == [
+    assert request_metrics.latencies(pa.Table.from_pylist(three()))["tpot"].isna().tolist() == [
         False,
         False,
         True,
@@ -189,19 +189,19 @@ def test_tpot_needs_two_tokens() -> None:
 @pytest.mark.parametrize(("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)])
 def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival: float) -> None:
     row = three()[0] | {"load": load, "scheduled": 0.0, "sent": 1.0}
-    assert per_request.latencies(pa.Table.from_pylist([row]))["arrival"].tolist() == [arrival]
+    assert request_metrics.latencies(pa.Table.from_pylist([row]))["arrival"].tolist() == [arrival]
 
 
 def test_chunks_without_tokens_make_no_gap() -> None:
     row = three()[0] | {"chunk_times": [1.0, 2.0, 4.0], "chunk_tokens": [1, 0, 2]}
-    gaps = per_request.token_gaps(per_request.Chunks(pa.Table.from_pylist([row])).take(np.arange(1)))
+    gaps = request_metrics.token_gaps(request_metrics.Chunks(pa.Table.from_pylist([row])).take(np.arange(1)))
     assert gaps[["gap", "tokens"]].to_numpy().tolist() == [[3.0, 2.0]]
 
 
 def test_chunk_lists_of_different_length_are_refused() -> None:
     row = three()[0] | {"chunk_times": [1.0, 2.0]}
     with pytest.raises(ValueError, match="differ in length"):
-        per_request.Chunks(pa.Table.from_pylist([row]))
+        request_metrics.Chunks(pa.Table.from_pylist([row]))
 
 
 def test_no_accuracy_unless_all_are_graded() -> None:
@@ -213,10 +213,10 @@ def test_summary_pools_repeats() -> None:
     later = [row | {"repeat": 1, "finished": row["finished"] + 10} for row in three()]  # type: ignore[operator]
     run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
     table = pa.Table.from_pylist(three() + later)
-    pooled = summary(Observed(table, record=run)).iloc[0]
+    pooled = summary(RunData(table, record=run)).iloc[0]
     assert (pooled["asked"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
     assert pooled["tps"] == pytest.approx(20 / (10 + 20))
-    assert points(Observed(table, record=run))["duration"].tolist() == [10.5, 20.5]
+    assert points(RunData(table, record=run))["duration"].tolist() == [10.5, 20.5]
 
 
 def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> None:
@@ -230,7 +230,7 @@ def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> Non
 
 def test_batches_of_a_point_add_up_to_its_span() -> None:
     rows = three() + [row | {"batch": 1, "sent": 11.0, "finished": 12.0 + i} for i, row in enumerate(three())]
-    table = per_request.batches(per_request.latencies(pa.Table.from_pylist(rows)))
+    table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist(rows)))
     assert table["seconds"].tolist() == [11.0, 3.0]
     # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
     assert table["straggler_share"].tolist() == pytest.approx([0.55, 1 / 3])
@@ -245,14 +245,14 @@ def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> Non
         times = ("sent", "first_token", "first_visible", "finished", "ended")
         later = [row | {k: row[k] + shift for k in times if row[k] is not None} | {"batch": 1} for row in order[1]]
         table = pa.Table.from_pylist([*order[0], *later])
-        frame = per_request.latencies(table)
-        assert sorted(per_request.batches(frame)["seconds"]) == [10, 100]
-        assert per_request.spans(frame)["seconds"].tolist() == [110]
-        assert points(Observed(table)).iloc[0]["tps"] == pytest.approx(10 / 110)
+        frame = request_metrics.latencies(table)
+        assert sorted(request_metrics.batches(frame)["seconds"]) == [10, 100]
+        assert request_metrics.point_spans(frame)["seconds"].tolist() == [110]
+        assert points(RunData(table)).iloc[0]["tps"] == pytest.approx(10 / 110)
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
-    run = Observed(*synthetic.run(budgets=(32, 512), repeats=2))
+    run = RunData(*run_fixtures.run(budgets=(32, 512), repeats=2))
     frame = summary(run, Slo(ttfvt_s=0.5, tpot_ms=10))
     assert set(METRICS) <= set(frame.columns)
     for name in WITH_INTERVAL:
@@ -266,7 +266,7 @@ def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
 def test_breakdown_splits_a_condition() -> None:
     rows = three()
     rows[2]["difficulty"] = "hard"
-    frame = breakdown(Observed(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
+    frame = breakdown(RunData(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
     frame = frame.set_index("difficulty")
     assert frame["asked"].to_dict() == {"easy": 2, "hard": 1}
     assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}

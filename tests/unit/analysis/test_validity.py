@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.run_harness import POINTS, QUESTIONS, RUN, Bench
 from rllm_serving.analysis import validity
-from rllm_serving.load.client import Health
+from rllm_serving.load.client import ClientHealth
 from rllm_serving.measurement.run import RunError
 from rllm_serving.serving.engines import ENGINES
 
-FINE = Health(lags=[0.001] * 100, cpu_s=1.0, wall_s=10.0)
+FINE = ClientHealth(lags=[0.001] * 100, cpu_s=1.0, wall_s=10.0)
 
 
 def requests(**columns: list) -> pa.Table:
@@ -37,7 +37,7 @@ def samples(count: int = 50, grown: float = 20.0) -> pa.Table:
 
 
 def test_a_point_that_nothing_is_wrong_with() -> None:
-    seen = validity.seen(FINE, requests(), samples(), 5)
+    seen = validity.compute_gates(FINE, requests(), samples(), 5)
     assert set(seen) == set(validity.GATES)
     assert seen["loop_lag_p99_s"] == pytest.approx(0.001) and seen["client_cpu_share"] == pytest.approx(0.1)
     assert seen["schedule_lag_p99_s"] == pytest.approx(0.002, rel=0.01)
@@ -49,8 +49,8 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
 @pytest.mark.parametrize(
     ("name", "health", "table", "sampled", "value"),
     [
-        ("loop_lag_p99_s", Health([0.001] * 50 + [0.3] * 50, 1, 10), requests(), samples(), 0.3),
-        ("client_cpu_share", Health([0.0], 9.0, 10.0), requests(), samples(), 0.9),
+        ("loop_lag_p99_s", ClientHealth([0.001] * 50 + [0.3] * 50, 1, 10), requests(), samples(), 0.3),
+        ("client_cpu_share", ClientHealth([0.0], 9.0, 10.0), requests(), samples(), 0.9),
         ("schedule_lag_p99_s", FINE, requests(sent=[0.5, 1.5]), samples(), 0.5),
         ("missing_samples_share", FINE, requests(), samples(24), 0.5),
         ("usage_mismatch_share", FINE, requests(chunk_tokens=[[2], [15]]), samples(), 0.15),
@@ -58,8 +58,10 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
         ("failed_share", FINE, requests(status=["ok", "http"]), samples(), 0.5),
     ],
 )
-def test_each_gate_sees_its_fault(name: str, health: Health, table: pa.Table, sampled: pa.Table, value: float) -> None:
-    seen = validity.seen(health, table, sampled, 5)
+def test_each_gate_sees_its_fault(
+    name: str, health: ClientHealth, table: pa.Table, sampled: pa.Table, value: float
+) -> None:
+    seen = validity.compute_gates(health, table, sampled, 5)
     assert seen[name] == pytest.approx(value, rel=0.01)
     limits = {**dict.fromkeys(validity.GATES, math.inf), name: value * 0.9}
     assert f"{name} " in str(validity.invalid(seen, limits))
@@ -68,10 +70,10 @@ def test_each_gate_sees_its_fault(name: str, health: Health, table: pa.Table, sa
 
 def test_what_is_not_known_is_no_number() -> None:
     unknown = samples().set_column(2, "generated_tokens", pa.nulls(50, pa.float64()))
-    seen = validity.seen(Health(), requests(chunk_tokens=[[None], [15]]), unknown, 5)
+    seen = validity.compute_gates(ClientHealth(), requests(chunk_tokens=[[None], [15]]), unknown, 5)
     for name in ("loop_lag_p99_s", "client_cpu_share", "usage_mismatch_share", "counter_mismatch_share"):
         assert seen[name] is None
-    failed = validity.seen(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)
+    failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)
     assert failed["counter_mismatch_share"] is None
 
 

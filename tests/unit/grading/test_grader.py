@@ -11,8 +11,16 @@ from rllm_serving.datasets.loaders import QUESTION_SCHEMA, gsm8k_gold
 from rllm_serving.grading import grader as grading
 from rllm_serving.grading import sandbox
 from rllm_serving.grading.extraction import extract
-from rllm_serving.grading.grader import GRADE_SCHEMA, MADE_LONG, NOT_RUN, Grader, GradingError, Pair, Verdict
-from rllm_serving.grading.sandbox import Outcome
+from rllm_serving.grading.grader import (
+    CODE_NOT_EXECUTED,
+    FORCED_LENGTH,
+    GRADE_SCHEMA,
+    Grade,
+    Grader,
+    GradingError,
+    Pair,
+)
+from rllm_serving.grading.sandbox import ExecutionResult
 from rllm_serving.measurement.rows import REQUESTS
 from rllm_serving.study.design import SERVER_KEYS
 
@@ -65,7 +73,7 @@ def grade(table: pa.Table, golds: dict[str, pa.Table], **options: Any) -> pa.Tab
         return grader.grade(table)
 
 
-def compare(pairs: list[Pair], **options: Any) -> dict[Pair, Verdict]:
+def compare(pairs: list[Pair], **options: Any) -> dict[Pair, Grade]:
     with Grader({}, **options) as grader:
         return grader.compare(pairs)
 
@@ -193,7 +201,7 @@ def test_code_is_not_graded_and_not_run_unless_asked_for(monkeypatch: pytest.Mon
     table = requests({"answer_text": CODE}, {"answer_text": "no code"}, {"status": "http", "answer_text": None})
     graded = grade(table, {"set": questions(("code", "check(f)"))})
     assert graded["correct"].to_pylist() == graded["miss"].to_pylist() == [None] * 3
-    assert graded["how"].to_pylist() == [NOT_RUN] * 3
+    assert graded["how"].to_pylist() == [CODE_NOT_EXECUTED] * 3
     assert graded["extracted"].to_pylist() == ["def f():\n    return 1", None, None]
 
 
@@ -201,19 +209,22 @@ def test_answers_that_were_made_to_have_a_length_are_not_graded() -> None:
     table = requests({"answer_text": r"\boxed{3}", "asked_tokens": 20}, {"answer_text": r"\boxed{3}"})
     graded = grade(table, {"set": questions(("number", "3"))})
     assert graded["correct"].to_pylist() == [None, True]
-    assert graded["how"].to_pylist() == [MADE_LONG, "math-verify"]
+    assert graded["how"].to_pylist() == [FORCED_LENGTH, "math-verify"]
 
 
 def test_code_is_graded_by_what_the_sandbox_says_once_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    outcomes = {"a": Outcome(True, "tests", ""), "b": Outcome(False, "tests-timeout", "out of CPU time")}
+    outcomes = {
+        "a": ExecutionResult(True, "tests", ""),
+        "b": ExecutionResult(False, "tests-timeout", "out of CPU time"),
+    }
 
-    def check(question: str, code: str, tests: str, timeout_s: float) -> Outcome:
+    def check(question: str, code: str, tests: str, timeout_s: float) -> ExecutionResult:
         asked.append((question, code, tests, timeout_s))
         return outcomes[code[-1]]
 
     monkeypatch.setattr(sandbox, "check", check)
-    monkeypatch.setattr(sandbox, "fault", lambda: None)
+    monkeypatch.setattr(sandbox, "unavailable_reason", lambda: None)
     blocks = [f"```\ndef f(): return {name}\n```" for name in "aab"]
     table = requests(*({"answer_text": text} for text in [*blocks, "no code"]))
     graded = grade(table, {"set": questions(("code", "check(f)"))}, timeout_s=3, execute_code=True)
@@ -232,9 +243,9 @@ def test_code_that_cannot_be_run_safely_is_an_error_not_a_miss(monkeypatch: pyte
 def test_equal_pairs_are_compared_once_in_all_runs_and_sets_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[Pair]] = []
 
-    def spy(grader: Grader, pairs: list[Pair]) -> dict[Pair, Verdict]:
+    def spy(grader: Grader, pairs: list[Pair]) -> dict[Pair, Grade]:
         asked.append(pairs)
-        return {pair: Verdict(pair[0] == pair[1], "math-verify") for pair in pairs}
+        return {pair: Grade(pair[0] == pair[1], "math-verify") for pair in pairs}
 
     monkeypatch.setattr(Grader, "compare", spy)
     answers = [{"answer_text": r"\boxed{3}"}] * 5 + [{"answer_text": r"\boxed{3}", "dataset": "other"}]

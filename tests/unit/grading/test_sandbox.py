@@ -10,10 +10,10 @@ import psutil
 import pytest
 from helpers.mock_server import eventually
 from rllm_serving.grading import sandbox
-from rllm_serving.grading.sandbox import Outcome, SandboxError, check
+from rllm_serving.grading.sandbox import ExecutionResult, SandboxError, check
 from rllm_serving.grading.sandbox_worker import data, parts, plain
 
-FAULT = sandbox.fault()
+FAULT = sandbox.unavailable_reason()
 needs_sandbox = pytest.mark.skipif(FAULT is not None, reason=f"no sandbox on this machine: {FAULT}")
 
 QUESTION = '''from typing import List
@@ -39,11 +39,11 @@ check(total)"""
 RIGHT = "def total(numbers, more=0):\n    return sum(map(shift, numbers)) + more\n"
 
 
-def run(code: str, timeout_s: float = 5, question: str = QUESTION, tests: str = TESTS) -> Outcome:
+def run(code: str, timeout_s: float = 5, question: str = QUESTION, tests: str = TESTS) -> ExecutionResult:
     return check(question, code, tests, timeout_s)
 
 
-def returning(expression: str, imports: str = "") -> Outcome:
+def returning(expression: str, imports: str = "") -> ExecutionResult:
     """The outcome of a function that returns the value of an expression, in the reason of a test that shows it."""
     tests = "def check(f):\n    raise ValueError(repr(f()))\n\ncheck(f)"
     code = f"{imports}\ndef f():\n    return {expression}\n"
@@ -71,7 +71,7 @@ def shown(expression: str, imports: str = "") -> str:
     ids=["function", "body", "future", "prints", "subclass"],
 )
 def test_right_code_passes(code: str) -> None:
-    assert run(code) == Outcome(True, "tests", "")
+    assert run(code) == ExecutionResult(True, "tests", "")
 
 
 @needs_sandbox
@@ -193,7 +193,7 @@ def test_nothing_runs_on_after_a_verdict(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_bubblewrap_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert "bubblewrap (bwrap) is not installed; install it" in (sandbox.fault() or "")
+    assert "bubblewrap (bwrap) is not installed; install it" in (sandbox.unavailable_reason() or "")
     with pytest.raises(SandboxError, match="not installed"):
         run(RIGHT)
 
@@ -205,7 +205,7 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_told_in_its_words(
     refusing.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
     refusing.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    fault = sandbox.fault() or ""
+    fault = sandbox.unavailable_reason() or ""
     assert "setting up uid map: Permission denied" in fault and "user namespaces must be permitted" in fault
     # A sandbox that does not start is no verdict on the answer.
     with pytest.raises(SandboxError, match="did not start"):

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_fixtures as synthetic
-from rllm_serving.load import arrivals
-from rllm_serving.load import traces as source
+from helpers import run_fixtures
+from rllm_serving.load import arrivals, traces
 from rllm_serving.load.traces import ArrivalError
 from rllm_serving.study.design import Load, Point
 from scipy import stats
@@ -24,7 +23,7 @@ QUESTIONS = {"set": [f"question {'x' * n}" for n in range(8)]}
 
 @pytest.mark.parametrize("shape", [1.0, 0.5, 0.25, 0.1])
 def test_gaps_follow_the_gamma_distribution_of_their_shape(shape: float) -> None:
-    times = arrivals.gamma(COUNT, RATE, shape, seed=7)
+    times = arrivals.gamma_arrivals(COUNT, RATE, shape, seed=7)
     gaps = np.diff(times, prepend=0)
     assert times[-1] == pytest.approx(COUNT / RATE) and (gaps >= 0).all()
     assert gaps.mean() == pytest.approx(1 / RATE)
@@ -42,16 +41,16 @@ def fits(gaps: np.ndarray, shape: float) -> float:
 
 
 def test_a_seed_is_an_arrival_process() -> None:
-    one, same, other = (arrivals.gamma(50, RATE, 0.5, seed) for seed in (1, 1, 2))
+    one, same, other = (arrivals.gamma_arrivals(50, RATE, 0.5, seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
 def test_stretching_keeps_the_pattern_and_sets_the_rate() -> None:
-    times, factor = arrivals.stretched(np.array([100.0, 101.0, 103.0, 109.0]), rate=0.5)
+    times, factor = arrivals.rescale_to_rate(np.array([100.0, 101.0, 103.0, 109.0]), rate=0.5)
     assert times[-1] == pytest.approx(4 / 0.5) and factor == pytest.approx(8 / 12)
     assert np.diff(times) == pytest.approx(np.array([1, 2, 6]) * factor)
     with pytest.raises(ArrivalError, match="one moment"):
-        arrivals.stretched(np.array([5.0, 5.0]), 1.0)
+        arrivals.rescale_to_rate(np.array([5.0, 5.0]), 1.0)
 
 
 def servegen(folder: Path) -> Path:
@@ -66,7 +65,7 @@ def servegen(folder: Path) -> Path:
 
 
 def test_servegen_superposes_its_clients_window_by_window(tmp_path: Path) -> None:
-    traffic = source.servegen(servegen(tmp_path / "model"), 0.0, 2500, seed=3)
+    traffic = traces.servegen(servegen(tmp_path / "model"), 0.0, 2500, seed=3)
     assert (np.diff(traffic.times) >= 0).all() and len(traffic.times) == 2500
     early = traffic.times < 600
     assert set(traffic.prompt_tokens[early]) == {100} and early.sum() == pytest.approx(1200, rel=0.1)
@@ -74,14 +73,14 @@ def test_servegen_superposes_its_clients_window_by_window(tmp_path: Path) -> Non
     assert (late == 900).mean() == pytest.approx(1 / 3, abs=0.05)
     assert set(traffic.output_tokens) == {100, 200, 900, 1800}
     with pytest.raises(ArrivalError, match=r"requests from second 600 on, 9000 are asked"):
-        source.servegen(tmp_path / "model", 600.0, 9000, seed=3)
+        traces.servegen(tmp_path / "model", 600.0, 9000, seed=3)
     with pytest.raises(ArrivalError, match=r"no chunk-N-trace\.csv"):
-        source.servegen(tmp_path, 0.0, 1, seed=3)
+        traces.servegen(tmp_path, 0.0, 1, seed=3)
 
 
 @pytest.mark.skipif(not SERVEGEN.is_dir(), reason="RLLM_SERVING_DATA names no folder with servegen-deepseek-r1")
 def test_the_published_traffic_has_its_rate_and_lengths() -> None:
-    traffic = source.servegen(SERVEGEN, 43200.0, 4000, seed=5)
+    traffic = traces.servegen(SERVEGEN, 43200.0, 4000, seed=5)
     rate = len(traffic.times) / (traffic.times[-1] - traffic.times[0])
     gaps = np.diff(traffic.times)
     assert 4 < rate < 64 and gaps.std() / gaps.mean() > 1
@@ -96,23 +95,23 @@ def test_burstgpt_in_both_layouts(tmp_path: Path, extra: list[str]) -> None:
     ]
     file = tmp_path / "BurstGPT.csv"
     file.write_text("\n".join(",".join(map(str, row)) for row in [names, *rows]))
-    traffic = source.burstgpt(file, 0.0, 2)
+    traffic = traces.burstgpt(file, 0.0, 2)
     assert traffic.times.tolist() == [5, 8] and traffic.output_tokens.tolist() == [7, 3]
     with pytest.raises(ArrivalError, match="2 requests from second 0 on, 3 are asked"):
-        source.burstgpt(file, 0.0, 3)
+        traces.burstgpt(file, 0.0, 3)
     file.write_text("Timestamp,Model\n1,GPT-4\n")
     with pytest.raises(ArrivalError, match="no column 'request tokens'"):
-        source.burstgpt(file, 0.0, 1)
+        traces.burstgpt(file, 0.0, 1)
 
 
 def test_a_mooncake_trace_counts_milliseconds(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     lines = [{"timestamp": t, "input_length": 9, "output_length": 4, "hash_ids": [0]} for t in (0, 3052, 1500)]
     file.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
-    assert source.mooncake(file, 1.0, 2).times.tolist() == [1.5, 3.052]
+    assert traces.mooncake(file, 1.0, 2).times.tolist() == [1.5, 3.052]
     file.write_text('{"timestamp": 1}\n{"time": 2}\n')
     with pytest.raises(ArrivalError, match="line 2: no request"):
-        source.mooncake(file, 0.0, 1)
+        traces.mooncake(file, 0.0, 1)
 
 
 def point(load: Load, repeat: int = 0, samples: int = 1) -> Point:
@@ -123,41 +122,43 @@ def test_a_plan_has_the_arrivals_of_every_point_at_a_share_of_the_slowest_server
     poisson, trace = Load("open", share=0.5, shape=1.0), Load("trace", share=0.5, arrivals="real", lengths=True)
     points = [point(load, repeat) for repeat in (0, 1) for load in (poisson, trace, Load("batch", 4))]
     sources = {"real": {"source": "servegen", "path": str(servegen(tmp_path / "model")), "start_s": 600}}
-    table, made = arrivals.plan(points, QUESTIONS, sources, {"a": 8.0, "b": 2.0}, seed=11)
+    table, made = arrivals.schedule_arrivals(points, QUESTIONS, sources, {"a": 8.0, "b": 2.0}, seed=11)
     assert table.num_rows == 4 * 8 and [entry["rate"] for entry in made] == [1.0] * 4
     assert len({entry["seed"] for entry in made}) == 4
     file = tmp_path / "arrivals.parquet"
     pq.write_table(table, file)
     for asked in points[:2] + points[3:5]:
-        rows = arrivals.of_point(file, asked)
+        rows = arrivals.arrivals_for(file, asked)
         times = [row["time"] for row in rows]
         assert times == sorted(times) and times[-1] == pytest.approx(8.0)
-    rows = arrivals.of_point(file, points[0])
+    rows = arrivals.arrivals_for(file, points[0])
     assert [row["question"] for row in rows] == list(range(8)) and {row["output_tokens"] for row in rows} == {None}
-    real = arrivals.of_point(file, points[1])
+    real = arrivals.arrivals_for(file, points[1])
     # The longest answer takes the budget, the longest prompts get the longest questions.
     assert max(row["output_tokens"] for row in real) == 64
-    assert [row["time"] for row in rows] != [row["time"] for row in arrivals.of_point(file, points[3])]
+    assert [row["time"] for row in rows] != [row["time"] for row in arrivals.arrivals_for(file, points[3])]
     with pytest.raises(ArrivalError, match="no arrivals of"):
-        arrivals.of_point(file, point(Load("open", share=0.9, shape=1.0)))
+        arrivals.arrivals_for(file, point(Load("open", share=0.9, shape=1.0)))
 
 
 def test_samples_of_a_question_are_asked_in_a_row_with_numbers_of_their_own() -> None:
-    table, _ = arrivals.plan([point(Load("open", rate=2.0, shape=1.0), samples=2)], QUESTIONS, {}, {}, seed=1)
+    table, _ = arrivals.schedule_arrivals(
+        [point(Load("open", rate=2.0, shape=1.0), samples=2)], QUESTIONS, {}, {}, seed=1
+    )
     assert table["question"].to_pylist()[:4] == [0, 0, 1, 1] and table["sample"].to_pylist()[:4] == [0, 1, 0, 1]
 
 
 def test_questions_are_matched_to_prompts_by_rank() -> None:
     generator = np.random.default_rng(0)
     texts = ["long question", "q", "middling"]
-    assert arrivals.by_length(np.array([5.0, 900.0, 40.0]), texts, generator) == [1, 0, 2]
-    assert arrivals.by_length(np.array([np.nan, 1.0]), texts, generator) == [0, 1]
+    assert arrivals.match_by_length_rank(np.array([5.0, 900.0, 40.0]), texts, generator) == [1, 0, 2]
+    assert arrivals.match_by_length_rank(np.array([np.nan, 1.0]), texts, generator) == [0, 1]
 
 
 def test_capacity_is_what_the_largest_batches_finished(tmp_path: Path) -> None:
-    requests, *_ = synthetic.run(loads=(4, 16), budgets=(64, 256), repeats=2)
+    requests, *_ = run_fixtures.run(loads=(4, 16), budgets=(64, 256), repeats=2)
     pq.write_table(requests, tmp_path / "requests.parquet")
-    rates = arrivals.capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")
+    rates = arrivals.measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")
     frame = requests.to_pandas()
     frame = frame[(frame["dataset"] == "arith-hard") & (frame["load_size"] == 16) & (frame["budget"] == 256)]
     spans = frame.groupby("repeat").agg({"sent": "min", "finished": "max"})
@@ -165,4 +166,4 @@ def test_capacity_is_what_the_largest_batches_finished(tmp_path: Path) -> None:
     nothing = requests.set_column(requests.column_names.index("status"), "status", pa.array(["http"] * len(requests)))
     pq.write_table(nothing, tmp_path / "requests.parquet")
     with pytest.raises(ArrivalError, match="a share of it means nothing"):
-        arrivals.capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")
+        arrivals.measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")

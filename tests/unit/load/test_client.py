@@ -12,11 +12,11 @@ import pytest
 from helpers.mock_server import HOST, Scripted, eventually
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS
 from rllm_serving.load import client
-from rllm_serving.load.client import Client, Exchange, clock
+from rllm_serving.load.client import Client, HttpExchange, clock
 from rllm_serving.load.patterns import batch
-from rllm_serving.load.stream import Outcome, decode
+from rllm_serving.load.stream import RequestResult, decode
 
-Seen = tuple[Exchange, Outcome]
+Seen = tuple[HttpExchange, RequestResult]
 TIMEOUT_S = 4.0
 SLOW = ("hang", "silent", "drip")
 
@@ -46,7 +46,7 @@ EXPECTED = {
 
 def requests(port: int, names: Sequence[str]) -> list[bytes]:
     bodies = ({"messages": [{"role": "user", "content": name}], "stream": True} for name in names)
-    return [client.serialise(HOST, port, "/v1/chat/completions", body) for body in bodies]
+    return [client.build_http_request(HOST, port, "/v1/chat/completions", body) for body in bodies]
 
 
 def send(port: int, names: Sequence[str], size: int = 0, timeout_s: float = 30.0) -> list[Seen]:
@@ -128,7 +128,7 @@ def test_faults_leave_no_connection_file_or_task(server: Scripted) -> None:
     names = [name for name in FAULTS if name not in SLOW]
     left: list[int] = []
 
-    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         ended = await batch(c, r, size)
         left.append(len(asyncio.all_tasks()))
         return ended
@@ -171,7 +171,7 @@ def test_a_request_that_was_taken_up_is_never_sent_again(server: Scripted) -> No
 
 
 def test_the_time_limit_of_a_request_ends_with_it(server: Scripted) -> None:
-    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         first = await c.exchange(r[0], clock())
         await asyncio.sleep(1.5)  # past the limit of the first
         return [(first, None), (await c.exchange(r[1], clock()), None)]
@@ -185,7 +185,7 @@ def test_the_time_limit_of_a_request_ends_with_it(server: Scripted) -> None:
 def test_connections_are_open_before_the_point_starts_and_used_again(server: Scripted) -> None:
     opened: list[int] = []
 
-    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         opened.append(len(c._idle))
         return await batch(c, r, size)
 
@@ -196,7 +196,7 @@ def test_connections_are_open_before_the_point_starts_and_used_again(server: Scr
 
 
 def test_a_request_is_one_complete_http_message() -> None:
-    head, _, body = client.serialise(HOST, 7, "/v1/x", {"q": "Grüße"}).partition(b"\r\n\r\n")
+    head, _, body = client.build_http_request(HOST, 7, "/v1/x", {"q": "Grüße"}).partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0] == b"POST /v1/x HTTP/1.1" and body == '{"q":"Grüße"}'.encode()
     assert b"Content-Length: %d" % len(body) in head.split(b"\r\n") and b"Host: 127.0.0.1:7" in head
 
@@ -204,7 +204,7 @@ def test_a_request_is_one_complete_http_message() -> None:
 def test_the_collector_rests_while_a_point_runs(server: Scripted) -> None:
     during: list[bool] = []
 
-    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+    async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         during.append(gc.isenabled())
         raise ValueError("a bug")
 

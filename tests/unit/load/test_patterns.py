@@ -9,26 +9,26 @@ from itertools import groupby
 import pytest
 from helpers.mock_server import HOST, Scripted
 from rllm_serving.load import client
-from rllm_serving.load.client import Exchange
+from rllm_serving.load.client import HttpExchange
 from rllm_serving.load.patterns import LOADS
 from rllm_serving.load.stream import decode
 
 
 def drive(
     server: Scripted, load: str, size: int, prompts: list[str], **options: object
-) -> list[tuple[Exchange, int | None]]:
+) -> list[tuple[HttpExchange, int | None]]:
     """Exchange and batch of each request, in order."""
     bodies = [{"messages": [{"role": "user", "content": prompt}], "stream": True} for prompt in prompts]
-    requests = [client.serialise(HOST, server.port, "/v1/chat/completions", body) for body in bodies]
+    requests = [client.build_http_request(HOST, server.port, "/v1/chat/completions", body) for body in bodies]
     _, seen = client.run(HOST, server.port, requests, partial(LOADS[load], **options), size, 20)
     return seen
 
 
-def statuses(seen: list[tuple[Exchange, int | None]]) -> list[tuple[str, int | None]]:
+def statuses(seen: list[tuple[HttpExchange, int | None]]) -> list[tuple[str, int | None]]:
     return [(decode(exchange).status, number) for exchange, number in seen]
 
 
-def in_flight(seen: list[tuple[Exchange, int | None]]) -> int:
+def in_flight(seen: list[tuple[HttpExchange, int | None]]) -> int:
     """The most requests that the client had in flight at once, by its own stamps."""
     spans = [(exchange.sent or 0, exchange.ended or 0) for exchange, _ in seen]
     return max(sum(sent <= at < ended for sent, ended in spans) for at, _ in spans)

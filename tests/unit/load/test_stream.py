@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from helpers.sse_fixtures import CHUNKS, DONE, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
-from rllm_serving.load.client import Exchange
-from rllm_serving.load.stream import Outcome, decode, events
+from rllm_serving.load.client import HttpExchange
+from rllm_serving.load.stream import RequestResult, decode, events
 
 
 def _vllm(total: int, thought: int, finish: str | None = None, **delta: str) -> dict[str, Any]:
@@ -38,13 +38,13 @@ CUT = [
 ]
 
 
-def exchange(pieces: Sequence[bytes], **changes: Any) -> Exchange:
+def exchange(pieces: Sequence[bytes], **changes: Any) -> HttpExchange:
     """An exchange that received piece i at second i."""
     whole: dict[str, Any] = {"http_status": 200, "content_type": "text/event-stream", "pieces": list(pieces)}
-    return Exchange(0.0, **(whole | {"stamps": [float(i) for i in range(len(pieces))]} | changes))
+    return HttpExchange(0.0, **(whole | {"stamps": [float(i) for i in range(len(pieces))]} | changes))
 
 
-def read(pieces: Sequence[bytes], **options: Any) -> Outcome:
+def read(pieces: Sequence[bytes], **options: Any) -> RequestResult:
     return decode(exchange(pieces), **options)
 
 
@@ -145,7 +145,7 @@ def test_a_failed_exchange_keeps_what_came_and_never_finished(failure: str) -> N
 
 def test_nothing_is_made_up_when_nothing_came() -> None:
     outcome = decode(exchange([], failure="timeout", error="why", http_status=None))
-    assert outcome == Outcome(status="timeout", error="why")
+    assert outcome == RequestResult(status="timeout", error="why")
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])

@@ -9,41 +9,41 @@ import threading
 from pathlib import Path
 
 import pytest
-from rllm_serving.measurement import priority as precedence
+from rllm_serving.measurement import priority
 
-WORKFLOW = Path(precedence.__file__).parents[2]
+WORKFLOW = Path(priority.__file__).parents[2]
 # As a user without rights: what is left of them (root's, or a limit) is given up first.
 UNPRIVILEGED = """
 import os, resource, sys
 sys.path.insert(0, sys.argv[1])
-from rllm_serving.measurement import priority as precedence
+from rllm_serving.measurement import priority
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 if os.geteuid() == 0:
     os.setuid(65534)
-with precedence.claimed() as allowed:
-    print(allowed, os.sched_getscheduler(0), precedence.server_niceness())
+with priority.realtime_priority() as allowed:
+    print(allowed, os.sched_getscheduler(0), priority.server_niceness())
 """
 
 
 def allowed() -> bool:
-    with precedence.claimed() as found:
+    with priority.realtime_priority() as found:
         return found
 
 
 def test_without_rights_nothing_changes_and_the_server_steps_back() -> None:
     command = [sys.executable, "-c", UNPRIVILEGED, str(WORKFLOW)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert told == ["False", str(os.SCHED_OTHER), str(precedence.SERVER_NICENESS)]
+    assert told == ["False", str(os.SCHED_OTHER), str(priority.SERVER_NICENESS)]
 
 
 @pytest.mark.skipif(not allowed(), reason="real-time priority is not allowed here")
 def test_with_rights_the_thread_and_those_it_starts_go_first_and_no_longer() -> None:
     seen: list[int] = []
-    with precedence.claimed():
+    with priority.realtime_priority():
         thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))
         thread.start()
         thread.join()
         seen.append(os.sched_getscheduler(0))
     assert seen == [os.SCHED_RR, os.SCHED_RR]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
-    assert precedence.server_niceness() == 0
+    assert priority.server_niceness() == 0

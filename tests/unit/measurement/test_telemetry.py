@@ -10,8 +10,8 @@ import psutil
 import pytest
 from helpers.fake_nvml import UUIDS, Nvml
 from helpers.mock_server import Scripted, eventually
-from rllm_serving.measurement.telemetry import Devices, Sampler, _Raw, read
-from rllm_serving.serving.engines import ENGINES, Source
+from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler, _RawSample, read
+from rllm_serving.serving.engines import ENGINES, MetricSource
 
 # From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
 PAGE = b"""\
@@ -49,8 +49,8 @@ METRICS = ENGINES["vllm"].metrics
 NO_DEVICE = dict.fromkeys(("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"))
 
 
-def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> Sampler:
-    return Sampler(port, pid, METRICS, hz, Devices())
+def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> MetricsSampler:
+    return MetricsSampler(port, pid, METRICS, hz, GpuSampler())
 
 
 def test_a_real_page_gives_every_column_and_null_where_it_is_silent() -> None:
@@ -63,16 +63,16 @@ def test_without_a_page_every_column_is_null() -> None:
 
 def test_label_sets_are_added_or_the_largest_taken() -> None:
     page = b'a{rank="0"} 0.25\na{rank="1"} 0.75\nb{rank="0"} 3\nb{rank="1"} 4\n'
-    sources = {"share": Source("a", "max"), "count": Source("b"), "other": Source("c", "max")}
+    sources = {"share": MetricSource("a", "max"), "count": MetricSource("b"), "other": MetricSource("c", "max")}
     assert read(page, sources) == {"share": 0.75, "count": 7.0, "other": None}
 
 
 def test_a_measured_zero_is_no_null() -> None:
-    assert read(b"a 0.0\n", {"x": Source("a"), "y": Source("a", "max")}) == {"x": 0.0, "y": 0.0}
+    assert read(b"a 0.0\n", {"x": MetricSource("a"), "y": MetricSource("a", "max")}) == {"x": 0.0, "y": 0.0}
 
 
 def test_a_counter_shown_only_once_it_moved_is_zero_before_but_null_without_a_page() -> None:
-    sources = {"retracted": Source("r_total", absent=0.0), "running": Source("r")}
+    sources = {"retracted": MetricSource("r_total", absent=0.0), "running": MetricSource("r")}
     assert read(b"r 3\n", sources) == {"retracted": 0.0, "running": 3.0}
     assert read(b"r 3\nr_total 2\n", sources) == {"retracted": 2.0, "running": 3.0}
     assert read(b"\n", sources) == {"retracted": 0.0, "running": None}
@@ -84,7 +84,7 @@ def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() ->
     cpu = [10.0, 10.25, 11.25, None, 12.0, 9.0, 9.5]
     for i, seconds in enumerate(cpu):
         rss = None if seconds is None else 1000 + i
-        telemetry._raw.append(_Raw(100 + i / 2, PAGE if i else None, rss, seconds, NO_DEVICE))
+        telemetry._raw.append(_RawSample(100 + i / 2, PAGE if i else None, rss, seconds, NO_DEVICE))
     rows = telemetry.rows(101.0, 102.5)
     assert [row["time"] for row in rows] == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
     assert [row["loaded"] for row in rows] == [False, False, True, True, True, True, False]
@@ -136,7 +136,7 @@ def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
 
 
 def test_without_a_device_its_columns_are_null() -> None:
-    assert Devices().read() == NO_DEVICE
+    assert GpuSampler().parse_metrics() == NO_DEVICE
 
 
 @pytest.mark.parametrize(
@@ -154,4 +154,4 @@ def test_the_devices_that_are_used_are_summed_and_null_where_they_do_not_tell(
     nvml: Nvml, used: list[int], values: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert tuple(Devices([UUIDS[i] for i in used]).read().values()) == pytest.approx(values)
+    assert tuple(GpuSampler([UUIDS[i] for i in used]).parse_metrics().values()) == pytest.approx(values)

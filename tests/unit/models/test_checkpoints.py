@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rllm_serving.models import checkpoints as models
-from rllm_serving.models.checkpoints import ModelError, describe, materialise
+from rllm_serving.models import checkpoints
+from rllm_serving.models.checkpoints import ModelError, describe, prepare_checkpoint
 
-WORKFLOW = Path(models.__file__).parents[2]
+WORKFLOW = Path(checkpoints.__file__).parents[2]
 SHA, OTHER = "c" * 40, "d" * 40
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -73,7 +73,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cached_model_is_found_offline(tmp_path: Path, revision: str) -> None:
     cache, target = hub_cache(tmp_path / "hub", checkpoint()), tmp_path / "models" / "tiny"
     spec = {"source": "hub", "id": "lab/tiny", "revision": revision}
-    record = materialise("tiny", spec, target, cache)
+    record = prepare_checkpoint("tiny", spec, target, cache)
     text = (target / "model.json").read_text()
     assert json.loads(text) == record
     assert "verysecret" not in text
@@ -99,14 +99,14 @@ def test_a_revision_that_is_not_cached_says_what_to_do(tmp_path: Path) -> None:
     cache = hub_cache(tmp_path / "hub", checkpoint())
     spec = {"source": "hub", "id": "lab/tiny", "revision": OTHER}
     with pytest.raises(ModelError, match=rf"models\.tiny: lab/tiny at revision {OTHER} .*HF_HUB_OFFLINE is set"):
-        materialise("tiny", spec, tmp_path / "target", cache)
+        prepare_checkpoint("tiny", spec, tmp_path / "target", cache)
     assert not (tmp_path / "target").exists()
 
 
 def test_a_local_folder_is_linked_and_a_second_call_replaces_the_link(tmp_path: Path) -> None:
     old, new = (folder_of(tmp_path / name, checkpoint()) for name in ("old", "new"))
-    materialise("mine", {"source": "path", "path": str(old)}, tmp_path / "target")
-    record = materialise("mine", {"source": "path", "path": str(new)}, tmp_path / "target")
+    prepare_checkpoint("mine", {"source": "path", "path": str(old)}, tmp_path / "target")
+    record = prepare_checkpoint("mine", {"source": "path", "path": str(new)}, tmp_path / "target")
     assert Path(record["path"]).resolve() == new
     assert (record["commit"], record["id"], record["revision"]) == (None, None, None)
 
@@ -212,16 +212,16 @@ def hub() -> Iterator[str]:
 CODE = """
 import json, sys
 from pathlib import Path
-from rllm_serving.models.checkpoints import ModelError, materialise
+from rllm_serving.models.checkpoints import ModelError, prepare_checkpoint
 try:
-    print(json.dumps(materialise("m", json.loads(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(prepare_checkpoint("m", json.loads(sys.argv[1]), Path(sys.argv[2]))))
 except ModelError as error:
     print(error)
 """
 
 
 def fetch(endpoint: str, tmp_path: Path, model: str, revision: str = "main", **env: str) -> str:
-    """What materialise prints in a process of its own: the hub library reads its environment when it is imported."""
+    """What prepare_checkpoint prints in a process of its own: the hub library reads its environment when it is imported."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     clean |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(WORKFLOW)} | env
     spec = json.dumps({"source": "hub", "id": model, "revision": revision})

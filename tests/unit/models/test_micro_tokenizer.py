@@ -7,7 +7,7 @@ import pytest
 from rllm_serving.datasets.micro_facts import FACTS
 from rllm_serving.datasets.micro_questions import SUITES, generate
 from rllm_serving.datasets.prompts import render
-from rllm_serving.models import micro_tokenizer as vocabulary
+from rllm_serving.models import micro_tokenizer
 from rllm_serving.models.micro_solutions import END_THINK, THINK, plain_text, reasoning_text
 from tokenizers import Tokenizer
 
@@ -16,11 +16,11 @@ PROMPTS = Path(__file__).parents[3] / "resources" / "prompts"
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return vocabulary.build()
+    return micro_tokenizer.build()
 
 
 def ask(content: str, thinks: bool, generation: bool = True) -> str:
-    chat = jinja2.Environment().from_string(vocabulary.chat_template(thinks))
+    chat = jinja2.Environment().from_string(micro_tokenizer.chat_template(thinks))
     return chat.render(messages=[{"role": "user", "content": content}], add_generation_prompt=generation)
 
 
@@ -58,27 +58,27 @@ def test_names_and_letters_are_single_tokens_and_digits_stand_alone(tokenizer: T
 
 
 def test_thinking_tags_are_single_tokens_that_are_kept_when_special_ones_are_skipped(tokenizer: Tokenizer) -> None:
-    ids = tokenizer.encode(f"{vocabulary.START}x\n{THINK}\ny\n{END_THINK}{vocabulary.END}").ids
+    ids = tokenizer.encode(f"{micro_tokenizer.START}x\n{THINK}\ny\n{END_THINK}{micro_tokenizer.END}").ids
     assert tokenizer.token_to_id(THINK) in ids
     assert tokenizer.token_to_id(END_THINK) in ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == f"x\n{THINK}\ny\n{END_THINK}"
 
 
 def test_saved_files_carry_the_template_and_the_special_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    vocabulary.save(tokenizer, tmp_path, thinks=True)
+    micro_tokenizer.save(tokenizer, tmp_path, thinks=True)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    assert (config["eos_token"], config["pad_token"]) == (vocabulary.END, vocabulary.PAD)
+    assert (config["eos_token"], config["pad_token"]) == (micro_tokenizer.END, micro_tokenizer.PAD)
     assert config["chat_template"] == (tmp_path / "chat_template.jinja").read_text()
     added = {t["content"]: t["special"] for t in json.loads((tmp_path / "tokenizer.json").read_text())["added_tokens"]}
     assert added == {
-        vocabulary.PAD: True,
-        vocabulary.START: True,
-        vocabulary.END: True,
+        micro_tokenizer.PAD: True,
+        micro_tokenizer.START: True,
+        micro_tokenizer.END: True,
         THINK: False,
         END_THINK: False,
     }
-    assert tokenizer.get_vocab_size() <= vocabulary.VOCABULARY
+    assert tokenizer.get_vocab_size() <= micro_tokenizer.VOCABULARY
 
 
 def test_every_build_is_the_same(tokenizer: Tokenizer) -> None:
-    assert vocabulary.build().to_str() == tokenizer.to_str()
+    assert micro_tokenizer.build().to_str() == tokenizer.to_str()

@@ -17,8 +17,8 @@ from rllm_serving.models.checkpoints import ModelError
 from rllm_serving.quantization import job as quantizing
 from rllm_serving.quantization.calibration import micro_questions
 from rllm_serving.serving import gpus as allotment
-from rllm_serving.serving.gpus import Allotment
-from rllm_serving.serving.process import ChildError, follow
+from rllm_serving.serving.gpus import GpuLease
+from rllm_serving.serving.process import ChildError, run_in_environment
 
 
 def checkpoint(folder: Path, tensors: dict[str, Any], quant_method: str | None = None) -> Path:
@@ -53,7 +53,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Jobs]:
         jobs: Jobs = []
 
         def work(
-            name: str, python: Path, module: str, arguments: Sequence[str], gpus: Allotment, **variables: str
+            name: str, python: Path, module: str, arguments: Sequence[str], gpus: GpuLease, **variables: str
         ) -> None:
             job = json.loads(Path(arguments[0]).read_text())
             jobs.append(job | {"gpus": gpus.uuids})
@@ -64,14 +64,14 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Jobs]:
             told["calibration"] = {"kind": job["calibration"]} if job["calibration"] else None
             Path(job["answers"]).write_text(json.dumps(told))
 
-        monkeypatch.setattr(quantizing, "follow", work)
+        monkeypatch.setattr(quantizing, "run_in_environment", work)
         return jobs
 
     return install
 
 
-def request(**spec: Any) -> quantizing.Request:
-    return quantizing.Request(
+def request(**spec: Any) -> quantizing.QuantizationJob:
+    return quantizing.QuantizationJob(
         model="m",
         quantization="q",
         spec={"method": "gptq-int4", **spec},
@@ -150,14 +150,14 @@ def test_a_tool_that_fails_is_told_with_its_last_lines(base: Path, tmp_path: Pat
     def fail(*arguments: Any, **variables: str) -> None:
         raise ChildError("ended with code 1: out of memory")
 
-    monkeypatch.setattr(quantizing, "follow", fail)
+    monkeypatch.setattr(quantizing, "run_in_environment", fail)
     with pytest.raises(ModelError, match=r"^quantizations\.q \(model 'm'\): .*code 1: out of memory"):
         quantizing.quantize(request(), base, Path("python"), tmp_path / "q")
 
 
 def test_a_program_of_another_environment_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        follow("it", Path(sys.executable), "rllm_serving.logs", [], SOME="1")
+        run_in_environment("it", Path(sys.executable), "rllm_serving.logs", [], SOME="1")
         with pytest.raises(ChildError, match=r"(?s)ended with code 1: .*No module named rllm_serving\.nowhere"):
-            follow("it", Path(sys.executable), "rllm_serving.nowhere", [])
+            run_in_environment("it", Path(sys.executable), "rllm_serving.nowhere", [])
     assert "it: " in caplog.text

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.study_fixtures import Study
-from rllm_serving.analysis.decomposition import why
-from rllm_serving.analysis.run_data import Observed
-from rllm_serving.report import comparison_tables as comparisons
-from rllm_serving.report import tables
+from rllm_serving.analysis.decomposition import decompose
+from rllm_serving.analysis.run_data import RunData
+from rllm_serving.report import comparison_tables, tables
 
 
 def test_csv_keeps_raw_numbers_and_blanks(plain: Study) -> None:
@@ -69,7 +68,11 @@ def test_setup_is_a_column_only_where_it_varies(plain: Study) -> None:
 def test_tables_of_parts_and_stragglers_are_written(study: Study, tmp_path: Path) -> None:
     made = [tables.stragglers(study.summary), tables.difficulty(study.by["difficulty"])]
     made += [tables.domain(study.by["domain"])]
-    made += [] if study.versus is None else [comparisons.engines(study.versus), comparisons.agreement(study.versus)]
+    made += (
+        []
+        if study.versus is None
+        else [comparison_tables.engines(study.versus), comparison_tables.agreement(study.versus)]
+    )
     for table in made:
         paths = [tmp_path / f"t.{end}" for end in ("csv", "md", "tex")]
         tables.write(table, *paths)
@@ -82,13 +85,13 @@ def test_a_comparison_says_where_nothing_changed(both: Study) -> None:
     assert tables.cell(1.03, 1.01, 1.05, no_change=1.0) == "1.03 [1.01, 1.05]"
     assert tables.cell(1.03, no_change=1.0) == "1.03"
     assert both.versus is not None
-    table = comparisons.engines(both.versus)
+    table = comparison_tables.engines(both.versus)
     assert table.keys[:3] == ["engine", "against", "model"] and len(table.frame) == 2 * 4 * 2 * 2
     slow = table.frame[table.frame["budget"] == 512]
     assert (slow["tpot_ratio_low"] > 1).all()
     assert tables.ABOUT in tables.markdown(table) and r"$\approx$" in tables.latex(table)
     assert "accuracy_difference_low" in tables.csv(table).splitlines()[0]
-    agreement = comparisons.agreement(both.versus)
+    agreement = comparison_tables.agreement(both.versus)
     assert set(agreement.metrics) < set(agreement.frame.columns) and (agreement.frame["same_answer"] == 1).all()
 
 
@@ -107,7 +110,7 @@ def test_a_server_that_cannot_be_stands_in_the_table_with_its_reason(plain: Stud
 def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Study) -> None:
     reason = {"experiment": "pilot-budget", "engine": "vllm", "model": "micro_llm", "quantization": "fp4"}
     reason |= {"setup": "baseline", "reason": "no kernel"}
-    table = comparisons.optimisations(pd.concat([plain.changes, pd.DataFrame([reason])], ignore_index=True))
+    table = comparison_tables.optimisations(pd.concat([plain.changes, pd.DataFrame([reason])], ignore_index=True))
     assert len(table.frame) == 2 * 4 * 2 * 2 * 3 + 1
     first = table.frame.groupby(["model", "dataset", "load_size", "budget"])["setup"].first()
     assert (first == "baseline").all()
@@ -126,9 +129,9 @@ def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Stud
 
 
 def test_the_reasons_stand_in_a_table_with_what_the_engine_chose(plain: Study) -> None:
-    fast = [Observed(*run[:3]) for run in plain.runs]
-    reasons = pd.concat([why(one, one) for one in fast]).assign(setup="spec", kernels="linear Fast")
-    table = comparisons.why(reasons)
+    fast = [RunData(*run[:3]) for run in plain.runs]
+    reasons = pd.concat([decompose(one, one) for one in fast]).assign(setup="spec", kernels="linear Fast")
+    table = comparison_tables.why(reasons)
     lines = tables.markdown(table).splitlines()
     assert len(lines) == 2 + len(reasons) and all("| linear Fast |" in line for line in lines[2:])
     assert "x" not in lines[2].split("linear Fast")[1]

@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from rllm_serving.measurement import rows as records
-from rllm_serving.serving.engines import ENGINES, Engine, Launch, Options
-from rllm_serving.serving.hardware import OLD_CPU
+from rllm_serving.measurement import rows
+from rllm_serving.serving.engines import ENGINES, Engine, Options, ServerConfig
+from rllm_serving.serving.hardware import CPU_WITHOUT_AVX512
 
 OPTIONS = Options(context_length=2048, kv_cache_tokens=8192, max_running_requests=16, tensor_parallel=2)
-LAUNCH = Launch(Path("env/bin/python"), Path("models/m"), None, "m", "cuda", OPTIONS, "deepseek-r1", False, 5)
+LAUNCH = ServerConfig(Path("env/bin/python"), Path("models/m"), None, "m", "cuda", OPTIONS, "deepseek-r1", False, 5)
 
 
-def flags(launch: Launch, engine: str = "vllm") -> dict[str, str | None]:
+def flags(launch: ServerConfig, engine: str = "vllm") -> dict[str, str | None]:
     """Flag -> value (None: it stands alone) of a command line after the module; no flag may come twice."""
     command = ENGINES[engine].command(launch, 4711)
     found: dict[str, str | None] = {}
@@ -26,7 +26,7 @@ def flags(launch: Launch, engine: str = "vllm") -> dict[str, str | None]:
     return found
 
 
-def with_options(device: str = "cuda", **options: object) -> Launch:
+def with_options(device: str = "cuda", **options: object) -> ServerConfig:
     return replace(LAUNCH, device=device, options=replace(OPTIONS, **options))  # type: ignore[arg-type]
 
 
@@ -39,7 +39,7 @@ def test_every_engine_listens_on_loopback_alone_and_tells_all_columns(engine: En
     environment = engine.environment(replace(LAUNCH, device=device))
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert all(isinstance(text, str) for text in [*environment, *environment.values()])
-    assert set(engine.metrics) < set(records.SERVER.names)
+    assert set(engine.metrics) < set(rows.SERVER.names)
     assert set(engine.values["reasoning_parser"]) == {"deepseek-r1", "qwen3"}
     assert ENGINES[engine.name] is engine
 
@@ -148,7 +148,7 @@ def test_what_an_engine_cannot_do_is_told_with_its_reason() -> None:
     assert not any(refusals(engine, device) for engine in ENGINES for device in ("cpu", "cuda"))
     assert "needs CUDA" in refusals("sglang", "cpu", speculation="ngram")["speculation"]
     assert not refusals("sglang", "cuda", speculation="ngram")
-    old = refusals("vllm", "cpu", OLD_CPU, kv_cache_dtype="fp8-e4m3")["kv_cache_dtype"]
+    old = refusals("vllm", "cpu", CPU_WITHOUT_AVX512, kv_cache_dtype="fp8-e4m3")["kv_cache_dtype"]
     assert old.startswith("vLLM on cpu without AVX-512: ") and not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
     told = refusals("vllm", "cuda", scheduling="longest-prefix")
     assert told == {"scheduling": "vLLM has no 'longest-prefix' here; it has fcfs, shortest-prompt"}

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from helpers.fake_nvml import SLICE, UUIDS, Nvml
-from rllm_serving.serving.gpus import AllotmentError, allot, candidates
+from rllm_serving.serving.gpus import GpuError, acquire_gpus, visible_gpus
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -27,33 +27,33 @@ def test_gpus_are_those_that_a_scheduler_gave_in_its_order(
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = candidates()
+    found = visible_gpus()
     assert [gpu.token for gpu in found] == tokens
     assert [gpu.uuid for gpu in found] == [UUIDS[int(token)] for token in tokens]
 
 
 def test_a_job_sees_its_gpus_alone_counted_as_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0")
-    with allot(2) as got:
+    with acquire_gpus(2) as got:
         assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,1"}
         assert got.uuids == (UUIDS[3], UUIDS[1])
 
 
 def test_a_divided_gpu_is_used_by_its_slices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, divided=(1,)))
-    assert [gpu.token for gpu in candidates()] == ["0", "2"]
+    assert [gpu.token for gpu in visible_gpus()] == ["0", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", SLICE)
-    with allot(1) as got:
+    with acquire_gpus(1) as got:
         assert got.variables["CUDA_VISIBLE_DEVICES"] == SLICE and got.uuids == (SLICE,)
     for whole in ("1", UUIDS[1]):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", whole)
-        with pytest.raises(AllotmentError, match=r"is no GPU here.*by their slices"):
-            candidates()
+        with pytest.raises(GpuError, match=r"is no GPU here.*by their slices"):
+            visible_gpus()
 
 
 def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, kept=(0,)))
-    assert [(gpu.token, gpu.uuid) for gpu in candidates()] == [("0", UUIDS[1]), ("1", UUIDS[2])]
+    assert [(gpu.token, gpu.uuid) for gpu in visible_gpus()] == [("0", UUIDS[1]), ("1", UUIDS[2])]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pyt
         ("0,9", None, r"names '9', which is no GPU here: there is 0 = GPU-0000-uuid, 1 = "),
         ("GPU-", None, r"names 'GPU-', which is no GPU here"),
         ("NoDevFiles", None, r"names 'NoDevFiles'"),
-        ("1", "FASTEST_FIRST", r"set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by their UUIDs"),
+        ("1", "FASTEST_FIRST", r"set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by UUID"),
     ],
 )
 def test_names_that_mean_no_gpu_for_sure_are_told(
@@ -71,12 +71,12 @@ def test_names_that_mean_no_gpu_for_sure_are_told(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     if order is not None:
         monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
-    with pytest.raises(AllotmentError, match=told):
-        candidates()
+    with pytest.raises(GpuError, match=told):
+        visible_gpus()
 
 
 def test_a_uuid_means_the_same_in_every_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[2])
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    with allot(1) as got:
+    with acquire_gpus(1) as got:
         assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}

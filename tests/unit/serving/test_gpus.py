@@ -18,10 +18,10 @@ from conftest import ROOT
 from helpers.fake_nvml import UUIDS, Nvml
 from helpers.mock_server import eventually
 from helpers.run_harness import POINTS, RUN, Bench
-from rllm_serving.serving import gpus as allotment
+from rllm_serving.serving import gpus
 from rllm_serving.serving.engines import ENGINES, Options
-from rllm_serving.serving.gpus import AllotmentError, allot, check_granted
-from rllm_serving.serving.process import follow
+from rllm_serving.serving.gpus import GpuError, acquire_gpus, check_granted
+from rllm_serving.serving.process import run_in_environment
 
 pytestmark = pytest.mark.usefixtures("machine")
 SEARCH = os.pathsep.join(str(ROOT / folder) for folder in ("workflow", "tests"))
@@ -31,9 +31,9 @@ import sys
 from pathlib import Path
 from helpers.fake_nvml import Nvml
 sys.modules["pynvml"] = Nvml({machine})
-from rllm_serving.serving import gpus as allotment
-allotment.LOCKS = Path({locks!r})
-with allotment.allot({count}, patience_s={patience}) as got:
+from rllm_serving.serving import gpus
+gpus.LOCKS = Path({locks!r})
+with gpus.acquire_gpus({count}, patience_s={patience}) as got:
     {work}
 """
 KEEP = "print(*got.uuids, flush=True); sys.stdin.read()"
@@ -58,7 +58,7 @@ def jobs() -> Iterator[ExitStack]:
 def start(
     jobs: ExitStack, count: int, machine: int = 4, patience: float = 0, work: str = KEEP
 ) -> subprocess.Popen[str]:
-    program = JOB.format(machine=machine, locks=str(allotment.LOCKS), count=count, patience=patience, work=work)
+    program = JOB.format(machine=machine, locks=str(gpus.LOCKS), count=count, patience=patience, work=work)
     process = jobs.enter_context(
         subprocess.Popen(
             [sys.executable, "-c", program],
@@ -84,8 +84,8 @@ def free() -> list[str]:
     with ExitStack() as held:
         for _ in range(4):
             try:
-                found += held.enter_context(allot(1, patience_s=0)).uuids
-            except AllotmentError:
+                found += held.enter_context(acquire_gpus(1, patience_s=0)).uuids
+            except GpuError:
                 break
     return found
 
@@ -102,7 +102,7 @@ def test_jobs_that_start_together_share_no_gpu_and_the_next_is_told_who_holds_th
 def test_a_job_that_gets_too_few_gives_them_back_and_waits(jobs: ExitStack) -> None:
     first = start(jobs, 3)
     assert said(first) == UUIDS[:3]
-    with pytest.raises(AllotmentError, match="too few GPUs: 2 needed, 1 of 4 free"), allot(2, patience_s=0):
+    with pytest.raises(GpuError, match="too few GPUs: 2 needed, 1 of 4 free"), acquire_gpus(2, patience_s=0):
         pytest.fail("two jobs have one GPU")
     assert free() == UUIDS[3:4]
     second = start(jobs, 2, patience=60)
@@ -116,7 +116,7 @@ def test_the_gpus_of_a_job_that_ended_or_was_killed_are_free(jobs: ExitStack) ->
     job.kill()
     job.wait()
     assert free() == UUIDS[:4]
-    with pytest.raises(ZeroDivisionError), allot(4):
+    with pytest.raises(ZeroDivisionError), acquire_gpus(4):
         raise ZeroDivisionError
     assert free() == UUIDS[:4]
 
@@ -129,7 +129,7 @@ def test_the_gpu_of_a_killed_run_is_taken_until_its_server_is_gone(jobs: ExitSta
     assert guard is not None and eventually(note.exists)
     jobs.callback(lambda: guard.kill() if guard.is_running() else None)  # it waits ten minutes for its server
     assert server.environ()["CUDA_VISIBLE_DEVICES"] == "0"
-    lock = str(allotment.LOCKS / f"{UUIDS[0]}.lock")
+    lock = str(gpus.LOCKS / f"{UUIDS[0]}.lock")
     assert lock in [file.path for file in guard.open_files()]
     assert lock not in [file.path for file in server.open_files()]
     job.kill()
@@ -144,7 +144,7 @@ def test_the_gpu_of_a_killed_job_is_taken_until_its_child_is_gone(jobs: ExitStac
     work = (
         "from rllm_serving.serving import process as child;"
         "child.log.info = lambda *words: print(*words[1:], flush=True);"
-        f" child.follow('c', sys.executable, 'slow', [], got, PYTHONPATH={str(tmp_path)!r})"
+        f" child.run_in_environment('c', sys.executable, 'slow', [], got, PYTHONPATH={str(tmp_path)!r})"
     )
     job = start(jobs, 1, work=work)
     child = psutil.Process(int(said(job)[1]))
@@ -158,19 +158,19 @@ def test_the_gpu_of_a_killed_job_is_taken_until_its_child_is_gone(jobs: ExitStac
 
 def test_too_few_gpus_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     check_granted("a run", 2, 2)
-    with pytest.raises(AllotmentError, match=r"a run: .*2 needed, 1 granted; .*--resources gpu=2"):
+    with pytest.raises(GpuError, match=r"a run: .*2 needed, 1 granted; .*--resources gpu=2"):
         check_granted("a run", 2, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    with pytest.raises(AllotmentError, match=r"2 needed, 1 can be used here \(CUDA_VISIBLE_DEVICES=1\)"), allot(2):
+    with pytest.raises(GpuError, match=r"2 needed, 1 can be used here \(CUDA_VISIBLE_DEVICES=1\)"), acquire_gpus(2):
         pytest.fail("one GPU was given out twice")
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(driver=False))
-    with pytest.raises(AllotmentError, match=r"no NVIDIA GPU.*Driver Not Loaded.*set device: cpu"), allot(1):
+    with pytest.raises(GpuError, match=r"no NVIDIA GPU.*Driver Not Loaded.*set device: cpu"), acquire_gpus(1):
         pytest.fail("a GPU without a driver")
 
 
 def test_without_a_need_nothing_is_asked_and_nothing_set(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with allot(0) as got:
+    with acquire_gpus(0) as got:
         assert (got.gpus, got.locks, got.uuids) == ((), (), ()) and got.variables == {}
     assert not machine.exists()
     assert RUN.gpus("cpu") == 0 and RUN.gpus("cuda") == 1
@@ -179,7 +179,7 @@ def test_without_a_need_nothing_is_asked_and_nothing_set(machine: Path, monkeypa
 def test_all_users_may_lock_whatever_the_umask_of_the_first(machine: Path) -> None:
     before = os.umask(0o077)
     try:
-        with allot(1):
+        with acquire_gpus(1):
             pass
         assert os.umask(0o077) == 0o077
     finally:
@@ -189,16 +189,16 @@ def test_all_users_may_lock_whatever_the_umask_of_the_first(machine: Path) -> No
 
 
 def test_a_lock_file_that_is_cleared_away_is_made_again(machine: Path) -> None:
-    with allot(1) as got:
+    with acquire_gpus(1) as got:
         (machine / f"{UUIDS[0]}.lock").unlink()
         assert len(got.locks) == 1
-    with allot(1) as got:
+    with acquire_gpus(1) as got:
         assert got.uuids == (UUIDS[0],)
 
 
 def test_locks_that_cannot_be_opened_are_told(machine: Path) -> None:
     machine.write_text("in the way")
-    with pytest.raises(AllotmentError, match=rf"the lock of GPU 0 cannot be opened .*{machine}"), allot(1):
+    with pytest.raises(GpuError, match=rf"the lock of GPU 0 cannot be opened .*{machine}"), acquire_gpus(1):
         pytest.fail("a GPU without a lock")
 
 
@@ -222,13 +222,13 @@ def test_a_run_uses_records_and_reads_its_own_gpus_alone(bench: Bench, jobs: Exi
 
 
 def test_a_run_without_its_gpus_starts_no_server(bench: Bench) -> None:
-    with pytest.raises(AllotmentError, match="8 needed, 4 can be used here"):
+    with pytest.raises(GpuError, match="8 needed, 4 can be used here"):
         bench.execute(replace(RUN, options=Options(tensor_parallel=8)), device="cuda")
     assert not bench.places.server_log.exists() and not bench.record.exists()
 
 
 def test_a_child_sees_its_gpus(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     (tmp_path / "shows.py").write_text("import os; print('sees', os.environ['CUDA_VISIBLE_DEVICES'])")
-    with caplog.at_level("INFO"), allot(2) as got:
-        follow("it", Path(sys.executable), "shows", [], got, PYTHONPATH=str(tmp_path))
+    with caplog.at_level("INFO"), acquire_gpus(2) as got:
+        run_in_environment("it", Path(sys.executable), "shows", [], got, PYTHONPATH=str(tmp_path))
     assert "sees 0,1" in caplog.text

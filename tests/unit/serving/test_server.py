@@ -12,15 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import mock_server as scripted
+from helpers import mock_server
 from helpers.fake_engine import Stand
 from helpers.mock_server import HOST, eventually
 from rllm_serving.serving import server as module
-from rllm_serving.serving.engines import Launch, Options
+from rllm_serving.serving.engines import Options, ServerConfig
 from rllm_serving.serving.server import HIGHEST_PORT, Server, ServerError, check_port, free_port, tail
 from rllm_serving.serving.supervisor import alive
 
-LAUNCH = Launch(Path(sys.executable), Path("model"), None, "m", "cpu", Options(), None, False, 1)
+LAUNCH = ServerConfig(Path(sys.executable), Path("model"), None, "m", "cpu", Options(), None, False, 1)
 
 
 def serve(folder: Path, *arguments: object, timeout_s: float = 60, program: str | None = None) -> Server:
@@ -76,7 +76,7 @@ def test_killing_the_whole_process_group_of_a_run_leaves_nothing(tmp_path: Path)
         f"with serve(Path({str(tmp_path)!r}), '--grandchild', {str(note)!r}) as server:\n"
         "    print(server.pid, flush=True); time.sleep(600)"
     )
-    search = os.pathsep.join((str(Path(module.__file__).parents[2]), scripted.TESTS))
+    search = os.pathsep.join((str(Path(module.__file__).parents[2]), mock_server.TESTS))
     with subprocess.Popen(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": search},
@@ -178,12 +178,12 @@ def test_a_server_that_does_not_flush_is_told(tmp_path: Path, monkeypatch: pytes
 def test_the_environment_has_the_engines_variables_no_token_and_no_foreign_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*module.NEVER_PASSED_ON, "KEPT"):
+    for name in (*module.UNSET_VARIABLES, "KEPT"):
         monkeypatch.setenv(name, f"value-of-{name}")
     with serve(tmp_path) as server:
         found = psutil.Process(server.pid).environ()
     assert found["STAND"] == "here" and found["KEPT"] == "value-of-KEPT"
-    assert "HF_TOKEN" in module.NEVER_PASSED_ON and not set(module.NEVER_PASSED_ON) & set(found)
+    assert "HF_TOKEN" in module.UNSET_VARIABLES and not set(module.UNSET_VARIABLES) & set(found)
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.mock_server import eventually
-from rllm_serving.serving import supervisor as guard
+from rllm_serving.serving import supervisor
 from rllm_serving.serving.supervisor import alive
 
 # A server that starts a grandchild in a session of its own, and writes both ids down.
@@ -30,7 +30,7 @@ DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
 def command(*server: str, watch: str = "", grace: float = 10) -> list[str]:
-    return [sys.executable, guard.__file__, "--watch", watch, "--grace", str(grace), "--", *server]
+    return [sys.executable, supervisor.__file__, "--watch", watch, "--grace", str(grace), "--", *server]
 
 
 def python(program: str, *arguments: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from rllm_serving.quantization.calibration import KINDS
 from rllm_serving.serving.engines import ENGINES, SAMPLED_SPECULATION, Options
 from rllm_serving.study import config as checks
 from rllm_serving.study.quantization_methods import METHODS
-from rllm_serving.study.study import CODE
+from rllm_serving.study.study import CODE_FORMATS
 from snakemake.utils import validate
 
 DEFINITION: dict[str, Any] = yaml.safe_load(SCHEMA.read_text())
@@ -86,7 +86,7 @@ def test_the_schema_allows_what_the_library_has() -> None:
     assert definitions["quantization"]["properties"]["calibration"]["enum"] == list(KINDS)
     assert set(definitions["serving"]["properties"]) == {field.name for field in dataclasses.fields(Options)}
     assert set(definitions["load"]["properties"]["kind"]["enum"]) == set(LOADS)
-    assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS) >= set(CODE)
+    assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS) >= set(CODE_FORMATS)
     assert set(definitions["dataset"]["properties"]["suite"]["enum"]) == set(SUITES)
     for engine in ENGINES.values():
         assert set(definitions["model"]["properties"]["reasoning_parser"]["enum"]) == set(
@@ -140,13 +140,13 @@ def test_a_long_wrong_value_is_not_printed_whole() -> None:
 
 
 def test_choose_keeps_the_order_of_the_list_and_takes_all() -> None:
-    assert checks.choose("key", ["b", "a"], ["a", "b", "c"]) == ["b", "a"]
-    assert checks.choose("key", "all", {"a": 1, "b": 2}) == ["a", "b"]
+    assert checks.resolve_names("key", ["b", "a"], ["a", "b", "c"]) == ["b", "a"]
+    assert checks.resolve_names("key", "all", {"a": 1, "b": 2}) == ["a", "b"]
     with pytest.raises(checks.ConfigError, match=r"^key: unknown 'x', 'y'; allowed: a$"):
-        checks.choose("key", ["x", "a", "y"], ["a"])
+        checks.resolve_names("key", ["x", "a", "y"], ["a"])
 
 
 def test_only_entries_of_source_path_are_paths() -> None:
     model = {"source": "path", "path": "~/m", "role": "llm", "pair": "x"}
-    found = dict(checks.walk_paths(changed(("models.m", model))))
+    found = dict(checks.config_paths(changed(("models.m", model))))
     assert found == {"models.m.path": Path("~/m").expanduser()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.studies import changed, load
-from rllm_serving.serving.engines import ENGINES, Launch, Options
+from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.study.config import ConfigError
 from rllm_serving.study.quantization_methods import METHODS
 
@@ -15,7 +15,7 @@ HUB = {"source": "hub", "role": "llm", "pair": "x", "id": "owner/name", "revisio
 
 
 def words(engine: str, method: str, device: str = "cpu") -> list[str]:
-    launch = Launch(Path("py"), Path("m"), None, "m", device, Options(), None, False, 1, method)
+    launch = ServerConfig(Path("py"), Path("m"), None, "m", device, Options(), None, False, 1, method)
     return ENGINES[engine].command(launch, 1)
 
 

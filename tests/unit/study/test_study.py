@@ -11,7 +11,7 @@ from helpers.studies import REMOVED, TINY, changed, load
 from rllm_serving.report.catalogue import figures, tables
 from rllm_serving.study.checks import attention_heads
 from rllm_serving.study.config import ConfigError
-from rllm_serving.study.design import Load, Run, combined, ordered, request_seed
+from rllm_serving.study.design import Load, Run, canonical_json, expand_sweep, request_seed
 from rllm_serving.study.study import Study
 
 SINGLE = "single/vllm/tiny-rllm/bf16/baseline"
@@ -114,7 +114,7 @@ def test_options_of_the_setup_win_over_the_experiments_the_models_and_the_studys
 def test_a_run_survives_the_way_through_a_jobs_parameters(study: Study) -> None:
     for run in study.runs.values():
         data, sweep = json.loads(json.dumps([run.to_dict(), study.sweeps[run.experiment]]))
-        again = Run.from_dict(data, combined(sweep))
+        again = Run.from_dict(data, expand_sweep(sweep))
         assert again == run and again.points[0].load == run.points[0].load and isinstance(again.points[0].load, Load)
 
 
@@ -123,14 +123,14 @@ def test_parameters_have_one_text_whatever_the_order_in_the_config(study: Study)
     other = load(changed(("models", backwards), ("sampling", {"top_p": 0.95, "temperature": 0.6})))
     assert repr(dicts(other)) == repr(dicts(study))
     assert repr(other.models) == repr(study.models)
-    assert repr(ordered({"b": [{"d": 1, "c": 2}], "a": None})) == "{'a': None, 'b': [{'c': 2, 'd': 1}]}"
+    assert repr(canonical_json({"b": [{"d": 1, "c": 2}], "a": None})) == "{'a': None, 'b': [{'c': 2, 'd': 1}]}"
 
 
 def test_one_more_budget_changes_the_runs_of_its_experiment_alone(study: Study) -> None:
     before, after = dicts(study), dicts(load(changed(("experiments.budget.budgets", [16, 32, 64]))))
     assert before.keys() == after.keys()
     assert {folder for folder in before if before[folder] != after[folder]} == set(before) - {SINGLE}
-    fewer, more = (combined(runs[BUDGET]["sweep"]) for runs in (before, after))
+    fewer, more = (expand_sweep(runs[BUDGET]["sweep"]) for runs in (before, after))
     assert len(more) == 1.5 * len(fewer) and set(fewer) < set(more)
 
 

@@ -1,7 +1,7 @@
 """Two runs side by side: the same questions, seeds, order and load on two servers, a ratio and a difference a metric.
 
 Intervals are paired bootstraps: over questions (all repeats together) for what is a mean of requests, over batches or
-blocks of time for throughput, over blocks of time for the server's gauges; see `bootstrap.paired`.
+blocks of time for throughput, over blocks of time for the server's gauges; see `intervals.paired`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import server_metrics as gauges
-from .intervals import MISSING, Array, Codes, Comparison, Estimate, codes, means, paired, paired_means
+from . import server_metrics
+from .intervals import MISSING, Array, Codes, Comparison, Interval, codes, means, paired, paired_means
 from .points import recorded, throughput
-from .request_metrics import CONDITION, SERVER, together
-from .run_data import Observed
+from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
+from .run_data import RunData
 
-MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
+PAIRED_MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
 """Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
-SAME = ["same_answer", "same_text", "same_length"]
+AGREEMENT_METRICS = ["same_answer", "same_text", "same_length"]
 """Share of requests that ended well on both servers with the same extracted answer (or none on both), text, number of
 output tokens."""
 COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
 
 
-def compare(mine: Observed, reference: Observed) -> pd.DataFrame:
-    """One row a condition of both runs and metric; their records tell which are beyond a validity gate (see `marked`).
+def compare(mine: RunData, reference: RunData) -> pd.DataFrame:
+    """One row a condition of both runs and metric, with why a side's points are invalid (see `with_validity`).
 
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
     value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
@@ -41,10 +41,10 @@ def compare(mine: Observed, reference: Observed) -> pd.DataFrame:
     for keys, both, cluster in conditions(mine, reference):
         rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
     frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
-    return marked(frame, mine, reference)
+    return with_validity(frame, mine, reference)
 
 
-def marked(frame: pd.DataFrame, mine: Observed, reference: Observed) -> pd.DataFrame:
+def with_validity(frame: pd.DataFrame, mine: RunData, reference: RunData) -> pd.DataFrame:
     """Rows of a comparison with `invalid` and `invalid_reference`: why a side's points are beyond a validity gate.
 
     Missing where they are not. A comparison with an invalid reference is invalid itself.
@@ -77,7 +77,7 @@ class Condition:
 
 
 def conditions(
-    mine: Observed, reference: Observed
+    mine: RunData, reference: RunData
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
     """Each condition that two runs have in common: its keys, its part of both, the cluster (question) of each request.
 
@@ -103,10 +103,10 @@ def conditions(
         yield keys, (one, two), codes(asked[0]["question_id"])
 
 
-def _condition(run: Observed, rows: Any, samples: pd.DataFrame | None) -> Condition:
+def _condition(run: RunData, rows: Any, samples: pd.DataFrame | None) -> Condition:
     index, repeat = (run.frame[name].to_numpy()[rows] for name in ("index", "repeat"))
     order = np.asarray(rows)[np.lexsort((index, repeat))]
-    group = run.frame.iloc[together(order)].reset_index(drop=True)
+    group = run.frame.iloc[as_slice_if_contiguous(order)].reset_index(drop=True)
     if samples is None:
         samples = pd.DataFrame() if run.server is None else run.server.iloc[:0]
     return Condition(group, run.chunks.take(order, group["ok"].to_numpy()), samples)
@@ -114,29 +114,29 @@ def _condition(run: Observed, rows: Any, samples: pd.DataFrame | None) -> Condit
 
 def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
     both = (mine, reference)
-    values, others = ([_values(side.requests, name) for name in MEANS] for side in both)
-    for name, comparison in zip(MEANS, paired_means(values, others, cluster), strict=True):
-        yield name, _flat(comparison)
+    values, others = ([_values(side.requests, name) for name in PAIRED_MEANS] for side in both)
+    for name, comparison in zip(PAIRED_MEANS, paired_means(values, others, cluster), strict=True):
+        yield name, _comparison_columns(comparison)
     sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}
     for name, column in (("kv", "kv_use"), ("running", "running")):
-        sums[name] = [gauges.sums(side.samples, column) for side in both]
+        sums[name] = [server_metrics.sums(side.samples, column) for side in both]
     for name, (one, two) in sums.items():
         if one is not None and two is not None:
-            yield name, _flat(paired(one, two))
-    largest = {"kv_max": [_maximum(gauges.under_load(side.samples, "kv_use"), ["kv_use"]) for side in both]}
+            yield name, _comparison_columns(paired(one, two))
+    largest = {"kv_max": [_maximum(server_metrics.under_load(side.samples, "kv_use"), ["kv_use"]) for side in both]}
     largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in both]
     for name, (value, other) in largest.items():
-        bare = [Estimate(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
-        yield name, _flat(Comparison(*bare))
+        bare = [Interval(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
+        yield name, _comparison_columns(Comparison(*bare))
     ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
     same = []
     for column in ("extracted", "said", "output_tokens"):
-        same.append(np.where(ok, _equal(*(side.requests[column] for side in both)), np.nan))
-    for name, share in zip(SAME, means(same, cluster), strict=True):
-        yield name, _flat(Comparison(share, MISSING, MISSING, MISSING))
+        same.append(np.where(ok, _says_the_same(*(side.requests[column] for side in both)), np.nan))
+    for name, share in zip(AGREEMENT_METRICS, means(same, cluster), strict=True):
+        yield name, _comparison_columns(Comparison(share, MISSING, MISSING, MISSING))
 
 
-def _equal(said: pd.Series, other: pd.Series) -> Any:
+def _says_the_same(said: pd.Series, other: pd.Series) -> Any:
     """Where two columns say the same; what is missing says the same as nothing."""
     missing, other_missing = (column.isna().to_numpy() for column in (said, other))
     if pd.api.types.is_numeric_dtype(said) and pd.api.types.is_numeric_dtype(other):
@@ -152,7 +152,7 @@ def _values(requests: pd.DataFrame, name: str) -> Array:
     return requests[name].where(requests["ok"]).to_numpy(dtype=float)
 
 
-def _flat(comparison: Comparison) -> dict[str, float]:
+def _comparison_columns(comparison: Comparison) -> dict[str, float]:
     return dict(zip(COLUMNS, (number for estimate in comparison for number in estimate), strict=True))
 
 

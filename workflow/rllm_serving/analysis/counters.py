@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .server_metrics import increase
+from .server_metrics import counter_delta
 
 COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_share"]
 COUNTERS += [f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_share") for phase in ("thinking", "answer")]
@@ -19,7 +19,7 @@ COUNTERS += ["kv_bytes_per_token"]
 MODEL_BYTES = 2  # every server is started with bfloat16
 
 
-def counted(
+def counter_summary(
     samples: pd.DataFrame, requests: pd.DataFrame, chunks: pd.DataFrame, run: Mapping[str, Any]
 ) -> dict[str, float]:
     """COUNTERS of one condition; NaN where the engine has no such counter or nothing happened.
@@ -28,17 +28,17 @@ def counted(
     run: run.json, or empty. Increases are summed over points.
     prefix_hit_rate: increase of prefix_hits / of prefix_queries (tokens), 0-1. preemptions: increase, requests.
     accepted_share: increase of spec_accepted / of spec_drafted (tokens), 0-1.
-    tokens_per_chunk_{thinking,answer}: see `by_phase`. accepted_share_{thinking,answer}: (tokens a chunk - 1) / tokens
-    drafted a step, 0-1: a step gives the accepted drafts and one token of the model's own. It takes a chunk for a
-    step, which makes it too high where a busy server puts several steps into one chunk, and is NaN without speculation.
+    tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_share_{thinking,answer}:
+    (tokens a chunk - 1) / tokens drafted a step, 0-1: a step gives the accepted drafts and one token of the model's
+    own. It takes a chunk for a step, which makes it too high where a busy server puts several steps into one chunk, and is NaN without speculation.
     kv_bytes_per_token: see `kv_bytes_per_token`.
     """
     result = {"prefix_hit_rate": _share(samples, "prefix_hits", "prefix_queries")}
-    result |= {"preemptions": increase(samples, "preemptions")}
+    result |= {"preemptions": counter_delta(samples, "preemptions")}
     result |= {"accepted_share": _share(samples, "spec_accepted", "spec_drafted")}
     options: Mapping[str, Any] = run["config"]["options"] if run else {}
     drafted = options["speculative_tokens"] if options.get("speculation", "none") != "none" else math.nan
-    for phase, tokens in by_phase(chunks, requests["reasoning_tokens"]).items():
+    for phase, tokens in tokens_per_chunk_by_phase(chunks, requests["reasoning_tokens"]).items():
         result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_share_{phase}": (tokens - 1) / drafted}
     path = Path(run["model"]["path"]) / "config.json" if run else None
     config = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
@@ -46,11 +46,11 @@ def counted(
 
 
 def _share(samples: pd.DataFrame, part: str, whole: str) -> float:
-    total = increase(samples, whole)
-    return increase(samples, part) / total if total > 0 else math.nan
+    total = counter_delta(samples, whole)
+    return counter_delta(samples, part) / total if total > 0 else math.nan
 
 
-def by_phase(chunks: pd.DataFrame, reasoning_tokens: pd.Series) -> dict[str, float]:
+def tokens_per_chunk_by_phase(chunks: pd.DataFrame, reasoning_tokens: pd.Series) -> dict[str, float]:
     """Mean tokens a chunk while "thinking" and while giving the "answer"; NaN for a phase without chunks.
 
     reasoning_tokens: of each request, `row` of the chunks counts them. A chunk is thinking when it ends at or before

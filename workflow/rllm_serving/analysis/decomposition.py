@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .comparison import conditions, marked
-from .counters import COUNTERS, counted
-from .intervals import Array, Codes, Estimate, means, paired_means
+from .comparison import conditions, with_validity
+from .counters import COUNTERS, counter_summary
+from .intervals import Array, Codes, Interval, means, paired_means
 from .request_metrics import CONDITION, SERVER
-from .run_data import Observed
+from .run_data import RunData
 
 PARTS = ["first_token", "thinking", "answer", "speed"]
 """Parts of `delta_e2e`: they add up to it."""
 ESTIMATES = ["delta_e2e", *PARTS, "tokens", "thinking_difference", "thinking_ratio"]
-PLAIN = ["e2e", "thinking_tokens", *COUNTERS]
+UNPAIRED = ["e2e", "thinking_tokens", *COUNTERS]
 
 
-def why(mine: Observed, reference: Observed) -> pd.DataFrame:
+def decompose(mine: RunData, reference: RunData) -> pd.DataFrame:
     """One row a condition of both runs.
 
     Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `requests` (those that
@@ -39,21 +39,21 @@ def why(mine: Observed, reference: Observed) -> pd.DataFrame:
     _reference.
     delta_e2e, PARTS (see the module) and tokens (= thinking + answer): mean of mine - reference, s; intervals: paired
     bootstrap over questions. thinking_difference (mine - reference, tokens) and thinking_ratio (mine / reference): of
-    the mean thinking length. e2e (s), thinking_tokens: means. COUNTERS: see `counters.counted`. NaN where there is
-    none; thinking and answer are NaN where thinking was not counted.
+    the mean thinking length. e2e (s), thinking_tokens: means. COUNTERS: see `counter_summary`. NaN where there is none;
+    thinking and answer are NaN where thinking was not counted.
     Raises ValueError when the two did not ask the same questions.
     """
     rows = []
     for keys, both, cluster in conditions(mine, reference):
         row = {**keys, **_split(both[0].requests, both[1].requests, cluster)}
         for end, side, run in zip(("", "_reference"), both, (mine, reference), strict=True):
-            found = counted(side.samples, side.requests, side.chunks, run.record)
+            found = counter_summary(side.samples, side.requests, side.chunks, run.record)
             row |= {name + end: value for name, value in found.items()}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
-    plain = [name + end for name in PLAIN for end in ("", "_reference")]
+    plain = [name + end for name in UNPAIRED for end in ("", "_reference")]
     frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain])
-    return marked(frame, mine, reference)
+    return with_validity(frame, mine, reference)
 
 
 def _split(mine: pd.DataFrame, reference: pd.DataFrame, cluster: Codes) -> dict[str, float]:
@@ -62,14 +62,18 @@ def _split(mine: pd.DataFrame, reference: pd.DataFrame, cluster: Codes) -> dict[
     used = pd.concat([side["ok"] & side[needed].notna().all(axis=1) for side in (mine, reference)], axis=1).all(axis=1)
     one, two = mine.where(used), reference.where(used)
     row: dict[str, float] = {"requests": int(used.sum())}
-    split = {name: _whole(values, used.to_numpy()) for name, values in parts(one, two).items()}
+    split = {name: _nan_unless_all_known(values, used.to_numpy()) for name, values in parts(one, two).items()}
     for name, estimate in zip(split, means(list(split.values()), cluster), strict=True):
-        row |= _flat(name, estimate)
-    both = [_both(one[name], two[name]) for name in ("e2e", "reasoning_tokens")]
+        row |= _interval_columns(name, estimate)
+    both = [_known_on_both_sides(one[name], two[name]) for name in ("e2e", "reasoning_tokens")]
     e2e, thinking = paired_means([mine for mine, _ in both], [other for _, other in both], cluster)
     row |= {"e2e": e2e.value.value, "e2e_reference": e2e.reference.value}
     row |= {"thinking_tokens": thinking.value.value, "thinking_tokens_reference": thinking.reference.value}
-    return row | _flat("thinking_difference", thinking.difference) | _flat("thinking_ratio", thinking.ratio)
+    return (
+        row
+        | _interval_columns("thinking_difference", thinking.difference)
+        | _interval_columns("thinking_ratio", thinking.ratio)
+    )
 
 
 def parts(mine: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
@@ -89,17 +93,17 @@ def parts(mine: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
     return result | {"speed": speed, "tokens": tokens}
 
 
-def _whole(values: Array, used: Any) -> Array:
+def _nan_unless_all_known(values: Array, used: Any) -> Array:
     """The values, all NaN as soon as one of the used requests has none: parts must have the same requests."""
     return np.full(len(values), np.nan) if np.isnan(values[used]).any() else values
 
 
-def _both(mine: pd.Series, reference: pd.Series) -> tuple[Array, Array]:
+def _known_on_both_sides(mine: pd.Series, reference: pd.Series) -> tuple[Array, Array]:
     """The values of both sides where both have one, else NaN."""
     known = (mine.notna() & reference.notna()).to_numpy()
     one, two = (np.where(known, side.to_numpy(dtype=float), np.nan) for side in (mine, reference))
     return one, two
 
 
-def _flat(name: str, estimate: Estimate) -> dict[str, float]:
+def _interval_columns(name: str, estimate: Interval) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))

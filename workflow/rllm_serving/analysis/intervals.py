@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """A statistic with its interval (95 %), in the statistic's own unit; NaN where there is none."""
 
     value: float
@@ -44,7 +44,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-MISSING = Estimate(np.nan, np.nan, np.nan)
+MISSING = Interval(np.nan, np.nan, np.nan)
 
 
 # 4 MB each at most: the parts that questions are broken down into differ in their numbers of questions.
@@ -106,7 +106,7 @@ def _size(cluster: Codes) -> int:
     return int(cluster.max(initial=-1)) + 1
 
 
-def ratios(numerators: Sequence[Array], denominators: Sequence[Array], cluster: Codes) -> list[Estimate]:
+def ratios(numerators: Sequence[Array], denominators: Sequence[Array], cluster: Codes) -> list[Interval]:
     """sum(numerator) / sum(denominator) of each pair; rows where either is NaN are left out.
 
     numerators, denominators: each of shape (n,); cluster: shape (n,), numbers from `codes`.
@@ -115,10 +115,10 @@ def ratios(numerators: Sequence[Array], denominators: Sequence[Array], cluster: 
         return [MISSING] * len(numerators)
     found = _resample(numerators, denominators, cluster, _size(cluster))
     ends = _intervals(np.stack([rows for _, rows, _ in found]), [filled for *_, filled in found])
-    return [MISSING if np.isnan(one[0]) else Estimate(one[0], *two) for one, two in zip(found, ends, strict=True)]
+    return [MISSING if np.isnan(one[0]) else Interval(one[0], *two) for one, two in zip(found, ends, strict=True)]
 
 
-def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Estimate:
+def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Interval:
     """One of `ratios`."""
     return ratios([numerator], [denominator], cluster)[0]
 
@@ -130,10 +130,10 @@ Sums = tuple[Array, Array, Codes]
 class Comparison(NamedTuple):
     """A statistic on two sides, with mine / reference and mine - reference."""
 
-    value: Estimate
-    reference: Estimate
-    ratio: Estimate
-    difference: Estimate
+    value: Interval
+    reference: Interval
+    ratio: Interval
+    difference: Interval
 
 
 def paired(mine: Sums, reference: Sums) -> Comparison:
@@ -171,18 +171,18 @@ def _compared(mine: Sequence[Resampled], reference: Sequence[Resampled]) -> list
     for number, ((value, *_), (other, *_)) in enumerate(zip(mine, reference, strict=True)):
         pairs = [ends[number + part * len(mine)] for part in range(4)]
         values = [value, other, value / other if other else np.nan, value - other]
-        estimates = [MISSING if np.isnan(x) else Estimate(x, *pair) for x, pair in zip(values, pairs, strict=True)]
+        estimates = [MISSING if np.isnan(x) else Interval(x, *pair) for x, pair in zip(values, pairs, strict=True)]
         found.append(Comparison(*estimates))
     return found
 
 
-def means(columns: Sequence[Array], cluster: Codes, weights: Array | None = None) -> list[Estimate]:
+def means(columns: Sequence[Array], cluster: Codes, weights: Array | None = None) -> list[Interval]:
     """(Weighted) mean of each column's values that are not NaN; their number in a resample varies with its clusters."""
     counts = np.ones(len(cluster)) if weights is None else weights
     return ratios([values * counts for values in columns], [counts] * len(columns), cluster)
 
 
-def mean(values: Array, cluster: Codes, weights: Array | None = None) -> Estimate:
+def mean(values: Array, cluster: Codes, weights: Array | None = None) -> Interval:
     """One of `means`."""
     return means([values], cluster, weights)[0]
 
@@ -219,7 +219,7 @@ def _tops(values: Array, weight: Array, cluster: Codes, shares: Array) -> Array:
     return tops
 
 
-def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array | None = None) -> list[Estimate]:
+def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array | None = None) -> list[Interval]:
     """Weighted quantiles: the smallest value at or below which lies at least that share of the weight.
 
     values, weights (default 1), cluster: shape (n,); rows that are NaN or weigh nothing are left out. Returns
@@ -240,7 +240,7 @@ def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array
     resampled = np.where(below[-1] > 0, tops[_first_reaching(below, wanted)], np.nan)
     filled = int(np.count_nonzero(np.bincount(cluster)))
     exact = _exact(values, weight, bins, wanted)
-    return [Estimate(x, *pair) for x, pair in zip(exact, _intervals(resampled, [filled] * len(shares)), strict=True)]
+    return [Interval(x, *pair) for x, pair in zip(exact, _intervals(resampled, [filled] * len(shares)), strict=True)]
 
 
 def _exact(values: Array, weight: Array, bins: Codes, shares: Array) -> list[float]:

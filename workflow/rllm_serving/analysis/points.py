@@ -16,11 +16,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from . import server_metrics as gauges
-from .intervals import Array, Codes, Estimate, Sums, codes, mean, means, quantiles, ratio
+from . import server_metrics
+from .intervals import Array, Codes, Interval, Sums, codes, mean, means, quantiles, ratio
 from .metrics import LATENCIES, LATENCY_SHARES, METRICS, MISSES, TOKEN_SHARES, TOKENS, WITH_INTERVAL
-from .request_metrics import CONDITION, SERVER, batches, spans, together, token_gaps
-from .run_data import Observed
+from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous, batches, point_spans, token_gaps
+from .run_data import RunData
 from .validity import CLIENT_GATES
 
 
@@ -30,7 +30,7 @@ def _columns(keys: Sequence[str]) -> list[str]:
 
 
 class _Row(dict[str, Any]):
-    def put(self, name: str, estimate: Estimate) -> None:
+    def put(self, name: str, estimate: Interval) -> None:
         self[name], self[f"{name}_low"], self[f"{name}_high"] = estimate
 
     def spread(
@@ -64,7 +64,7 @@ def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None
     if slo is not None:
         within = slo.met(group)
         shares["goodput_share"] = within
-        seconds = spans(group)["seconds"].sum()
+        seconds = point_spans(group)["seconds"].sum()
         row["goodput_rate"] = within.sum() / seconds if seconds > 0 else np.nan
     if ok.any() and group["correct"].notna().all() and group["asked_tokens"].isna().all():
         shares["accuracy"] = group["correct"]
@@ -113,7 +113,7 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     Tokens fall into blocks by their chunks' times; each request's chunks are scaled to its own token count,
     since a server's count may include tokens that no chunk showed.
     """
-    point = spans(group).dropna()
+    point = point_spans(group).dropna()
     number = point.index.get_indexer(pd.Index(group["repeat"]))
     start, end = (point[name].to_numpy()[number] for name in ("start", "end"))
     row, tokens = chunks["row"].to_numpy(), chunks["tokens"].to_numpy()
@@ -125,8 +125,8 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     row, time = np.append(row, silent), np.append(chunks["time"], group["end"].to_numpy()[silent])
     scale = np.divide(count, shown, out=np.zeros(len(group)), where=shown > 0)
     tokens = np.append(tokens, count[silent]) * scale[row]
-    block = gauges.time_blocks(time, number[row], start[row], end[row])
-    length = np.repeat(point["seconds"].to_numpy() / gauges.BLOCKS, gauges.BLOCKS)
+    block = server_metrics.time_blocks(time, number[row], start[row], end[row])
+    length = np.repeat(point["seconds"].to_numpy() / server_metrics.BLOCKS, server_metrics.BLOCKS)
     return np.bincount(block, tokens, len(length)).astype(float), length, codes(np.arange(len(length)))
 
 
@@ -140,7 +140,7 @@ def _groups(
     needed = needed.drop(columns=[*constant, "question_id", "domain", "difficulty", "status", "extracted"])
     for key, found in frame.groupby(keys, sort=True).indices.items():
         rows = np.asarray(found)
-        group = needed.iloc[together(rows)].reset_index(drop=True)
+        group = needed.iloc[as_slice_if_contiguous(rows)].reset_index(drop=True)
         row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question"])
         _per_request(row, group, cluster, slo)
         yield row, group, rows, cluster
@@ -163,7 +163,7 @@ def recorded(record: Mapping[str, Any], point: list[str]) -> pd.DataFrame:
     return found
 
 
-def _table(run: Observed, keys: list[str], slo: Slo | None) -> pd.DataFrame:
+def _table(run: RunData, keys: list[str], slo: Slo | None) -> pd.DataFrame:
     point = [name for name in keys if name in ("dataset", "load", "budget", "repeat")]
     told = recorded(run.record, point)
     samples: dict[Any, pd.DataFrame] = {} if run.server is None else dict(tuple(run.server.groupby(point)))
@@ -171,23 +171,23 @@ def _table(run: Observed, keys: list[str], slo: Slo | None) -> pd.DataFrame:
     for row, group, index, cluster in _groups(run.frame, keys, slo):
         _per_token(row, group, run.chunks.take(index, group["ok"].to_numpy()), cluster)
         key = tuple(row[name] for name in point)
-        row |= gauges.use(samples[key]) if key in samples else {}
+        row |= server_metrics.gauge_summary(samples[key]) if key in samples else {}
         row |= told.loc[key].to_dict() if key in told.index else {}
         rows.append(row)
     return pd.DataFrame(rows, columns=_columns(keys))
 
 
-def points(run: Observed, slo: Slo | None = None) -> pd.DataFrame:
+def points(run: RunData, slo: Slo | None = None) -> pd.DataFrame:
     """One row a point: keys (SERVER, CONDITION, repeat) and METRICS with intervals. slo: for goodput."""
     return _table(run, [*SERVER, *CONDITION, "repeat"], slo)
 
 
-def summary(run: Observed, slo: Slo | None = None) -> pd.DataFrame:
+def summary(run: RunData, slo: Slo | None = None) -> pd.DataFrame:
     """One row a condition, its repeats pooled; otherwise as `points`."""
     return _table(run, [*SERVER, *CONDITION], slo)
 
 
-def breakdown(run: Observed, by: str) -> pd.DataFrame:
+def breakdown(run: RunData, by: str) -> pd.DataFrame:
     """One row a condition and value of `by` ("difficulty" or "domain"), repeats pooled.
 
     Columns: keys, `by`, and METRICS; throughput, TBT, stragglers, server metrics and duration do not hold for

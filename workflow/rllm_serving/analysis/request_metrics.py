@@ -28,16 +28,16 @@ WRITTEN = ["reasoning_text", "answer_text"]
 
 
 def read(path: Path | str, texts: bool = False) -> pa.Table:
-    """The columns of a requests.parquet that the analysis needs; with `texts` also `hashed`, batch by batch."""
+    """The columns of a requests.parquet that the analysis needs; with `texts` also `said`, batch by batch."""
     measured = [*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "ended", *CHUNKS]
     if not texts:
         return pq.read_table(path, columns=measured)
     file = pq.ParquetFile(path)
-    parts = [hashed(pa.Table.from_batches([part])) for part in file.iter_batches(columns=[*measured, *WRITTEN])]
+    parts = [with_text_hash(pa.Table.from_batches([part])) for part in file.iter_batches(columns=[*measured, *WRITTEN])]
     return pa.concat_tables(parts)
 
 
-def hashed(requests: pa.Table) -> pa.Table:
+def with_text_hash(requests: pa.Table) -> pa.Table:
     """The table with `said`, 64 bits that stand for what the model thought and answered, in place of both texts.
 
     Equal texts have equal hashes; that different ones do has a chance of 1 in 2^64.
@@ -79,7 +79,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     )
 
 
-def together(rows: Codes) -> slice | Codes:
+def as_slice_if_contiguous(rows: Codes) -> slice | Codes:
     """Ascending row numbers as a slice, if they follow one another: taking that part of an array is no copy."""
     return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) and (np.diff(rows) == 1).all() else rows
 
@@ -103,7 +103,7 @@ class Chunks:
 
         rows: numbers of requests; wanted: of which of them (default: all).
         """
-        whole = together(rows)
+        whole = as_slice_if_contiguous(rows)
         count = self.counts[whole]
         part: slice | Codes
         if isinstance(whole, slice) and (wanted is None or wanted.all()):
@@ -133,7 +133,7 @@ def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(gaps, copy=False)
 
 
-def spans(frame: pd.DataFrame) -> pd.DataFrame:
+def point_spans(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a repeat; frame from `latencies`, rows of one condition. Index: repeat.
 
     start: first arrival (s); end: when its last request was over, well or not (s), so that the time that failures
@@ -149,7 +149,7 @@ def batches(frame: pd.DataFrame) -> pd.DataFrame:
 
     start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
     requests; size: their number; seconds: time until the next batch's start, the last one's until its last request
-    was over, well or not, so that the batches of a point add up to its span (see `spans`).
+    was over, well or not, so that the batches of a point add up to its span (see `point_spans`).
     straggler_share: share of start..end during which fewer than half of its successful requests were running
     (arrival <= t < end); missing below two successful requests.
     """

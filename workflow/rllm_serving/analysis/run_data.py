@@ -20,10 +20,10 @@ GRADED = ["correct", "miss", "extracted"]
 
 
 @dataclass(frozen=True)
-class Observed:
+class RunData:
     """The files of one run. Without grades, server or record their metrics are NaN; a comparison needs the first two.
 
-    requests: table from `requests.read`, with `said` where texts are compared; grades: the run's rows of
+    requests: table from `request_metrics.read`, with `said` where texts are compared; grades: the run's rows of
     grades.parquet; server: server.parquet; record: run.json.
     """
 
@@ -35,8 +35,8 @@ class Observed:
     @classmethod
     def read(
         cls, requests: Path | str, server: Path | str, record: Path | str, grades: Path | str, texts: bool = False
-    ) -> Observed:
-        """From the files of a run and the grades of several, its own among them; texts: as for `requests.read`."""
+    ) -> RunData:
+        """From a run's files and the grades of several runs, its own among them; texts: see `request_metrics.read`."""
         table = read(requests, texts)
         own = [(name, "==", table[name][0].as_py()) for name in SERVER]
         return cls(

@@ -52,7 +52,7 @@ def sums(samples: pd.DataFrame, column: str) -> Sums | None:
     return seen[column].to_numpy(dtype=float) * weight, weight, block
 
 
-def use(samples: pd.DataFrame) -> dict[str, float]:
+def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
     """Server metrics of a condition from its rows of server.parquet (any number of repeats).
 
     Gauges are described by the samples taken while the load lasted; counters by all.
@@ -60,7 +60,7 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
     {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
     blocks a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is
     a share (0..1), running and waiting are requests. preemptions, energy (J): see
-    `increase`. A gauge without samples has no entry.
+    `counter_delta`. A gauge without samples has no entry.
     """
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
@@ -76,10 +76,10 @@ def use(samples: pd.DataFrame) -> dict[str, float]:
             low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], parts[1]))
             result |= {"kv_p5": low, "kv_p95": high, "kv_swing": high - low}
     counters = {"preemptions": "preemptions", "energy": "device_energy_j"}
-    return result | {name: increase(samples, column) for name, column in counters.items()}
+    return result | {name: counter_delta(samples, column) for name, column in counters.items()}
 
 
-def increase(samples: pd.DataFrame, column: str) -> float:
+def counter_delta(samples: pd.DataFrame, column: str) -> float:
     """What a counter of the server gained between a point's first and last sample, summed over points.
 
     In the column's unit; NaN where no point has two samples of it.

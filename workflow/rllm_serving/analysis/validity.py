@@ -10,38 +10,44 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..load.client import Health
+from ..load.client import ClientHealth
 
 
 @dataclass(frozen=True)
-class Gate:
+class ValidityGate:
     """A number of a point that must not be above a limit. text: what it is, unit included; digits for the log."""
 
     text: str
     factor: float
     unit: str
 
-    def told(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """The value as people read it."""
         return f"{value * self.factor:.3g} {self.unit}"
 
 
 FAILED = "failed_share"
 GATES = {
-    "loop_lag_p99_s": Gate("99 % quantile of how late the client's event loop was", 1e3, "ms"),
-    "client_cpu_share": Gate("CPU time of the client / wall time, a share of one core", 100, "% of a core"),
-    "schedule_lag_p99_s": Gate("99 % quantile of sent - scheduled", 1e3, "ms"),
-    "missing_samples_share": Gate("samples of the server that did not come / due", 100, "%"),
-    "usage_mismatch_share": Gate("|tokens that came in chunks - tokens that the usage tells| / the latter", 100, "%"),
-    "counter_mismatch_share": Gate("|growth of the server's token counter - sum of usage| / the latter", 100, "%"),
-    FAILED: Gate("requests that failed / asked", 100, "%"),
+    "loop_lag_p99_s": ValidityGate("99 % quantile of how late the client's event loop was", 1e3, "ms"),
+    "client_cpu_share": ValidityGate("CPU time of the client / wall time, a share of one core", 100, "% of a core"),
+    "schedule_lag_p99_s": ValidityGate("99 % quantile of sent - scheduled", 1e3, "ms"),
+    "missing_samples_share": ValidityGate("samples of the server that did not come / due", 100, "%"),
+    "usage_mismatch_share": ValidityGate(
+        "|tokens that came in chunks - tokens that the usage tells| / the latter", 100, "%"
+    ),
+    "counter_mismatch_share": ValidityGate(
+        "|growth of the server's token counter - sum of usage| / the latter", 100, "%"
+    ),
+    FAILED: ValidityGate("requests that failed / asked", 100, "%"),
 }
 """Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
 CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
 """All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_share`."""
 
 
-def seen(health: Health, requests: pa.Table, samples: pa.Table, sample_hz: float) -> dict[str, float | None]:
+def compute_gates(
+    health: ClientHealth, requests: pa.Table, samples: pa.Table, sample_hz: float
+) -> dict[str, float | None]:
     """The numbers of GATES for one point; None where one does not apply.
 
     requests, samples: the point's rows of requests.parquet and server.parquet. The server's counter is compared
@@ -91,7 +97,7 @@ def limits(measurement: Mapping[str, Any]) -> dict[str, float]:
 def invalid(numbers: Mapping[str, float | None], limits: Mapping[str, float]) -> str | None:
     """Why a point is beyond its gates, in words, or None: limits has a number for each name of GATES."""
     reasons = [
-        f"{name} {GATES[name].told(value)}, allowed {GATES[name].told(limits[name])}"
+        f"{name} {GATES[name].format(value)}, allowed {GATES[name].format(limits[name])}"
         for name, value in numbers.items()
         if value is not None and value > limits[name]
     ]

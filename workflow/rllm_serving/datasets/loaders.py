@@ -245,7 +245,7 @@ def validate(table: pa.Table, name: str = "dataset") -> None:
         raise DatasetError(f"datasets.{name}: no questions")
     seen: set[str] = set()
     for number, row in enumerate(table.to_pylist()):
-        fault = _fault(row)
+        fault = _row_error(row)
         if row["question_id"] in seen:
             fault = "the question_id is there twice"
         if fault:
@@ -253,7 +253,7 @@ def validate(table: pa.Table, name: str = "dataset") -> None:
         seen.add(row["question_id"])
 
 
-def _fault(row: Mapping[str, Any]) -> str | None:
+def _row_error(row: Mapping[str, Any]) -> str | None:
     for column in ("question_id", "question", "gold", "kind", "domain", "difficulty"):
         if not (row[column] or "").strip():
             return f"{column} is empty"

@@ -27,7 +27,7 @@ WEIGHTS = [abs(change) ** -1.5 * (2 if change > 0 else 1) for change in CHANGES]
 # One question in this many, by the hash of its text, belongs to the test split.
 TEST_ONE_IN = 8
 # A suite counts as exhausted after so many draws without a new question.
-MOST_VAIN_DRAWS = 1000
+MAX_FAILED_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def generate(suite: str, count: int, seed: int, split: Split) -> list[Question]:
         if split_of(question) == split:
             found.setdefault(question.question_id, question)
         vain = vain + 1 if len(found) == known else 0
-        if vain > MOST_VAIN_DRAWS:
+        if vain > MAX_FAILED_DRAWS:
             raise ValueError(f"suite {suite!r} has hardly more than {known} {split} questions, not {count}")
     return list(found.values())
 

@@ -45,8 +45,8 @@ READ = [*_KEYS, "asked_tokens", "status", "finish_reason", "reasoning_text", "an
 """Columns of requests.parquet that grading reads."""
 _WORKER = Path(__file__).with_name("math_worker.py")
 
-NOT_RUN = "not graded: grading.execute_code is off"
-MADE_LONG = "not graded: the answer was made to have a length"
+CODE_NOT_EXECUTED = "not graded: grading.execute_code is off"
+FORCED_LENGTH = "not graded: the answer was made to have a length"
 
 Pair = tuple[str, str]
 Program = tuple[str, str, str]
@@ -57,7 +57,7 @@ class GradingError(UserError):
     """The requests cannot be graded: a question without a gold, or a grader that does not start."""
 
 
-class Verdict(NamedTuple):
+class Grade(NamedTuple):
     """Whether the answer is right (None: that was not asked), and how that was found out, see `grade`."""
 
     correct: bool | None
@@ -79,7 +79,7 @@ class Grader:
         }
         self._workers = [_Worker(timeout_s) for _ in range(workers)]
         self._timeout_s, self._execute_code = timeout_s, execute_code
-        self._verdicts: dict[Any, Verdict] = {}
+        self._verdicts: dict[Any, Grade] = {}
 
     def __enter__(self) -> Grader:
         return self
@@ -112,14 +112,14 @@ class Grader:
         known = self._verdicts.keys()
         self._verdicts |= self.compare(sorted(pairs - known))
         self._verdicts |= execute(sorted(programs - known), len(self._workers), self._timeout_s)
-        return pa.Table.from_pylist([_graded(row, self._verdicts) for row in rows], schema=GRADE_SCHEMA)
+        return pa.Table.from_pylist([_grade_row(row, self._verdicts) for row in rows], schema=GRADE_SCHEMA)
 
-    def compare(self, pairs: Iterable[Pair]) -> dict[Pair, Verdict]:
+    def compare(self, pairs: Iterable[Pair]) -> dict[Pair, Grade]:
         """A verdict for each (gold, answer) pair: math-verify in the workers, each pair with a limit."""
         waiting = deque(pairs)
 
-        def work(worker: _Worker) -> dict[Pair, Verdict]:
-            done: dict[Pair, Verdict] = {}
+        def work(worker: _Worker) -> dict[Pair, Grade]:
+            done: dict[Pair, Grade] = {}
             while True:
                 try:
                     pair = waiting.popleft()
@@ -143,9 +143,9 @@ class Grader:
             if row["status"] == "ok"
             else None
         )
-        found["ungraded"] = MADE_LONG if row["asked_tokens"] is not None else None
+        found["ungraded"] = FORCED_LENGTH if row["asked_tokens"] is not None else None
         if question["kind"] == "code" and not self._execute_code:
-            found["ungraded"] = NOT_RUN
+            found["ungraded"] = CODE_NOT_EXECUTED
         return found
 
 
@@ -153,20 +153,20 @@ def _program(row: Mapping[str, Any]) -> Program:
     return row["question"], row["extracted"], row["gold"]
 
 
-def _graded(row: Mapping[str, Any], verdicts: Mapping[Any, Verdict]) -> dict[str, Any]:
+def _grade_row(row: Mapping[str, Any], verdicts: Mapping[Any, Grade]) -> dict[str, Any]:
     graded = {name: row[name] for name in (*_KEYS, "extracted")}
     if row["ungraded"] is not None:
         return graded | {"correct": None, "how": row["ungraded"], "miss": None}
     if row["kind"] == "choice":
-        verdict = Verdict(row["extracted"] == row["gold"], "letter")
+        verdict = Grade(row["extracted"] == row["gold"], "letter")
     elif row["kind"] == "code":
-        verdict = verdicts.get(_program(row), Verdict(False, "tests"))
+        verdict = verdicts.get(_program(row), Grade(False, "tests"))
     else:
-        verdict = verdicts.get((row["gold"], row["extracted"]), Verdict(False, "math-verify"))
-    return graded | verdict._asdict() | {"miss": _miss(row, verdict)}
+        verdict = verdicts.get((row["gold"], row["extracted"]), Grade(False, "math-verify"))
+    return graded | verdict._asdict() | {"miss": _failure_mode(row, verdict)}
 
 
-def _miss(row: Mapping[str, Any], verdict: Verdict) -> str | None:
+def _failure_mode(row: Mapping[str, Any], verdict: Grade) -> str | None:
     if row["status"] != "ok":
         return "failed"
     if verdict.correct:
@@ -178,15 +178,15 @@ def _miss(row: Mapping[str, Any], verdict: Verdict) -> str | None:
     return "no-answer" if unfinished else "wrong"
 
 
-def execute(programs: Sequence[Program], workers: int = 1, timeout_s: float = 10.0) -> dict[Program, Verdict]:
+def execute(programs: Sequence[Program], workers: int = 1, timeout_s: float = 10.0) -> dict[Program, Grade]:
     """A verdict for each program: its tests in the sandbox, `workers` at a time. Raises GradingError without one."""
-    if programs and (fault := sandbox.fault()):
+    if programs and (fault := sandbox.unavailable_reason()):
         raise GradingError(f"grading.execute_code: {fault}")
 
-    def work(program: Program) -> Verdict:
+    def work(program: Program) -> Grade:
         question, code, tests = program
         outcome = sandbox.check(question, code, tests, timeout_s)
-        return Verdict(outcome.passed, outcome.how)
+        return Grade(outcome.passed, outcome.how)
 
     try:
         with ThreadPoolExecutor(workers) as pool:
@@ -227,7 +227,7 @@ class _Worker:
             raise GradingError(f"math-verify does not start (exit code {process.wait()}); its error is above")
         return process
 
-    def compare(self, pair: Pair) -> Verdict:
+    def compare(self, pair: Pair) -> Grade:
         for _ in range(2):  # a worker that dies otherwise than by its timer may have been killed from outside
             self.process = self.process or self._start()
             assert self.process.stdin is not None
@@ -239,9 +239,9 @@ class _Worker:
             except BrokenPipeError:
                 reply = ""
             if reply:
-                return Verdict(json.loads(reply), "math-verify")
+                return Grade(json.loads(reply), "math-verify")
             code = self.process.wait()
             self.process = None
             if code == -signal.SIGPROF:
-                return Verdict(False, "math-verify-timeout")
-        return Verdict(False, "math-verify-crash")
+                return Grade(False, "math-verify-timeout")
+        return Grade(False, "math-verify-crash")

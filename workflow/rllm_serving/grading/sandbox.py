@@ -40,7 +40,7 @@ class SandboxError(RuntimeError):
     """The sandbox itself failed, so nothing is known about the answer."""
 
 
-class Outcome(NamedTuple):
+class ExecutionResult(NamedTuple):
     """Whether an answer passed its tests; how: "tests", "tests-timeout", "tests-crash"; reason: what failed, or ""."""
 
     passed: bool
@@ -85,7 +85,7 @@ def _start(
         os.close(rules)
 
 
-def fault() -> str | None:
+def unavailable_reason() -> str | None:
     """Why code can't be run on this machine, with what to do about it; None where it can."""
     if platform.machine() != "x86_64":
         return "the sandbox for code needs Linux on x86-64"
@@ -100,7 +100,7 @@ def fault() -> str | None:
     return f"bubblewrap can make no sandbox here ({last}); unprivileged user namespaces must be permitted"
 
 
-def check(question: str, code: str, tests: str, timeout_s: float) -> Outcome:
+def check(question: str, code: str, tests: str, timeout_s: float) -> ExecutionResult:
     """Run the tests of a question against the code of an answer.
 
     question: Python that ends in the head of a function, with a docstring for a body; code: that function, or its
@@ -119,22 +119,22 @@ def check(question: str, code: str, tests: str, timeout_s: float) -> Outcome:
             roles = (*worker, "tests", str(ask), str(hear))
             tester = stack.enter_context(_start(*roles, stdin=PIPE, stdout=PIPE, keep=(ask, hear)))
             stack.callback(tester.kill)
-        return _outcome(answer, tester, job.encode(), WALL_FACTOR * timeout_s)
+        return _result(answer, tester, job.encode(), WALL_FACTOR * timeout_s)
 
 
-def _outcome(answer: Process, tester: Process, job: bytes, wall_s: float) -> Outcome:
+def _result(answer: Process, tester: Process, job: bytes, wall_s: float) -> ExecutionResult:
     try:
         said, _ = tester.communicate(job, timeout=wall_s)
     except subprocess.TimeoutExpired:
-        return Outcome(False, "tests-timeout", f"no verdict within {wall_s:g} s")
+        return ExecutionResult(False, "tests-timeout", f"no verdict within {wall_s:g} s")
     if tester.returncode in OUT_OF_TIME:
-        return Outcome(False, "tests-timeout", "the tests were out of CPU time")
+        return ExecutionResult(False, "tests-timeout", "the tests were out of CPU time")
     reason = json.loads(said)["reason"] if said else None
     if reason is None:
         raise SandboxError("the sandbox of an answer did not start; is the machine out of memory or of processes?")
     if reason != sandbox_worker.ENDED:
-        return Outcome(not reason, "tests", reason)
+        return ExecutionResult(not reason, "tests", reason)
     code = answer.wait()
     if code in OUT_OF_TIME:
-        return Outcome(False, "tests-timeout", "out of CPU time")
-    return Outcome(False, "tests-crash", f"ended with exit code {code}")
+        return ExecutionResult(False, "tests-timeout", "out of CPU time")
+    return ExecutionResult(False, "tests-crash", f"ended with exit code {code}")

@@ -83,7 +83,7 @@ def _say(channel: IO[str], what: Any) -> None:
     print(json.dumps(what), file=channel, flush=True)
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
 
 
@@ -113,13 +113,13 @@ def answer() -> None:
             _execute(part, "answer", namespace)
         function = namespace[job["name"]]
     except BaseException as error:
-        return _say(going, {"error": _told(error)})
+        return _say(going, {"error": _describe(error)})
     _say(going, {"value": None})
     for line in coming:
         try:
             reply = {"value": plain(function(*data(json.loads(line))))}
         except BaseException as error:
-            reply = {"error": _told(error)}
+            reply = {"error": _describe(error)}
         _say(going, reply)
     return None
 
@@ -156,7 +156,7 @@ def tests(ask: int, hear: int) -> None:
     except EndedError:
         return _say(going, {"reason": ENDED})
     except BaseException as error:
-        return _say(going, {"reason": _told(error)})
+        return _say(going, {"reason": _describe(error)})
     return _say(going, {"reason": ""})
 
 

@@ -1,7 +1,7 @@
 """When requests arrive in loads with a clock of their own: drawn from a renewal process, or taken from real traffic.
 
 Every time is in seconds since the point's start. One file an experiment holds the arrivals of all its points, so that
-all servers compared get the same ones; see `plan`.
+all servers compared get the same ones; see `schedule_arrivals`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..analysis import request_metrics as measured
+from ..analysis import request_metrics
 from ..study.design import Point
-from .traces import ArrivalError, Floats, traffic
+from .traces import ArrivalError, Floats, read_trace
 
 SCHEMA = pa.schema(
     [
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 often it came before within the point; output_tokens: the length that the answer is made to have, null: its own."""
 
 
-def gamma(count: int, rate: float, shape: float, seed: int) -> Floats:
+def gamma_arrivals(count: int, rate: float, shape: float, seed: int) -> Floats:
     """`count` arrival times of a Gamma renewal process: gaps of mean 1 / rate with coefficient of variation shape^-1/2.
 
     Shape 1 is Poisson, below 1 bursty. The gaps are scaled so that the last request arrives at count / rate exactly,
@@ -48,7 +48,7 @@ def gamma(count: int, rate: float, shape: float, seed: int) -> Floats:
     return times * (count / rate / times[-1])
 
 
-def stretched(times: Floats, rate: float) -> tuple[Floats, float]:
+def rescale_to_rate(times: Floats, rate: float) -> tuple[Floats, float]:
     """Times scaled so that their mean rate is `rate` (the last at count / rate), and the factor that did it."""
     span = times[-1] - times[0]
     if span <= 0:
@@ -59,7 +59,7 @@ def stretched(times: Floats, rate: float) -> tuple[Floats, float]:
     return shifted * factor, float(factor)
 
 
-def by_length(prompt_tokens: Floats, questions: Sequence[str], generator: np.random.Generator) -> list[int]:
+def match_by_length_rank(prompt_tokens: Floats, questions: Sequence[str], generator: np.random.Generator) -> list[int]:
     """For each request the question whose length has the same rank: the longest prompts get the longest questions.
 
     Where the trace tells no length, questions come in their own order.
@@ -72,7 +72,7 @@ def by_length(prompt_tokens: Floats, questions: Sequence[str], generator: np.ran
     return [int(longest[place]) for place in rank * len(questions) // len(prompt_tokens)]
 
 
-def capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
+def measured_capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
     """Requests a second that each server finished, with as many at once as its experiment has: server -> rate.
 
     Of the batch load with the largest size at the largest budget: successful requests / (last end - first arrival),
@@ -80,11 +80,11 @@ def capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
     """
     rates = {}
     for server, path in paths.items():
-        frame = measured.latencies(measured.read(path))
+        frame = request_metrics.latencies(request_metrics.read(path))
         frame = frame[(frame["dataset"] == dataset) & frame["load"].str.startswith("batch-")]
         for name in ("load_size", "budget"):
             frame = frame[frame[name] == frame[name].max()]
-        finished, seconds = int(frame["ok"].sum()), float(measured.spans(frame)["seconds"].sum())
+        finished, seconds = int(frame["ok"].sum()), float(request_metrics.point_spans(frame)["seconds"].sum())
         if not finished or seconds <= 0:
             raise ArrivalError(
                 f"{path}: no request of {dataset} ended well in its batches; a share of it means nothing"
@@ -93,13 +93,13 @@ def capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
     return rates
 
 
-def seed_of(study_seed: int, point: Point) -> int:
+def arrival_seed(study_seed: int, point: Point) -> int:
     """Seed of a point's arrivals: another for every dataset, load, budget and repeat, the same on every server."""
     text = f"{study_seed}/arrivals/{point.name}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
-def plan(
+def schedule_arrivals(
     points: Sequence[Point],
     questions: Mapping[str, Sequence[str]],
     sources: Mapping[str, Mapping[str, Any]],
@@ -118,16 +118,16 @@ def plan(
     for point in (point for point in points if point.load.scheduled):
         load, texts = point.load, questions[point.dataset][: point.questions]
         rate = load.rate if load.rate is not None else load.share_of(min(rates.values()))
-        count, drawn = len(texts) * point.samples, seed_of(seed, point)
+        count, drawn = len(texts) * point.samples, arrival_seed(seed, point)
         asked = [(number, sample) for number in range(len(texts)) for sample in range(point.samples)]
         outputs: list[int | None] = [None] * count
         time_factor = length_factor = None
         if load.arrivals is None:
             assert load.shape is not None
-            times = gamma(count, rate, load.shape, drawn)
+            times = gamma_arrivals(count, rate, load.shape, drawn)
         else:
-            real = traffic(sources[load.arrivals], count, drawn)
-            times, time_factor = stretched(real.times, rate)
+            real = read_trace(sources[load.arrivals], count, drawn)
+            times, time_factor = rescale_to_rate(real.times, rate)
             if load.lengths:
                 if np.isnan(real.output_tokens).any():
                     raise ArrivalError(
@@ -135,7 +135,9 @@ def plan(
                     )
                 length_factor = min(1.0, point.budget / float(real.output_tokens.max()))
                 outputs = [max(1, round(tokens * length_factor)) for tokens in real.output_tokens]
-                asked = _numbered(by_length(real.prompt_tokens, texts, np.random.default_rng(drawn)))
+                asked = _with_sample_numbers(
+                    match_by_length_rank(real.prompt_tokens, texts, np.random.default_rng(drawn))
+                )
         keys = {"dataset": point.dataset, "load": load.name, "budget": point.budget, "repeat": point.repeat}
         for index, (time, (question, sample), output) in enumerate(zip(times, asked, outputs, strict=True)):
             place = {"index": index, "time": float(time), "question": question, "sample": sample}
@@ -144,7 +146,7 @@ def plan(
     return pa.Table.from_pylist(rows, schema=SCHEMA), made
 
 
-def _numbered(questions: Sequence[int]) -> list[tuple[int, int]]:
+def _with_sample_numbers(questions: Sequence[int]) -> list[tuple[int, int]]:
     seen: dict[int, int] = {}
     found = []
     for question in questions:
@@ -153,7 +155,7 @@ def _numbered(questions: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def of_point(path: Path, point: Point) -> list[dict[str, Any]]:
+def arrivals_for(path: Path, point: Point) -> list[dict[str, Any]]:
     """A point's rows of an arrivals file, in the order that they are sent.
 
     Raises ArrivalError when the file has none, because it was made for another config.

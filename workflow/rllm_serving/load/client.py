@@ -24,7 +24,7 @@ clock = time.perf_counter
 
 
 @dataclass(slots=True)
-class Exchange:
+class HttpExchange:
     """What was seen of one request: raw bytes with their stamps, and how it ended.
 
     scheduled, sent, ended: seconds on `clock`. stamps[i] is when pieces[i] was received. failure is None or one of
@@ -42,7 +42,7 @@ class Exchange:
     error: str | None = None
 
 
-def serialise(host: str, port: int, path: str, body: Mapping[str, Any]) -> bytes:
+def build_http_request(host: str, port: int, path: str, body: Mapping[str, Any]) -> bytes:
     """A complete HTTP/1.1 POST request, ready to be written to a socket."""
     payload = msgspec.json.encode(body)
     head = (
@@ -57,7 +57,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: HttpExchange | None = None
         self.done: asyncio.Future[None] | None = None
         self.used = False
         self.begun = False
@@ -115,7 +115,7 @@ class _Connection(asyncio.Protocol):
         if not keep:
             self.close()
 
-    def send(self, request: bytes, exchange: Exchange) -> asyncio.Future[None]:
+    def send(self, request: bytes, exchange: HttpExchange) -> asyncio.Future[None]:
         """Write a request; the future is done when the exchange has ended, well or not."""
         assert self.transport is not None
         self.exchange, self.begun, self._complete = exchange, False, False
@@ -127,7 +127,7 @@ class _Connection(asyncio.Protocol):
         self.used = True
         return self.done
 
-    def expire(self, timeout_s: float) -> None:
+    def abort_on_timeout(self, timeout_s: float) -> None:
         """End an exchange that took too long, and the connection with it."""
         self._finish("timeout", f"no end after {timeout_s:g} s")
         self.close()
@@ -166,13 +166,13 @@ class Client:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, self.host, self.port)
         return connection
 
-    async def exchange(self, request: bytes, scheduled: float) -> Exchange:
+    async def exchange(self, request: bytes, scheduled: float) -> HttpExchange:
         """Send one request and wait for the end of its answer. Never raises for what the server does.
 
         A kept-alive connection that the server closed while the request was on its way, before any byte of an
         answer, is replaced once, by a fresh one: the server never took that request up.
         """
-        result = Exchange(scheduled)
+        result = HttpExchange(scheduled)
         while True:
             try:
                 connection = await (self._take() if result.sent is None else self._connect())
@@ -184,14 +184,14 @@ class Client:
             first_sent = result.sent
             done = connection.send(request, result)
             result.sent = result.sent if first_sent is None else first_sent
-            timer = asyncio.get_running_loop().call_later(self.timeout_s, connection.expire, self.timeout_s)
+            timer = asyncio.get_running_loop().call_later(self.timeout_s, connection.abort_on_timeout, self.timeout_s)
             await done
             timer.cancel()
             connection.exchange = None
             if connection.open:
                 self._idle.append(connection)
             if result.failure == "connection" and reused and not connection.begun:
-                result = Exchange(scheduled, sent=result.sent)
+                result = HttpExchange(scheduled, sent=result.sent)
                 continue
             return result
 
@@ -209,7 +209,7 @@ class Client:
 
 
 @contextmanager
-def quiet_collector() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Keep the garbage collector from pausing the loop while a point runs."""
     gc.collect()
     gc.freeze()
@@ -222,7 +222,7 @@ def quiet_collector() -> Iterator[None]:
 
 
 @dataclass
-class Health:
+class ClientHealth:
     """How the client itself fared while a point ran.
 
     lags: s by which a timer of the event loop was late, every PULSE_S; cpu_s: CPU time of the process, its sampling
@@ -234,7 +234,7 @@ class Health:
     wall_s: float = 0.0
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def monitor(self) -> Iterator[None]:
         """Watch the running event loop until the context is left."""
         pulse = asyncio.ensure_future(self._pulse())
         cpu, wall = time.process_time(), clock()
@@ -253,7 +253,7 @@ class Health:
 
 PULSE_S = 0.02
 
-Driver = Callable[..., Awaitable[list[tuple[Exchange, int | None]]]]
+Driver = Callable[..., Awaitable[list[tuple[HttpExchange, int | None]]]]
 """A load: takes the client, the requests, and how many connections to open beforehand."""
 
 
@@ -264,21 +264,21 @@ def run(
     drive: Driver,
     size: int,
     timeout_s: float,
-    health: Health | None = None,
-) -> tuple[float, list[tuple[Exchange, int | None]]]:
+    health: ClientHealth | None = None,
+) -> tuple[float, list[tuple[HttpExchange, int | None]]]:
     """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request.
 
     size: requests at once, for which connections are opened beforehand; health: filled in.
     """
 
-    result: tuple[float, list[tuple[Exchange, int | None]]] | None = None
+    result: tuple[float, list[tuple[HttpExchange, int | None]]] | None = None
 
     async def point() -> None:
         nonlocal result  # returned by the task, it would be printed: Runner asks signal.getsignal, which takes its repr
         client = Client(host, port, timeout_s)
         try:
             await client.open(min(size, len(requests)))
-            with quiet_collector(), (health or Health()).watched():
+            with gc_disabled(), (health or ClientHealth()).monitor():
                 result = clock(), await drive(client, requests, size)
         finally:
             client.close()

@@ -6,15 +6,15 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from .client import Client, Driver, Exchange, clock
+from .client import Client, Driver, HttpExchange, clock
 
 
-async def batch(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+async def batch(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
     """`size` requests at once, then wait until all have ended, then the next `size`: the paper's load.
 
     Returns an (exchange, number of its batch from 0) per request, in order.
     """
-    results: list[tuple[Exchange, int | None]] = []
+    results: list[tuple[HttpExchange, int | None]] = []
     for number, start in enumerate(range(0, len(requests), size)):
         together = requests[start : start + size]
         await client.open(len(together))
@@ -24,12 +24,12 @@ async def batch(client: Client, requests: Sequence[bytes], size: int) -> list[tu
     return results
 
 
-async def closed(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[Exchange, int | None]]:
+async def closed(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
     """Constant concurrency: `size` requests in flight, the next is sent as soon as one has ended.
 
     Returns an (exchange, None) per request, in the order of `requests`.
     """
-    results: list[tuple[Exchange, int | None] | None] = [None] * len(requests)
+    results: list[tuple[HttpExchange, int | None] | None] = [None] * len(requests)
     queue = iter(range(len(requests)))
 
     async def worker() -> None:
@@ -40,13 +40,13 @@ async def closed(client: Client, requests: Sequence[bytes], size: int) -> list[t
     return [result for result in results if result is not None]
 
 
-AHEAD_S = 0.2
+CONNECT_AHEAD_S = 0.2
 """Connections for the requests of the next so many seconds are open before these are due."""
 
 
-async def scheduled(
+async def open_loop(
     client: Client, requests: Sequence[bytes], size: int, times: Sequence[float]
-) -> list[tuple[Exchange, int | None]]:
+) -> list[tuple[HttpExchange, int | None]]:
     """Each request at its own time (s from now, ascending), however many are still being answered.
 
     size: connections that were opened for it beforehand. A request that is sent late counts from its time all the
@@ -68,10 +68,10 @@ async def scheduled(
 async def _open_ahead(client: Client, due: Sequence[float]) -> None:
     """Keep as many connections idle as requests are due soon: servers close what is idle for a few seconds."""
     while due and (now := clock()) < due[-1]:
-        soon = bisect_right(due, now + 2 * AHEAD_S) - bisect_right(due, now)
+        soon = bisect_right(due, now + 2 * CONNECT_AHEAD_S) - bisect_right(due, now)
         await client.open(soon)
-        await asyncio.sleep(AHEAD_S)
+        await asyncio.sleep(CONNECT_AHEAD_S)
 
 
-LOADS: dict[str, Driver] = {"batch": batch, "closed": closed, "open": scheduled, "trace": scheduled}
+LOADS: dict[str, Driver] = {"batch": batch, "closed": closed, "open": open_loop, "trace": open_loop}
 """Coroutine of each kind of load; those of `open` and `trace` also take the requests' times."""

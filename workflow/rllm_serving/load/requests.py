@@ -10,7 +10,7 @@ from ..datasets import prompts
 from ..study.design import Point, Run, request_seed
 
 
-class Ask(NamedTuple):
+class PlannedRequest(NamedTuple):
     """One request of a point: a row of its dataset, the sampling seed, and what the arrivals say of it.
 
     time: s since the point's start, None where the load has no clock of its own; output_tokens: length that the
@@ -23,20 +23,22 @@ class Ask(NamedTuple):
     output_tokens: int | None = None
 
 
-def asked(
+def plan_requests(
     run: Run,
     point: Point,
     questions: Sequence[Mapping[str, Any]],
     arrivals: Sequence[Mapping[str, Any]] | None = None,
-) -> list[Ask]:
+) -> list[PlannedRequest]:
     """The requests of a point, in the order that they are sent; arrivals: its rows of `arrivals.SCHEMA`, if any."""
     if arrivals is None:
         plain = ((question, sample) for question in questions[: point.questions] for sample in range(point.samples))
-        return [Ask(question, _seed(run, point, question, sample)) for question, sample in plain]
+        return [PlannedRequest(question, _seed(run, point, question, sample)) for question, sample in plain]
     found = []
     for row in arrivals:
         question = questions[row["question"]]
-        found.append(Ask(question, _seed(run, point, question, row["sample"]), row["time"], row["output_tokens"]))
+        found.append(
+            PlannedRequest(question, _seed(run, point, question, row["sample"]), row["time"], row["output_tokens"])
+        )
     return found
 
 
@@ -44,8 +46,8 @@ def _seed(run: Run, point: Point, question: Mapping[str, Any], sample: int) -> i
     return request_seed(run.seed, point.dataset, question["question_id"], point.repeat, sample)
 
 
-def bodies(run: Run, point: Point, asks: Sequence[Ask], template: Path) -> list[dict[str, Any]]:
-    """Bodies of /v1/chat/completions, one a request of `asked`, in its order.
+def build_bodies(run: Run, point: Point, asks: Sequence[PlannedRequest], template: Path) -> list[dict[str, Any]]:
+    """Bodies of /v1/chat/completions, one a request of `plan_requests`, in its order.
 
     Streamed, with running usage and, where the engine has them, token ids; a seed a request. Under shortest-prompt
     scheduling a request's priority is the length of its prompt in characters, lower first. A model that thinks on

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .client import Exchange
+from .client import HttpExchange
 
 
 class _Delta(msgspec.Struct):
@@ -49,7 +49,7 @@ _DONE = b"[DONE]"
 
 
 @dataclass(slots=True)
-class Outcome:
+class RequestResult:
     """What one request came to. Times are seconds on the exchange's clock; None is "never happened" or "not told".
 
     status: ok, http, timeout, connection, protocol or truncated; everything but ok is a failure with its reason in
@@ -99,13 +99,13 @@ def events(stamps: Sequence[float], pieces: Sequence[bytes]) -> Iterator[tuple[f
                 data = []
 
 
-def decode(exchange: Exchange, think_close: int | None = None, counts_think_close: bool = False) -> Outcome:
+def decode(exchange: HttpExchange, think_close: int | None = None, counts_think_close: bool = False) -> RequestResult:
     """Interpret an ended exchange; never raises for what a server sent, but says so in status and error.
 
     think_close: token id of `</think>`, to count thinking where the engine streams token ids; counts_think_close:
     whether the engine's own reasoning token count, used otherwise, includes `</think>` (it is then taken off).
     """
-    outcome = Outcome(http_status=exchange.http_status)
+    outcome = RequestResult(http_status=exchange.http_status)
     if exchange.http_status not in (None, 200):
         # However the answer ended: a refusal may end with its connection, and its reason is in what came.
         text = b"".join(exchange.pieces)[:500].decode("utf-8", "replace")
@@ -144,7 +144,7 @@ def decode(exchange: Exchange, think_close: int | None = None, counts_think_clos
     return outcome
 
 
-def _read(exchange: Exchange, outcome: Outcome, ids: list[int]) -> bool:
+def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int]) -> bool:
     """Fill `outcome` and `ids` (output token ids) from the events; returns whether the stream said it was done."""
     reasoning: list[str] = []
     answer: list[str] = []
@@ -195,7 +195,7 @@ def _texts(chunk: _Chunk) -> tuple[str, str, str | None]:
     return thought, said, finish
 
 
-def _count(usage: _Usage | None, counted: int, outcome: Outcome) -> int | None:
+def _count(usage: _Usage | None, counted: int, outcome: RequestResult) -> int | None:
     """Tokens that came with a chunk, from the engine's running usage; None where it told nothing."""
     if usage is None or usage.completion_tokens is None:
         return None

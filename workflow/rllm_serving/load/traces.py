@@ -23,7 +23,7 @@ class ArrivalError(UserError):
 
 
 @dataclass(frozen=True)
-class Traffic:
+class Trace:
     """Real traffic: arrival times (s, ascending), prompt and output tokens of each request (NaN where not told)."""
 
     times: Floats
@@ -31,13 +31,13 @@ class Traffic:
     output_tokens: Floats
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[float, float, float]]) -> Traffic:
+    def of(cls, rows: Iterable[tuple[float, float, float]]) -> Trace:
         """From (time, prompt tokens, output tokens) in any order."""
         table = np.array(sorted(rows, key=lambda row: row[0]), dtype=np.float64).reshape(-1, 3)
         return cls(table[:, 0], table[:, 1], table[:, 2])
 
 
-def servegen(folder: Path, start_s: float, count: int, seed: int) -> Traffic:
+def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
     """Traffic as ServeGen publishes it: clients (`chunk-N-trace.csv`, `-dataset.json`), superposed.
 
     In each window of a client, gaps are drawn from its Gamma or Weibull distribution (shape, scale in s), lengths from
@@ -61,19 +61,21 @@ def servegen(folder: Path, start_s: float, count: int, seed: int) -> Traffic:
             row = windows.get(start)
             if row is None or not row[3]:
                 continue
-            times = start + _renewal(generator, row[3], float(row[4]), float(row[5]), width)
+            times = start + _renewal_times(generator, row[3], float(row[4]), float(row[5]), width)
             held = lengths.get(max((key for key in lengths if key <= start), default=-1.0))
-            prompts, outputs = (_draw(generator, (held or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS)
+            prompts, outputs = (
+                _draw_lengths(generator, (held or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS
+            )
             found += [one for one in zip(times, prompts, outputs, strict=True) if one[0] >= start_s]
         if len(found) >= count:
-            return _first(Traffic.of(found), count)
+            return _first_requests(Trace.of(found), count)
     raise ArrivalError(f"{folder}: {len(found)} requests from second {start_s:g} on, {count} are asked; start earlier")
 
 
 _SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
 
 
-def _renewal(generator: np.random.Generator, name: str, shape: float, scale: float, width: float) -> Floats:
+def _renewal_times(generator: np.random.Generator, name: str, shape: float, scale: float, width: float) -> Floats:
     def draw(count: int) -> Floats:
         return generator.gamma(shape, scale, count) if name == "Gamma" else scale * generator.weibull(shape, count)
 
@@ -86,7 +88,7 @@ def _renewal(generator: np.random.Generator, name: str, shape: float, scale: flo
     return times[times < width]
 
 
-def _draw(generator: np.random.Generator, distribution: Any, count: int) -> Floats:
+def _draw_lengths(generator: np.random.Generator, distribution: Any, count: int) -> Floats:
     if not distribution:
         return np.full(count, np.nan)
     # The published file writes its dictionaries as text.
@@ -101,7 +103,7 @@ def _literal(text: str) -> dict[float, float]:
     return {float(value): float(weight) for value, weight in pairs}
 
 
-def burstgpt(path: Path, start_s: float, count: int) -> Traffic:
+def burstgpt(path: Path, start_s: float, count: int) -> Trace:
     """`count` requests of BurstGPT's CSV from `start_s` on, in either layout (with and without session columns).
 
     Rows without response tokens are requests that failed there; they are left out.
@@ -113,10 +115,10 @@ def burstgpt(path: Path, start_s: float, count: int) -> Traffic:
     except KeyError as missing:
         raise ArrivalError(f"{path}: no column {missing}; BurstGPT's CSV has it") from None
     rows = zip(time, prompt, output, strict=True)
-    return _from(path, [(t, p, o) for t, p, o in rows if o > 0], start_s, count)
+    return _later_requests(path, [(t, p, o) for t, p, o in rows if o > 0], start_s, count)
 
 
-def mooncake(path: Path, start_s: float, count: int) -> Traffic:
+def mooncake(path: Path, start_s: float, count: int) -> Trace:
     """`count` requests of a JSON-lines trace from `start_s` on: `timestamp` (ms), `input_length`, `output_length`."""
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -128,23 +130,23 @@ def mooncake(path: Path, start_s: float, count: int) -> Traffic:
             rows.append((entry["timestamp"] / 1000, *lengths))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArrivalError(f"{path}, line {number}: no request of a Mooncake trace ({error!r})") from None
-    return _from(path, [(time, prompt, output) for time, prompt, output in rows], start_s, count)
+    return _later_requests(path, [(time, prompt, output) for time, prompt, output in rows], start_s, count)
 
 
-def _from(path: Path, rows: list[tuple[float, float, float]], start_s: float, count: int) -> Traffic:
+def _later_requests(path: Path, rows: list[tuple[float, float, float]], start_s: float, count: int) -> Trace:
     later = [row for row in rows if row[0] >= start_s]
     if len(later) < count:
         raise ArrivalError(
             f"{path}: {len(later)} requests from second {start_s:g} on, {count} are asked; start earlier"
         )
-    return _first(Traffic.of(later), count)
+    return _first_requests(Trace.of(later), count)
 
 
-def _first(traffic: Traffic, count: int) -> Traffic:
-    return Traffic(traffic.times[:count], traffic.prompt_tokens[:count], traffic.output_tokens[:count])
+def _first_requests(traffic: Trace, count: int) -> Trace:
+    return Trace(traffic.times[:count], traffic.prompt_tokens[:count], traffic.output_tokens[:count])
 
 
-def traffic(spec: Mapping[str, Any], count: int, seed: int) -> Traffic:
+def read_trace(spec: Mapping[str, Any], count: int, seed: int) -> Trace:
     """The first `count` requests of an entry of the config's `arrivals`."""
     path = Path(spec["path"]).expanduser()
     if spec["source"] == "servegen":

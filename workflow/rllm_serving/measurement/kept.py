@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 
 from ..analysis import validity
 from ..study.design import Run
-from . import rows as records
+from . import rows
 from .journal import Journal
-from .paths import Places
+from .paths import RunPaths
 
-Measured = tuple[pa.Table, pa.Table, dict[str, Any]]
+MeasuredPoint = tuple[pa.Table, pa.Table, dict[str, Any]]
 """A point's rows of requests.parquet and of server.parquet, and its entry in run.json."""
 
 
-def finished(run: Run, places: Places, fingerprint: str, journal: Journal) -> dict[str, Measured]:
+def completed_points(run: Run, places: RunPaths, fingerprint: str, journal: Journal) -> dict[str, MeasuredPoint]:
     """Points of the run by name: of its files, if it was complete before, and of the journal, if it was not."""
-    done = _earlier(run, places, fingerprint)
+    done = _points_from_previous_run(run, places, fingerprint)
     for point in run.points:
         kept = journal.get(point.name)
         if kept is not None and kept[2]["point"] == asdict(point):
@@ -33,7 +33,7 @@ def finished(run: Run, places: Places, fingerprint: str, journal: Journal) -> di
     return done
 
 
-def _earlier(run: Run, places: Places, fingerprint: str) -> dict[str, Measured]:
+def _points_from_previous_run(run: Run, places: RunPaths, fingerprint: str) -> dict[str, MeasuredPoint]:
     """Points of an earlier complete run that this one also wants.
 
     A run that grew (a budget more) measures only what is new, one that shrank nothing. When its points are
@@ -48,10 +48,10 @@ def _earlier(run: Run, places: Places, fingerprint: str) -> dict[str, Measured]:
         return {}
     sessions = {session["id"]: session for session in record["sessions"]}
     known = {e["name"]: {**e, "session": sessions[e["session"]]} for e in record["points"]}
-    found: dict[str, Measured] = {}
+    found: dict[str, MeasuredPoint] = {}
     for point in run.points:
         entry = known.get(point.name)
         if entry is not None and entry["point"] == asdict(point):
-            mine = records.select(requests, point.keys), records.select(server, point.keys)
+            mine = rows.rows_with(requests, point.keys), rows.rows_with(server, point.keys)
             found[point.name] = (*mine, entry)
     return {} if len(found) == len(run.points) == len(known) else found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Places:
+class RunPaths:
     """Files and folders of a run: what it reads, and the three files that it writes."""
 
     python: Path

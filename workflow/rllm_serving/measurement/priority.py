@@ -16,7 +16,7 @@ SERVER_NICENESS = 10
 
 
 @contextmanager
-def claimed() -> Iterator[bool]:
+def realtime_priority() -> Iterator[bool]:
     """Real-time priority for this thread, and for threads that it starts, while the context is open.
 
     Yields whether the system allows it (root, CAP_SYS_NICE or RLIMIT_RTPRIO); where not, nothing is changed.
@@ -36,5 +36,5 @@ def claimed() -> Iterator[bool]:
 
 def server_niceness() -> int:
     """By how much a server's priority has to be lowered on this machine: 0 where the client can raise its own."""
-    with claimed() as allowed:
+    with realtime_priority() as allowed:
         return 0 if allowed else SERVER_NICENESS

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..load.client import Exchange
-from ..load.requests import Ask
-from ..load.stream import Outcome
+from ..load.client import HttpExchange
+from ..load.requests import PlannedRequest
+from ..load.stream import RequestResult
 
 _KEYS = [
     *((name, pa.string()) for name in ("experiment", "engine", "model", "quantization", "setup")),
@@ -83,12 +83,12 @@ its driver was loaded; null where a source has none."""
 
 def request_row(
     keys: Mapping[str, Any],
-    ask: Ask,
+    ask: PlannedRequest,
     index: int,
     batch: int | None,
     start: float,
-    exchange: Exchange,
-    outcome: Outcome,
+    exchange: HttpExchange,
+    outcome: RequestResult,
 ) -> dict[str, Any]:
     """One row of requests.parquet; `start` is the point's start on the client's clock."""
 
@@ -114,12 +114,12 @@ def request_row(
 _OUTCOME_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]
 
 
-def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows as a table of exactly the schema's columns and types."""
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
-def select(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
+def rows_with(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
     """The rows whose columns have the values of `keys`."""
     for name, value in keys.items():
         table = table.filter(pc.equal(table[name], value))

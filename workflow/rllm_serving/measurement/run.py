@@ -23,22 +23,21 @@ from ..analysis import validity
 from ..errors import UserError
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
-from ..load.requests import Ask, asked, bodies
+from ..load.requests import PlannedRequest, build_bodies, plan_requests
 from ..serving import hardware, kernels
-from ..serving.engines import ENGINES, Launch
-from ..serving.gpus import allot
+from ..serving.engines import ENGINES, ServerConfig
+from ..serving.gpus import acquire_gpus
 from ..serving.server import Server
 from ..study.design import Point, Run
-from . import priority as precedence
+from . import priority, telemetry
 from . import rows as records
-from . import telemetry
 from .journal import Journal, WriteError, parquet_bytes, write_atomically
-from .kept import Measured, finished
-from .paths import Places
+from .kept import MeasuredPoint, completed_points
+from .paths import RunPaths
 from .progress import Progress
 
 WARM_UP_TOKENS = 32
-DYING_S = 0.5
+CRASH_GRACE_S = 0.5
 # Opened before the first request of a load that has no size; more are opened while it runs.
 OPEN_CONNECTIONS = 16
 
@@ -52,7 +51,7 @@ class RunError(UserError):
 class Measurement:
     """Measures one run; `execute` does it all."""
 
-    def __init__(self, run: Run, places: Places, device: str) -> None:
+    def __init__(self, run: Run, places: RunPaths, device: str) -> None:
         self.run, self.places, self.device = run, places, device
         self.engine = ENGINES[run.engine]
         self.model: dict[str, Any] = json.loads(places.model.read_text())
@@ -60,9 +59,9 @@ class Measurement:
         self.environment: dict[str, Any] = json.loads(places.environment.read_text())
 
     @cached_property
-    def launch(self) -> Launch:
+    def launch(self) -> ServerConfig:
         """What the server is started with."""
-        return Launch(
+        return ServerConfig(
             python=self.places.python,
             model=Path(self.model["path"]),
             draft=None if self.draft is None else Path(self.draft["path"]),
@@ -122,21 +121,25 @@ class Measurement:
 
     def _execute(self) -> None:
         journal = Journal(self.places.partial, self.fingerprint)
-        done = finished(self.run, self.places, self.fingerprint, journal)
+        done = completed_points(self.run, self.places, self.fingerprint, journal)
         missing = [point for point in self.run.points if point.name not in done]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
-            patience_s, niceness = self.run.measurement["startup_timeout_s"], precedence.server_niceness()
+            patience_s, niceness = self.run.measurement["startup_timeout_s"], priority.server_niceness()
             with (
-                allot(self.run.gpus(self.device)) as gpus,
+                acquire_gpus(self.run.gpus(self.device)) as gpus,
                 Server(
                     self.engine, self.launch, self.places.server_log, patience_s, niceness=niceness, gpus=gpus
                 ) as server,
             ):
                 session = self._session(server)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
-                kind = hardware.kind(session["hardware"])
-                done = {n: kept for n, kept in done.items() if hardware.kind(kept[2]["session"]["hardware"]) == kind}
+                kind = hardware.comparable_kind(session["hardware"])
+                done = {
+                    n: kept
+                    for n, kept in done.items()
+                    if hardware.comparable_kind(kept[2]["session"]["hardware"]) == kind
+                }
                 if len(done) + len(missing) < len(self.run.points):
                     log.warning("points that were measured on other hardware are measured again on this")
                     missing = [point for point in self.run.points if point.name not in done]
@@ -160,21 +163,21 @@ class Measurement:
             "server_niceness": server.niceness,
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
-            "kernels": kernels.chosen(self.engine, server.log),
+            "kernels": kernels.selected_backends(self.engine, server.log),
             "hardware": hardware.describe(server.gpus.uuids),
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }
 
-    def asks(self, point: Point) -> list[Ask]:
+    def requests_for(self, point: Point) -> list[PlannedRequest]:
         """The requests of a point; of a load with a clock of its own, as the experiment's arrivals have them."""
         questions = self.questions[point.dataset]
         if point.questions is not None and point.questions > len(questions):
             key = f"experiments.{self.run.experiment}.questions"
             raise RunError(f"{key}: {point.questions} asked, datasets.{point.dataset} has {len(questions)}")
         if not point.load.scheduled:
-            return asked(self.run, point, questions)
+            return plan_requests(self.run, point, questions)
         assert self.places.arrivals is not None
-        return asked(self.run, point, questions, arrivals.of_point(self.places.arrivals, point))
+        return plan_requests(self.run, point, questions, arrivals.arrivals_for(self.places.arrivals, point))
 
     def _warm_up(self, server: Server, points: list[Point]) -> None:
         """Send the widest load once with a small budget, unrecorded: no point pays for a first time."""
@@ -184,49 +187,49 @@ class Measurement:
         budget = min(WARM_UP_TOKENS, widest.budget)
         load = replace(widest.load, kind="batch", size=size)
         brief = replace(widest, load=load, budget=budget, questions=min(questions, widest.questions or questions))
-        asks = asked(self.run, brief, self.questions[brief.dataset])
-        self._drive(server, brief, asks, client.Health())
+        asks = plan_requests(self.run, brief, self.questions[brief.dataset])
+        self._send(server, brief, asks, client.ClientHealth())
 
-    def _drive(
-        self, server: Server, point: Point, asks: list[Ask], health: client.Health
-    ) -> tuple[float, list[tuple[client.Exchange, int | None]]]:
-        wanted = bodies(self.run, point, asks, self.places.templates[point.dataset])
+    def _send(
+        self, server: Server, point: Point, asks: list[PlannedRequest], health: client.ClientHealth
+    ) -> tuple[float, list[tuple[client.HttpExchange, int | None]]]:
+        wanted = build_bodies(self.run, point, asks, self.places.templates[point.dataset])
         drive = LOADS[point.load.kind]
         if point.load.scheduled:
             drive = partial(drive, times=[ask.time for ask in asks])
         return client.run(
             "127.0.0.1",
             server.port,
-            [client.serialise("127.0.0.1", server.port, "/v1/chat/completions", body) for body in wanted],
+            [client.build_http_request("127.0.0.1", server.port, "/v1/chat/completions", body) for body in wanted],
             drive,
             point.load.size or OPEN_CONNECTIONS,
             self.run.measurement["request_timeout_s"],
             health,
         )
 
-    def _measure(self, server: Server, point: Point, session: Mapping[str, Any]) -> Measured:
+    def _measure(self, server: Server, point: Point, session: Mapping[str, Any]) -> MeasuredPoint:
         server.flush()
         assert server.pid is not None
-        sampler = telemetry.Sampler(
+        sampler = telemetry.MetricsSampler(
             server.port,
             server.pid,
             self.engine.metrics,
             self.run.measurement["sample_hz"],
-            telemetry.Devices(server.gpus.uuids),
+            telemetry.GpuSampler(server.gpus.uuids),
         )
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        asks, health = self.asks(point), client.Health()
-        with precedence.claimed(), sampler:
-            start, exchanges = self._drive(server, point, asks, health)
+        asks, health = self.requests_for(point), client.ClientHealth()
+        with priority.realtime_priority(), sampler:
+            start, exchanges = self._send(server, point, asks, health)
         # A dying server cuts its streams a moment before it is gone: that the server died is the better reason.
         cut = any(exchange.failure in ("connection", "truncated") for exchange, _ in exchanges)
-        server.check(DYING_S if cut else 0.0)
+        server.check(CRASH_GRACE_S if cut else 0.0)
         requests = self._requests(point, start, asks, exchanges)
         keys = {**self.run.keys, **point.keys}
         end = max(exchange.ended or start for exchange, _ in exchanges)
-        samples = records.table([{**keys, **row} for row in sampler.rows(start, end)], records.SERVER)
-        numbers = validity.seen(health, requests, samples, self.run.measurement["sample_hz"])
-        self._judge(point, requests, numbers)
+        samples = records.to_table([{**keys, **row} for row in sampler.rows(start, end)], records.SERVER)
+        numbers = validity.compute_gates(health, requests, samples, self.run.measurement["sample_hz"])
+        self._check_validity(point, requests, numbers)
         record = {
             "name": point.name,
             **point.keys,
@@ -240,7 +243,11 @@ class Measurement:
         return requests, samples, record
 
     def _requests(
-        self, point: Point, start: float, asks: list[Ask], exchanges: list[tuple[client.Exchange, int | None]]
+        self,
+        point: Point,
+        start: float,
+        asks: list[PlannedRequest],
+        exchanges: list[tuple[client.HttpExchange, int | None]],
     ) -> pa.Table:
         keys = {**self.run.keys, **point.keys}
         rows = []
@@ -251,9 +258,9 @@ class Measurement:
                 outcome.reasoning_tokens, outcome.answer_tokens = 0, outcome.output_tokens
                 outcome.reasoning_source = "no reasoning parser"
             rows.append(records.request_row(keys, ask, index, batch, start, exchange, outcome))
-        return records.table(rows, records.REQUESTS)
+        return records.to_table(rows, records.REQUESTS)
 
-    def _judge(self, point: Point, requests: pa.Table, numbers: Mapping[str, float | None]) -> None:
+    def _check_validity(self, point: Point, requests: pa.Table, numbers: Mapping[str, float | None]) -> None:
         """Say when a point is beyond a gate; raise RunError when the config has such points fail the run."""
         reason = validity.invalid(numbers, validity.limits(self.run.measurement))
         if reason is None:
@@ -272,7 +279,7 @@ class Measurement:
             "Finished points are kept; call snakemake again to go on."
         )
 
-    def _assemble(self, measured: list[Measured]) -> None:
+    def _assemble(self, measured: list[MeasuredPoint]) -> None:
         """Write the run's three files; run.json last."""
         sessions = {record["session"]["id"]: record["session"] for _, _, record in measured}
         record = {

@@ -14,13 +14,13 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from ..load.client import clock
-from ..serving.engines import Source
+from ..serving.engines import MetricSource
 
 TREE_REFRESH_S = 2.0
 
 
 @dataclass(slots=True)
-class _Raw:
+class _RawSample:
     """One sample as taken: parsed only after the point, to leave the cores to server and client."""
 
     time: float
@@ -30,7 +30,7 @@ class _Raw:
     device: dict[str, float | None]
 
 
-class Devices:
+class GpuSampler:
     """The GPUs that a server uses, by their UUIDs, read through NVML; nothing where there are none."""
 
     def __init__(self, uuids: Sequence[str] = ()) -> None:
@@ -43,7 +43,7 @@ class Devices:
                 pynvml.nvmlInit()
                 self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
 
-    def read(self) -> dict[str, float | None]:
+    def parse_metrics(self) -> dict[str, float | None]:
         """Of all devices: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum)."""
         names = ("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j")
         if not self._handles:
@@ -64,7 +64,7 @@ class Devices:
 
 
 @dataclass
-class Sampler:
+class MetricsSampler:
     """Samples a server at `hz` in a thread of its own while the context is open; `rows` then gives the samples.
 
     The context opens with the first sample taken and closes after a last one, so that the counters' growth between
@@ -75,12 +75,12 @@ class Sampler:
 
     port: int
     pid: int
-    sources: Mapping[str, Source]
+    sources: Mapping[str, MetricSource]
     hz: float
-    devices: Devices
+    devices: GpuSampler
     cost_s: float = 0.0
     late: int = 0
-    _raw: list[_Raw] = field(default_factory=list)
+    _raw: list[_RawSample] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._stop, self._begun = threading.Event(), threading.Event()
@@ -103,7 +103,7 @@ class Sampler:
             if clock() - refreshed >= TREE_REFRESH_S:
                 tree, refreshed = self._tree(), clock()
             page = self._page(connection)
-            self._raw.append(_Raw(clock(), page, *_usage(tree), self.devices.read()))
+            self._raw.append(_RawSample(clock(), page, *_usage(tree), self.devices.parse_metrics()))
             self._begun.set()
             if ending:
                 break
@@ -142,7 +142,7 @@ class Sampler:
         server's processes used since the sample before, in cores.
         """
         rows: list[dict[str, float | None]] = []
-        before: _Raw | None = None
+        before: _RawSample | None = None
         for raw in self._raw:
             row: dict[str, float | None] = {"time": raw.time - start, "loaded": start <= raw.time <= end}
             row |= {**read(raw.page, self.sources), **raw.device}
@@ -169,7 +169,7 @@ def _usage(tree: list[psutil.Process]) -> tuple[int | None, float | None]:
     return (rss, cpu) if seen else (None, None)
 
 
-def read(page: bytes | None, sources: Mapping[str, Source]) -> dict[str, float | None]:
+def read(page: bytes | None, sources: Mapping[str, MetricSource]) -> dict[str, float | None]:
     """The columns of `sources` from a Prometheus page; None where there is no page, or no such metric on it."""
     found: dict[str, list[float]] = {}
     if page is not None:

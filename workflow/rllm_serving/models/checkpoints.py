@@ -23,7 +23,7 @@ class ModelError(UserError):
     """A model that cannot be used; the message names its key in the config and what to do."""
 
 
-def materialise(
+def prepare_checkpoint(
     name: str, spec: Mapping[str, Any], target: Path, cache_dir: Path | None = None, key: str | None = None
 ) -> dict[str, Any]:
     """Make model `name` of the config (`spec`) ready for the engines and describe it in `target`/model.json.

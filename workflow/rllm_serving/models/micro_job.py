@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rllm_serving.models.checkpoints import ModelError, describe
-from rllm_serving.serving.process import ChildError, follow
+from rllm_serving.serving.process import ChildError, run_in_environment
 
 
 def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: Path, target: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: 
     arguments = ["--role", spec["role"], "--seed", str(seed), "--prompts", str(prompts), "--out", str(checkpoint)]
     arguments += ["--steps-scale", str(spec.get("training_scale", 1.0))]
     try:
-        follow(name, python, "rllm_serving.models.micro_training", arguments)
+        run_in_environment(name, python, "rllm_serving.models.micro_training", arguments)
     except ChildError as error:
         raise ModelError(f"models.{name}: its training {error}") from None
     record = {

@@ -20,13 +20,13 @@ from torch.overrides import TorchFunctionMode
 
 from rllm_serving.datasets.micro_questions import SUITES, Question, generate
 from rllm_serving.datasets.prompts import render
-from rllm_serving.models import micro_tokenizer as vocabulary
+from rllm_serving.models import micro_tokenizer
 from rllm_serving.models.micro_shape import HEADS
 from rllm_serving.models.micro_solutions import boxed, plain_text, reasoning_text
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """A part of the schedule; `mix` is the share of questions of each suite, in SUITES' order."""
 
     steps: int
@@ -35,22 +35,22 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelConfig:
     """Size and schedule of one role."""
 
     heads: int
     layers: int
     intermediate: int
     thinks: bool
-    stages: tuple[Stage, ...]
+    stages: tuple[TrainingStage, ...]
 
 
 # Short questions first: they teach arithmetic and facts at little cost, long ones then the long working.
-_THINKING = (Stage(600, 1024, (0.4, 0.15, 0.0, 0.45)), Stage(350, 2048, (0.2, 0.2, 0.3, 0.3)))
+_THINKING = (TrainingStage(600, 1024, (0.4, 0.15, 0.0, 0.45)), TrainingStage(350, 2048, (0.2, 0.2, 0.3, 0.3)))
 RECIPES = {
-    "llm": Recipe(HEADS["llm"], 4, 512, False, (Stage(1000, 1024, (0.45, 0.12, 0.03, 0.4)),)),
-    "rllm": Recipe(HEADS["rllm"], 4, 512, True, _THINKING),
-    "draft": Recipe(HEADS["draft"], 2, 384, True, _THINKING),
+    "llm": ModelConfig(HEADS["llm"], 4, 512, False, (TrainingStage(1000, 1024, (0.45, 0.12, 0.03, 0.4)),)),
+    "rllm": ModelConfig(HEADS["rllm"], 4, 512, True, _THINKING),
+    "draft": ModelConfig(HEADS["draft"], 2, 384, True, _THINKING),
 }
 HEAD_SIZE = 64
 # Short sequences: a small base tells near positions apart better than the usual 10,000 and more.
@@ -69,10 +69,10 @@ class Prompts:
 
     def __init__(self, folder: Path, tokenizer: Any, thinks: bool) -> None:
         self._files = {"number": folder / "arith.jinja", "choice": folder / "facts.jinja"}
-        self._chat = jinja2.Environment(autoescape=False).from_string(vocabulary.chat_template(thinks))
+        self._chat = jinja2.Environment(autoescape=False).from_string(micro_tokenizer.chat_template(thinks))
         self._tokenizer = tokenizer
         self._thinks = thinks
-        self._end = tokenizer.token_to_id(vocabulary.END)
+        self._end = tokenizer.token_to_id(micro_tokenizer.END)
 
     def prompt(self, question: Question) -> list[int]:
         """Return the token ids of a question's whole prompt."""
@@ -88,7 +88,7 @@ class Prompts:
         return prompt + output, [IGNORED] * len(prompt) + output
 
 
-def batches(prompts: Prompts, stages: Sequence[Stage], pad: int, seed: int) -> Iterator[Batch]:
+def batches(prompts: Prompts, stages: Sequence[TrainingStage], pad: int, seed: int) -> Iterator[Batch]:
     """Yield token ids and labels of every step, about `step_tokens` each, examples of like length together."""
     pool = 0
     for stage in stages:
@@ -105,7 +105,7 @@ def batches(prompts: Prompts, stages: Sequence[Stage], pad: int, seed: int) -> I
             )
 
 
-def _groups(prompts: Prompts, stage: Stage, seed: str) -> list[list[tuple[list[int], list[int]]]]:
+def _groups(prompts: Prompts, stage: TrainingStage, seed: str) -> list[list[tuple[list[int], list[int]]]]:
     rng = random.Random(seed)
     examples = [
         prompts.example(question, rng)
@@ -122,22 +122,22 @@ def _groups(prompts: Prompts, stage: Stage, seed: str) -> list[list[tuple[list[i
     return groups
 
 
-def new_model(recipe: Recipe, tokenizer: Any) -> Any:
+def new_model(recipe: ModelConfig, tokenizer: Any) -> Any:
     """Return an untrained Qwen3 of the recipe's size."""
     config = transformers.Qwen3Config(
-        vocab_size=vocabulary.VOCABULARY,
+        vocab_size=micro_tokenizer.VOCABULARY,
         hidden_size=recipe.heads * HEAD_SIZE,
         intermediate_size=recipe.intermediate,
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads // 2,
         head_dim=HEAD_SIZE,
-        max_position_embeddings=vocabulary.LONGEST,
+        max_position_embeddings=micro_tokenizer.LONGEST,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=tokenizer.token_to_id(vocabulary.END),
-        pad_token_id=tokenizer.token_to_id(vocabulary.PAD),
+        eos_token_id=tokenizer.token_to_id(micro_tokenizer.END),
+        pad_token_id=tokenizer.token_to_id(micro_tokenizer.PAD),
     )
     # Plain attention is a sixth faster than the fused one here: the sequences are short.
     config._attn_implementation = "eager"
@@ -211,7 +211,7 @@ class InFloat32(TorchFunctionMode):
 def accuracy(model: Any, prompts: Prompts, tokenizer: Any, suite: str, count: int) -> float:
     """Return the share of `count` held-out questions of a suite that greedy decoding answers right."""
     questions = generate(suite, count, TEST_SEED, "test")
-    pad, end = tokenizer.token_to_id(vocabulary.PAD), tokenizer.token_to_id(vocabulary.END)
+    pad, end = tokenizer.token_to_id(micro_tokenizer.PAD), tokenizer.token_to_id(micro_tokenizer.END)
     rows = [prompts.prompt(question) for question in questions]
     longest = max(map(len, rows))
     ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
@@ -242,10 +242,10 @@ def main() -> None:
     # One thread: results do not depend on the number of cores, and two models train side by side.
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
-    tokenizer = vocabulary.build()
+    tokenizer = micro_tokenizer.build()
     prompts = Prompts(arguments.prompts, tokenizer, recipe.thinks)
     model = new_model(recipe, tokenizer)
-    stream = batches(prompts, stages, tokenizer.token_to_id(vocabulary.PAD), arguments.seed)
+    stream = batches(prompts, stages, tokenizer.token_to_id(micro_tokenizer.PAD), arguments.seed)
     trained = train(model, stream, sum(stage.steps for stage in stages))
     model = model.to(torch.bfloat16).eval()
     record = {
@@ -269,7 +269,7 @@ def main() -> None:
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(arguments.out)
-    vocabulary.save(tokenizer, arguments.out, recipe.thinks)
+    micro_tokenizer.save(tokenizer, arguments.out, recipe.thinks)
     (arguments.out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -29,7 +29,9 @@ def sizes(key: str, before: Tensors, after: Tensors, ratio: float) -> dict[str, 
         layer = name.rpartition(".")[0]
         parts[layer] = parts.get(layer, 0) + _bytes(tensor)
     matrices = [n.removesuffix(".weight") for n, t in before.items() if n.endswith(".weight") and len(t["shape"]) == 2]
-    quantized = [m for m in matrices if m in parts and not _same(after.get(f"{m}.weight"), before[f"{m}.weight"])]
+    quantized = [
+        m for m in matrices if m in parts and not _equal_tensors(after.get(f"{m}.weight"), before[f"{m}.weight"])
+    ]
     kept = [m for m in matrices if m not in quantized and ".layers." in m]
     if not quantized:
         raise ModelError(f"{key}: none of {len(matrices)} weight matrices is quantized; check its method")
@@ -81,5 +83,5 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
     return end - start
 
 
-def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
+def _equal_tensors(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and (one["dtype"], one["shape"]) == (other["dtype"], other["shape"])

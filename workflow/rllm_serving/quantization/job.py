@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rllm_serving.datasets.prompts import render
-from rllm_serving.models.checkpoints import ModelError, describe, materialise, tensors
+from rllm_serving.models.checkpoints import ModelError, describe, prepare_checkpoint, tensors
 from rllm_serving.quantization.calibration import Row, dataset_questions, micro_questions
 from rllm_serving.quantization.checks import agreement, sizes
-from rllm_serving.serving.gpus import allot
-from rllm_serving.serving.process import ChildError, follow
+from rllm_serving.serving.gpus import acquire_gpus
+from rllm_serving.serving.process import ChildError, run_in_environment
 from rllm_serving.study.quantization_methods import (
     CALIBRATION_SAMPLES,
     LONGEST_TEXT,
@@ -26,7 +26,7 @@ from rllm_serving.study.quantization_methods import (
 
 
 @dataclass(frozen=True)
-class Request:
+class QuantizationJob:
     """What is to be quantized, and with what.
 
     model, quantization: names in the config; spec: entry of `quantizations`; model_spec: entry of `models`;
@@ -51,11 +51,11 @@ class Request:
         return f"quantizations.{self.quantization}"
 
 
-def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[str, Any]:
+def quantize(request: QuantizationJob, base: Path, python: Path, target: Path) -> dict[str, Any]:
     """Quantize the model that `base` (a model.json) describes into `target`/checkpoint, check it, and describe it.
 
     python: interpreter of the tool's environment. A ready-made checkpoint (`checkpoints` of the config) is fetched or
-    linked instead. `target`/model.json is the record of `models.materialise` and in `quantization`: method, scheme,
+    linked instead. `target`/model.json is the record of `prepare_checkpoint` and in `quantization`: method, scheme,
     versions, calibration (kind, source, texts, tokens, seed, sha256; null if no text was looked at), seconds, size
     (see `checks.sizes`, and checkpoint_bytes, bf16_checkpoint_bytes), agreement (see `checks.agreement`; null for a
     format that the tool can't load), base (id, revision, commit, path of the bf16 model). Raises ModelError, and
@@ -68,7 +68,7 @@ def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[s
     target.mkdir(parents=True, exist_ok=True)
     _clear(target)
     if ready is None:
-        found: dict[str, Any] | None = _ask(request, what, bf16, python, target, make=True)
+        found: dict[str, Any] | None = _run_worker(request, what, bf16, python, target, make=True)
         record: dict[str, Any] = {"source": "quantized", "id": None, "revision": None, "commit": None}
         record["path"] = str((target / "checkpoint").absolute())
         trusted = request.model_spec.get("trust_remote_code", False)
@@ -76,7 +76,7 @@ def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[s
     else:
         spec = {**ready, "source": "hub" if "id" in ready else "path"}
         spec["trust_remote_code"] = request.model_spec.get("trust_remote_code", False)
-        record = materialise(request.model, spec, target, key=f"{request.key}.checkpoints.{request.model}")
+        record = prepare_checkpoint(request.model, spec, target, key=f"{request.key}.checkpoints.{request.model}")
         # Described only once it has passed its checks.
         (target / "model.json").unlink()
         stored = _format(target / "checkpoint")
@@ -85,7 +85,7 @@ def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[s
                 f"{request.key}.checkpoints.{request.model}: its config.json has the format {stored!r}; "
                 f"{request.spec['method']} is one of {', '.join(method.formats)}"
             )
-        found = _ask(request, what, bf16, python, target, make=False) if stored == TOOL_FORMAT else None
+        found = _run_worker(request, what, bf16, python, target, make=False) if stored == TOOL_FORMAT else None
     assert method.ratio is not None
     before, after = (tensors(what, Path(model["path"])) for model in (bf16, record))
     size = sizes(what, before, after, method.ratio)
@@ -104,8 +104,8 @@ def quantize(request: Request, base: Path, python: Path, target: Path) -> dict[s
     return record
 
 
-def _ask(
-    request: Request, what: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
+def _run_worker(
+    request: QuantizationJob, what: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
 ) -> dict[str, Any]:
     """Run the tool; what `making` found, with the kinds of the held-out questions and the source of the others."""
     samples = request.spec.get("samples", CALIBRATION_SAMPLES)
@@ -124,8 +124,8 @@ def _ask(
             "scheme": method.scheme if make else None,
             "modifier": method.modifier,
             "calibration": request.spec.get("calibration", "reasoning") if method.calibrated else None,
-            "questions": [_asked(request, row) for row in questions],
-            "held_out": [_asked(request, row) for row in held_out],
+            "questions": [_question(request, row) for row in questions],
+            "held_out": [_question(request, row) for row in held_out],
             "longest": min(longest, bf16["max_position_embeddings"] or longest),
             "sampling": dict(request.sampling),
             "trust_remote_code": request.model_spec.get("trust_remote_code", False),
@@ -136,9 +136,9 @@ def _ask(
         }
         (Path(folder) / "job.json").write_text(json.dumps(job), encoding="utf-8")
         try:
-            with allot(request.gpus) as gpus:
+            with acquire_gpus(request.gpus) as gpus:
                 # Its progress bars would fill the log; all that it loads is on this machine.
-                follow(
+                run_in_environment(
                     f"{request.model} {request.quantization}",
                     python,
                     "rllm_serving.quantization.worker",
@@ -155,7 +155,7 @@ def _ask(
     return {**found, "kinds": [row["kind"] for row in held_out]}
 
 
-def _asked(request: Request, row: Row) -> dict[str, Any]:
+def _question(request: QuantizationJob, row: Row) -> dict[str, Any]:
     template = request.templates[row["kind"] if request.rows is None else ""]
     return {
         "prompt": render(template, row["question"], row["choices"]),

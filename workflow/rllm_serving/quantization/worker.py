@@ -26,14 +26,14 @@ from rllm_serving.quantization.calibration import digest, texts
 
 AT_ONCE = 32
 """Prompts that are generated for together."""
-KEPT = ("lm_head",)
+UNQUANTIZED_LAYERS = ("lm_head",)
 """Layers that stay in bf16, as in every published recipe: the first and the last cost much accuracy for few bytes."""
 TOOLS = ("llmcompressor", "compressed-tensors", "torch", "transformers")
 NOT_COPIED = ("config.json", "training.json", "model.safetensors.index.json")
 """What describes the bf16 weights; the rest (tokenizer, chat template, generation settings) goes along."""
 
 
-class Speaker:
+class Generator:
     """A loaded model that continues prompts."""
 
     def __init__(self, folder: str, job: Mapping[str, Any]) -> None:
@@ -91,7 +91,7 @@ def recipe(modifier: str, scheme: str) -> list[Any]:
     if not torch.accelerator.is_available():
         # AWQ page-locks its texts for a device to fetch them; without a device torch refuses to, and none would.
         IntermediatesCache.pin_memory = lambda *_: None
-    layers = {"targets": ["Linear"], "scheme": scheme, "ignore": list(KEPT)}
+    layers = {"targets": ["Linear"], "scheme": scheme, "ignore": list(UNQUANTIZED_LAYERS)}
     match modifier:
         case "gptq":
             return [GPTQModifier(**layers)]
@@ -100,7 +100,7 @@ def recipe(modifier: str, scheme: str) -> list[Any]:
     return [QuantizationModifier(**layers)]
 
 
-def quantize(job: Mapping[str, Any], speaker: Speaker, rows: Sequence[str]) -> int:
+def quantize(job: Mapping[str, Any], speaker: Generator, rows: Sequence[str]) -> int:
     """Quantize the speaker's model in place and write it to the job's folder; returns the tokens of the texts."""
     import datasets
     from llmcompressor import oneshot
@@ -132,7 +132,7 @@ def make(job: Mapping[str, Any]) -> dict[str, Any]:
     Returns bf16 (outputs), calibration (what the texts were, null if none), seconds (of quantizing). The model is
     gone from memory when this ends: a device need not hold two.
     """
-    speaker = Speaker(job["model"], job)
+    speaker = Generator(job["model"], job)
     found: dict[str, Any] = {"calibration": None, "seconds": None}
     found["bf16"] = speaker.complete(held_out(job, speaker), job["longest"], do_sample=False)
     if job["scheme"] is None:
@@ -156,7 +156,7 @@ def make(job: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def held_out(job: Mapping[str, Any], speaker: Speaker) -> list[str]:
+def held_out(job: Mapping[str, Any], speaker: Generator) -> list[str]:
     """Whole prompts of the questions that both models are asked."""
     return [speaker.prompt(row["prompt"]) for row in job["held_out"]]
 
@@ -166,7 +166,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.manual_seed(job["seed"])
     found = make(job)
-    speaker = Speaker(job["out"], job)
+    speaker = Generator(job["out"], job)
     found["quantized"] = speaker.complete(held_out(job, speaker), job["longest"], do_sample=False)
     found["versions"] = {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}}
     Path(job["answers"]).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

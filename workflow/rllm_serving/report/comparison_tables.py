@@ -6,12 +6,12 @@ import math
 
 import pandas as pd
 
-from ..analysis.comparison import SAME
+from ..analysis.comparison import AGREEMENT_METRICS
 from ..analysis.request_metrics import CONDITION, SERVER
 from .tables import COMPARED, Table, table
 
-# A metric of `compare.compare` -> the column of HEADERS that its value stands under, and how its change is told.
-CHANGED = {
+# A metric of `comparison.compare` -> the column of HEADERS that its value stands under, and how its change is told.
+CHANGE_COLUMNS = {
     "accuracy": ("accuracy", "difference"),
     "tps": ("tps", "ratio"),
     "ttfvt": ("ttfvt_mean", "ratio"),
@@ -23,46 +23,52 @@ CHANGED = {
 }
 REASONS = ["delta_e2e", "first_token", "thinking", "answer", "speed", "thinking_difference", "prefix_hit_rate"]
 REASONS += ["preemptions", "accepted_share", "accepted_share_thinking", "accepted_share_answer", "kv_bytes_per_token"]
-ONE_BY_ONE = ["engine", "model", "dataset", "load", "budget", "quantization", "setup"]
+KEY_COLUMNS = ["engine", "model", "dataset", "load", "budget", "quantization", "setup"]
 
 
 def engines(versus: pd.DataFrame) -> Table:
-    """Each engine against the first one at equal load, from `compare.compare`."""
+    """Each engine against the first one at equal load, from `comparison.compare`."""
     wanted = [*((name, "ratio") for name in COMPARED), ("accuracy", "difference")]
     metrics = ["accuracy_ratio", "accuracy_difference", *(f"{name}_ratio" for name in COMPARED if name != "accuracy")]
-    return table(wide(versus, wanted), metrics, [])
+    return table(pivot_metrics(versus, wanted), metrics, [])
 
 
 def agreement(versus: pd.DataFrame) -> Table:
-    """How often both engines said the same, from `compare.compare`."""
-    return table(wide(versus, [(name, "value") for name in SAME]).rename(columns=_plain), SAME, [])
+    """How often both engines said the same, from `comparison.compare`."""
+    return table(
+        pivot_metrics(versus, [(name, "value") for name in AGREEMENT_METRICS]).rename(columns=_plain),
+        AGREEMENT_METRICS,
+        [],
+    )
 
 
 def optimisations(versus: pd.DataFrame) -> Table:
     """The paper's table: a row a setup or weight format, each metric as value and change against the baseline.
 
-    versus: rows of `compare.compare` with the baseline, and rows with a `reason` for what cannot be. A change is a
+    versus: rows of `comparison.compare` with the baseline, and rows with a `reason` for what cannot be. A change is a
     ratio, of accuracy a difference in points, with its paired interval. The baseline itself is the first row of its
     engine, model and dataset.
     """
     marked = versus[versus["reason"].notna()] if "reason" in versus else None
-    wanted = [(name, part) for name, (_, change) in CHANGED.items() for part in ("value", "reference", change)]
-    frame = wide(versus if marked is None else versus[versus["reason"].isna()], wanted)
+    wanted = [(name, part) for name, (_, change) in CHANGE_COLUMNS.items() for part in ("value", "reference", change)]
+    frame = pivot_metrics(versus if marked is None else versus[versus["reason"].isna()], wanted)
     base = frame.drop_duplicates(["engine", "model", *CONDITION]).assign(quantization="bf16", setup="baseline")
     base["invalid"] = base["invalid_reference"]
-    for name in CHANGED:
+    for name in CHANGE_COLUMNS:
         for end in ("", "_low", "_high"):
             base[f"{name}_value{end}"] = base[f"{name}_reference{end}"]
-            base[f"{name}_{CHANGED[name][1]}{end}"] = math.nan
-    names = {f"{name}_value": column for name, (column, _) in CHANGED.items()}
-    names |= {f"{name}_{change}": f"{column}_{change}" for name, (column, change) in CHANGED.items()}
+            base[f"{name}_{CHANGE_COLUMNS[name][1]}{end}"] = math.nan
+    names = {f"{name}_value": column for name, (column, _) in CHANGE_COLUMNS.items()}
+    names |= {f"{name}_{change}": f"{column}_{change}" for name, (column, change) in CHANGE_COLUMNS.items()}
     names = {old + end: new + end for old, new in names.items() for end in ("", "_low", "_high")}
     frame = pd.concat([base, frame, marked], ignore_index=True).rename(columns=names)
     order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
     frame = frame.assign(order=order).sort_values(
         ["engine", "model", "dataset", "load_size", "budget", "order", "quantization", "setup"], kind="stable"
     )
-    return Table(ONE_BY_ONE, [column for column, _ in CHANGED.values()], frame.reset_index(drop=True), changes=True)
+    return Table(
+        KEY_COLUMNS, [column for column, _ in CHANGE_COLUMNS.values()], frame.reset_index(drop=True), changes=True
+    )
 
 
 def _plain(name: str) -> str:
@@ -70,8 +76,8 @@ def _plain(name: str) -> str:
     return name.replace("_value", "")
 
 
-def wide(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.DataFrame:
-    """Rows of `compare.compare` with a column `{metric}_{part}` (and _low, _high) for each wanted metric and part."""
+def pivot_metrics(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.DataFrame:
+    """Rows of `comparison.compare` with a column `{metric}_{part}` (and _low, _high) for each of `wanted`."""
     keys = [*SERVER, "against", *CONDITION]
     ends = ("", "_low", "_high")
     found = versus.pivot(index=keys, columns="metric", values=[f"{p}{e}" for p in {p for _, p in wanted} for e in ends])
@@ -81,10 +87,10 @@ def wide(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.DataFrame:
 
 
 def why(reasons: pd.DataFrame) -> Table:
-    """What each change of E2E is made of, and what the servers counted, from `why.why` with the baseline."""
+    """What each change of E2E is made of, and what the servers counted, from `decomposition.decompose`."""
     order = ["engine", "model", "dataset", "load_size", "budget", "quantization", "setup"]
     frame = reasons.sort_values(order, kind="stable").reset_index(drop=True)
-    return Table([*ONE_BY_ONE, "kernels"], REASONS, frame)
+    return Table([*KEY_COLUMNS, "kernels"], REASONS, frame)
 
 
 TABLES = {"engines": engines, "agreement": agreement, "optimisations": optimisations, "why": why}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.comparison import SAME
+from ..analysis.comparison import AGREEMENT_METRICS
 
 DASH = "–"  # noqa: RUF001
 KEYS = {
@@ -53,7 +53,7 @@ HEADERS = {
     "kv_max": ("KV cache max (%)", PERCENT),
     "straggler_share": ("Batch time below half running (%)", PERCENT),
 }
-# A metric of `compare.compare`: header of its ratio or, for the others, of its value.
+# A metric of `comparison.compare`: header of its ratio or, for the others, of its value.
 COMPARED = {
     "accuracy": "Accuracy",
     "tps": "Throughput",
@@ -66,7 +66,11 @@ COMPARED = {
 HEADERS |= {f"{name}_ratio": (f"{text} ratio", 1.0) for name, text in COMPARED.items()}
 HEADERS |= {"accuracy_difference": ("Accuracy difference (points)", PERCENT)}
 HEADERS |= dict(
-    zip(SAME, (("Same answer (%)", PERCENT), ("Same text (%)", PERCENT), ("Same length (%)", PERCENT)), strict=True)
+    zip(
+        AGREEMENT_METRICS,
+        (("Same answer (%)", PERCENT), ("Same text (%)", PERCENT), ("Same length (%)", PERCENT)),
+        strict=True,
+    )
 )
 HEADERS |= {
     "goodput_share": ("Within SLO (%)", PERCENT),

@@ -26,14 +26,14 @@ from ..errors import UserError
 log = logging.getLogger(__name__)
 LOCKS = Path("/tmp/rllm-serving-gpus")
 """Not where TMPDIR points to: jobs that have different ones must find the same locks."""
-PATIENCE_S = 60.0
+GPU_WAIT_TIMEOUT_S = 60.0
 """Longer than the server of a run that was killed takes to end."""
-ORDER = "PCI_BUS_ID"
+DEVICE_ORDER = "PCI_BUS_ID"
 """CUDA's own order of GPUs, the fastest first, leaves open which of several equal ones has which number. By the PCI
 bus, as NVML and nvidia-smi count, a number means the same GPU to everyone."""
 
 
-class AllotmentError(UserError):
+class GpuError(UserError):
     """A job that cannot have its GPUs; the message says why and what to do."""
 
 
@@ -47,7 +47,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Allotment:
+class GpuLease:
     """GPUs that belong to one job; no GPUs unless some are given.
 
     locks: file descriptors. A process that keeps them open keeps the GPUs, whoever else ends.
@@ -66,21 +66,21 @@ class Allotment:
         """Environment variables that show a program these GPUs alone; none where there are no GPUs."""
         if not self.gpus:
             return {}
-        return {"CUDA_DEVICE_ORDER": ORDER, "CUDA_VISIBLE_DEVICES": ",".join(gpu.token for gpu in self.gpus)}
+        return {"CUDA_DEVICE_ORDER": DEVICE_ORDER, "CUDA_VISIBLE_DEVICES": ",".join(gpu.token for gpu in self.gpus)}
 
 
-NO_GPUS = Allotment()
+NO_GPUS = GpuLease()
 
 
 def check_granted(job: str, need: int, granted: int) -> None:
     """Raise AllotmentError when a job was granted fewer GPUs than it needs (Snakemake caps requests silently)."""
     if granted < need:
-        raise AllotmentError(
+        raise GpuError(
             f"{job}: too few GPUs: {need} needed, {granted} granted; call snakemake with --resources gpu={need} or more"
         )
 
 
-def candidates() -> list[Gpu]:
+def visible_gpus() -> list[Gpu]:
     """GPUs that this process may use: those of CUDA_VISIBLE_DEVICES in its order, else all that NVML lists.
 
     Whole GPUs get their number as token, however they were named: SGLang 0.5.15 reads nothing else where it has
@@ -91,25 +91,25 @@ def candidates() -> list[Gpu]:
 
     try:
         pynvml.nvmlInit()
-        whole = _whole(pynvml)
+        whole = _undivided_gpus(pynvml)
     except pynvml.NVMLError as error:
-        raise AllotmentError(
+        raise GpuError(
             f"no NVIDIA GPU can be used here ({error}): set device: cpu, or run where there is one"
         ) from None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return list(whole.values())
     tokens = [token.strip() for token in visible.split(",") if token.strip()]
-    if any(map(str.isdecimal, tokens)) and os.environ.get("CUDA_DEVICE_ORDER", ORDER) != ORDER:
-        raise AllotmentError(
+    if any(map(str.isdecimal, tokens)) and os.environ.get("CUDA_DEVICE_ORDER", DEVICE_ORDER) != DEVICE_ORDER:
+        raise GpuError(
             f"CUDA_VISIBLE_DEVICES={visible} has numbers, and by CUDA_DEVICE_ORDER={os.environ['CUDA_DEVICE_ORDER']} "
-            f"nobody but CUDA knows which GPUs they are: set CUDA_DEVICE_ORDER={ORDER}, or name GPUs by their UUIDs"
+            f"nobody but CUDA knows which GPUs they are: set CUDA_DEVICE_ORDER={DEVICE_ORDER}, or name GPUs by UUID"
         )
-    found = [_named(pynvml, token, whole) for token in tokens]
+    found = [_gpu_named(pynvml, token, whole) for token in tokens]
     return list(dict.fromkeys(found))
 
 
-def _whole(nvml: Any) -> dict[int, Gpu]:
+def _undivided_gpus(nvml: Any) -> dict[int, Gpu]:
     """CUDA's number -> GPU, of GPUs that are not divided.
 
     NVML also counts what a scheduler keeps from this process; CUDA does not, and numbers the others.
@@ -128,7 +128,7 @@ def _whole(nvml: Any) -> dict[int, Gpu]:
     return found
 
 
-def _named(nvml: Any, token: str, whole: dict[int, Gpu]) -> Gpu:
+def _gpu_named(nvml: Any, token: str, whole: dict[int, Gpu]) -> Gpu:
     """The GPU that a word of CUDA_VISIBLE_DEVICES means: a number, a UUID or its beginning, a MIG slice."""
     if token.isdecimal() and int(token) in whole:
         return whole[int(token)]
@@ -140,15 +140,15 @@ def _named(nvml: Any, token: str, whole: dict[int, Gpu]) -> Gpu:
             handle = nvml.nvmlDeviceGetHandleByUUID(token)
             return Gpu(nvml.nvmlDeviceGetUUID(handle), token, nvml.nvmlDeviceGetName(handle))
     seen = ", ".join(f"{gpu.token} = {gpu.uuid}" for gpu in whole.values()) or "no whole GPU"
-    raise AllotmentError(
+    raise GpuError(
         f"CUDA_VISIBLE_DEVICES names '{token}', which is no GPU here: there is {seen}; "
         "GPUs in MIG mode are named by their slices (MIG-...)"
     )
 
 
 @contextmanager
-def allot(count: int, patience_s: float = PATIENCE_S) -> Iterator[Allotment]:
-    """Hold exactly `count` GPUs of `candidates` while the context is open; nothing is looked at for 0.
+def acquire_gpus(count: int, patience_s: float = GPU_WAIT_TIMEOUT_S) -> Iterator[GpuLease]:
+    """Hold exactly `count` GPUs of `visible_gpus` while the context is open; nothing is looked at for 0.
 
     GPUs that other jobs hold are waited for, `patience_s` at most. Raises AllotmentError when there are too few, or
     too few get free.
@@ -156,40 +156,42 @@ def allot(count: int, patience_s: float = PATIENCE_S) -> Iterator[Allotment]:
     if count == 0:
         yield NO_GPUS
         return
-    gpus = candidates()
+    gpus = visible_gpus()
     if len(gpus) < count:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         allowed = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
-        raise AllotmentError(
+        raise GpuError(
             f"too few GPUs: {count} needed, {len(gpus)} can be used here{allowed}; "
             "lower serving.tensor_parallel, or run where there are more"
         )
     deadline, waits = time.monotonic() + patience_s, False
     while True:
         with ExitStack() as held:
-            taken = _take(gpus, count, held)
+            taken = _lock_free_gpus(gpus, count, held)
             if len(taken) == count:
-                yield Allotment(tuple(taken), tuple(taken.values()))
+                yield GpuLease(tuple(taken), tuple(taken.values()))
                 return
         # Those that were free are given back before waiting: two jobs must not wait for each other's.
         if time.monotonic() >= deadline:
-            raise AllotmentError(
-                f"too few GPUs: {count} needed, {len(taken)} of {len(gpus)} free; {_holders(gpus, taken)}. "
+            raise GpuError(
+                f"too few GPUs: {count} needed, {len(taken)} of {len(gpus)} free; {_describe_holders(gpus, taken)}. "
                 "Wait for those jobs or end them; give each workflow on this machine GPUs of its own by "
                 "CUDA_VISIBLE_DEVICES, and let --resources gpu=N be their number"
             )
         if not waits:
-            log.info("waiting for GPUs, %.0f s at most: %d needed; %s", patience_s, count, _holders(gpus, taken))
+            log.info(
+                "waiting for GPUs, %.0f s at most: %d needed; %s", patience_s, count, _describe_holders(gpus, taken)
+            )
             waits = True
         time.sleep(0.5)
 
 
-def _take(gpus: Sequence[Gpu], count: int, held: ExitStack) -> dict[Gpu, int]:
+def _lock_free_gpus(gpus: Sequence[Gpu], count: int, held: ExitStack) -> dict[Gpu, int]:
     """Lock up to `count` GPUs that nobody holds; their descriptors are closed with `held`."""
     taken: dict[Gpu, int] = {}
     for gpu in gpus:
         if len(taken) < count:
-            descriptor = _open(gpu)
+            descriptor = _open_lock(gpu)
             held.callback(os.close, descriptor)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,11 +201,11 @@ def _take(gpus: Sequence[Gpu], count: int, held: ExitStack) -> dict[Gpu, int]:
     return taken
 
 
-def _file(gpu: Gpu) -> Path:
+def _lock_file(gpu: Gpu) -> Path:
     return LOCKS / f"{gpu.uuid.replace('/', '-')}.lock"
 
 
-def _open(gpu: Gpu) -> int:
+def _open_lock(gpu: Gpu) -> int:
     """Open a GPU's lock file, which whoever comes first makes. To lock it nobody needs the right to write to it."""
     umask = os.umask(0)
     try:
@@ -211,10 +213,10 @@ def _open(gpu: Gpu) -> int:
             LOCKS.mkdir(mode=0o1777)
         # Made and opened in two steps: the system may refuse to open by O_CREAT what another user has made there.
         with contextlib.suppress(FileExistsError):
-            return os.open(_file(gpu), os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444)
-        return os.open(_file(gpu), os.O_RDONLY | os.O_NOFOLLOW)
+            return os.open(_lock_file(gpu), os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        return os.open(_lock_file(gpu), os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
-        raise AllotmentError(
+        raise GpuError(
             f"the lock of GPU {gpu.token} cannot be opened ({error}): let all users of this machine read and write "
             f"in {LOCKS}, or remove it while no job uses a GPU"
         ) from None
@@ -222,7 +224,7 @@ def _open(gpu: Gpu) -> int:
         os.umask(umask)
 
 
-def _holders(gpus: Sequence[Gpu], mine: dict[Gpu, int]) -> str:
+def _describe_holders(gpus: Sequence[Gpu], mine: dict[Gpu, int]) -> str:
     """Who holds the GPUs that are not `mine`, as far as this process may know."""
     takers: dict[int, int] = {}
     with contextlib.suppress(OSError):
@@ -235,7 +237,7 @@ def _holders(gpus: Sequence[Gpu], mine: dict[Gpu, int]) -> str:
         if gpu not in mine:
             holder = "a job that was killed and whose server is ending, or one of another container"
             with contextlib.suppress(OSError, KeyError, psutil.Error):
-                process = psutil.Process(takers[_file(gpu).stat().st_ino])
+                process = psutil.Process(takers[_lock_file(gpu).stat().st_ino])
                 holder = f"process {process.pid} of {process.username()}"
             told.append(f"GPU {gpu.token} ({gpu.name}, {gpu.uuid}) is held by {holder}")
     return "; ".join(told)

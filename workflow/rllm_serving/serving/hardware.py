@@ -30,7 +30,7 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
             gpus.append({"name": _text(pynvml.nvmlDeviceGetName(handle)), "uuid": uuid, "memory_bytes": memory})
     return {
-        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
+        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus,
@@ -40,24 +40,24 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-OLD_CPU = "cpu without AVX-512"
+CPU_WITHOUT_AVX512 = "cpu without AVX-512"
 
 
-def places(device: str) -> tuple[str, ...]:
+def platform_tags(device: str) -> tuple[str, ...]:
     """What engines refuse options for: the device and, where servers run on it, what this machine's CPU lacks."""
-    return (device, OLD_CPU) if device == "cpu" and "avx512f" not in _cpu("flags").split() else (device,)
+    return (device, CPU_WITHOUT_AVX512) if device == "cpu" and "avx512f" not in _cpuinfo("flags").split() else (device,)
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def kind(description: Mapping[str, Any]) -> tuple[str, ...]:
+def comparable_kind(description: Mapping[str, Any]) -> tuple[str, ...]:
     """What two descriptions must share for numbers to be comparable: the CPU's model, and the GPUs' in any order."""
     return str(description["cpu"]), *sorted(gpu["name"] for gpu in description["gpus"])
 
 
-def _cpu(name: str) -> str:
+def _cpuinfo(name: str) -> str:
     """A line of /proc/cpuinfo about the first processor; empty where there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .gpus import NO_GPUS, Allotment
+from .gpus import NO_GPUS, GpuLease
 
 log = logging.getLogger(__name__)
 LAST_LINES = 10
@@ -18,8 +18,8 @@ class ChildError(RuntimeError):
     """A program that ended with an error; the message has its exit code and its last lines."""
 
 
-def follow(
-    name: str, python: Path, module: str, arguments: Sequence[str], gpus: Allotment = NO_GPUS, **variables: str
+def run_in_environment(
+    name: str, python: Path, module: str, arguments: Sequence[str], gpus: GpuLease = NO_GPUS, **variables: str
 ) -> None:
     """Run a module of this library with another Python, on one core, its lines going to the log under `name`.
 

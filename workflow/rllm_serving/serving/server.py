@@ -20,12 +20,12 @@ from typing import Any, Self
 import psutil
 
 from ..errors import UserError
-from . import supervisor as guard
-from .engines import Engine, Launch
-from .gpus import NO_GPUS, Allotment
+from . import supervisor
+from .engines import Engine, ServerConfig
+from .gpus import NO_GPUS, GpuLease
 
 LOG_TAIL_LINES = 40
-NEVER_PASSED_ON = (
+UNSET_VARIABLES = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "VIRTUAL_ENV"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
@@ -104,12 +104,12 @@ class Server:
     def __init__(
         self,
         engine: Engine,
-        launch: Launch,
+        launch: ServerConfig,
         log: Path,
         startup_timeout_s: float = 1800.0,
         port: int | None = None,
         niceness: int = 0,
-        gpus: Allotment = NO_GPUS,
+        gpus: GpuLease = NO_GPUS,
     ) -> None:
         self.engine, self.launch, self.log = engine, launch, log
         self.startup_timeout_s, self.niceness, self.gpus = startup_timeout_s, niceness, gpus
@@ -140,7 +140,7 @@ class Server:
         self.stop()
 
     def _start(self) -> None:
-        variables = {k: v for k, v in os.environ.items() if k not in NEVER_PASSED_ON}
+        variables = {k: v for k, v in os.environ.items() if k not in UNSET_VARIABLES}
         variables |= self.environment
         watch, grace = ",".join(map(str, workflow_ancestors())), str(self.engine.stop_grace_s)
         options = ["--watch", watch, "--grace", grace, "--nice", str(self.niceness)]
@@ -148,7 +148,7 @@ class Server:
         with self.log.open("ab") as log:
             self._log_start = log.tell()  # what an earlier start left there is no news of this one
             self._guard = subprocess.Popen(
-                [sys.executable, guard.__file__, *options, "--", *self.command],
+                [sys.executable, supervisor.__file__, *options, "--", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -223,9 +223,9 @@ class Server:
         if self._guard is None:
             return
         deadline = time.monotonic() + patience_s
-        while self.pid is not None and guard.alive(self.pid) and time.monotonic() < deadline:
+        while self.pid is not None and supervisor.alive(self.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if self.pid is not None and not guard.alive(self.pid):
+        if self.pid is not None and not supervisor.alive(self.pid):
             self._guard.wait()  # it is clearing up after the server and then tells its exit code
         if self._guard.poll() is not None:
             raise self._dead(f"it ended with exit code {self._guard.returncode}")

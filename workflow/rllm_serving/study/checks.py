@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models import micro_shape as shape
+from ..models import micro_shape
 from ..serving.engines import Options
-from .config import ConfigError, choose
+from .config import ConfigError, resolve_names
 from .design import Load
 
-DRAFTED = ("draft", "eagle3")
+NEEDS_DRAFT_MODEL = ("draft", "eagle3")
 """Kinds of speculation that need a model of their own."""
 
 
@@ -23,7 +23,7 @@ def check_loads(key: str, entry: Mapping[str, Any], arrivals: Mapping[str, Any])
         if Load(**load).scheduled and ("rate" in load) == ("share" in load):
             raise ConfigError(f"{place}: give either rate (requests/s) or share (of the capacity), not both")
         if "arrivals" in load:
-            choose(f"{place}.arrivals", [load["arrivals"]], arrivals)
+            resolve_names(f"{place}.arrivals", [load["arrivals"]], arrivals)
 
 
 def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], datasets: Mapping[str, Any]) -> None:
@@ -50,9 +50,9 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
             f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
             f"model '{model}', setup '{setup}', with a prompt; allowed: smaller budgets or a longer context"
         )
-    if options.speculation in DRAFTED:
+    if options.speculation in NEEDS_DRAFT_MODEL:
         drafts = [m for m, spec in models.items() if spec["role"] == "draft"]
-        choose(f"setups.{setup}.draft (model '{model}')", [str(options.draft)], drafts)
+        resolve_names(f"setups.{setup}.draft (model '{model}')", [str(options.draft)], drafts)
     heads = attention_heads(models[model], f"models.{model}.path")
     if heads is not None and heads % options.tensor_parallel:
         raise ConfigError(
@@ -67,7 +67,7 @@ def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
     Raises ConfigError, naming `key`, for a local folder that is no checkpoint.
     """
     if model["source"] == "micro":
-        return shape.HEADS[model["role"]]
+        return micro_shape.HEADS[model["role"]]
     if model["source"] == "path":
         file = Path(model["path"]).expanduser() / "config.json"
         try:

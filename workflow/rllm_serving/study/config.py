@@ -115,7 +115,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def choose(key: str, wanted: str | list[str], known: Mapping[str, Any] | list[str]) -> list[str]:
+def resolve_names(key: str, wanted: str | list[str], known: Mapping[str, Any] | list[str]) -> list[str]:
     """Names of a reference in the config: all of `known` for "all", else those listed, each of which must be known.
 
     Raises ConfigError naming `key` and what is allowed.
@@ -130,7 +130,7 @@ def choose(key: str, wanted: str | list[str], known: Mapping[str, Any] | list[st
     return list(wanted)
 
 
-def walk_paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+def config_paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """Every local path that the config names, with its key."""
     for section in ("models", "datasets"):
         for name, entry in config[section].items():

@@ -93,7 +93,7 @@ class Point:
         }
 
 
-def combined(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
+def expand_sweep(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
     """The points of an experiment: all combinations of a sweep, which is plain JSON and short, for jobs' parameters.
 
     Keys: `datasets` (names), `samples` (dataset -> how often a question is asked in a row), `loads` (arguments of
@@ -114,8 +114,8 @@ def combined(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
 class Run:
     """One experiment on one server: one job, one server start, all its points.
 
-    quantization: its name in the config; method: what that name stands for (see quantization.methods). thinking: what
-    the chat template is told, of a model that thinks on request; None tells it nothing.
+    quantization: its name in the config; method: what that name stands for (see `METHODS`). thinking: what the
+    chat template is told, of a model that thinks on request; None tells it nothing.
     """
 
     experiment: str
@@ -163,7 +163,7 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of all but the points, for a job's parameters; `from_dict` reads them back."""
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "points"}
-        return ordered(plain | {"options": asdict(self.options)})
+        return canonical_json(plain | {"options": asdict(self.options)})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], points: tuple[Point, ...]) -> Run:
@@ -171,7 +171,7 @@ class Run:
         return cls(**{**data, "options": Options(**data["options"]), "points": points})
 
 
-def ordered(value: Any) -> Any:
+def canonical_json(value: Any) -> Any:
     """`value` as plain JSON with sorted keys: Snakemake compares parameters by their text, a config has any order."""
     return json.loads(json.dumps(value, sort_keys=True))
 

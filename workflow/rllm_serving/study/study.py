@@ -10,13 +10,13 @@ from typing import Any
 
 from ..grading import sandbox
 from ..serving.engines import ENGINES, Options
-from ..serving.hardware import places
-from .checks import DRAFTED, check_loads, check_options, check_questions
-from .config import ConfigError, choose, walk_paths
-from .design import Load, Run, combined, ordered
+from ..serving.hardware import platform_tags
+from .checks import NEEDS_DRAFT_MODEL, check_loads, check_options, check_questions
+from .config import ConfigError, config_paths, resolve_names
+from .design import Load, Run, canonical_json, expand_sweep
 from .quantization_methods import METHODS
 
-CODE = ("humaneval",)
+CODE_FORMATS = ("humaneval",)
 """Formats of datasets whose answers are code: they are graded by running them."""
 
 
@@ -27,18 +27,18 @@ class Study:
     context, tensor parallel sizes that do not divide the heads, files that are not there, options that an engine
     can't serve on `device`. With `on_unsupported: mark` the latter are no runs but rows of `unsupported`: SERVER_KEYS
     and `reason`. `runs` are by folder, `experiments` lists those of each experiment, `groups` those of each experiment
-    and model, `sweeps` has what an experiment's points are combined from (see `runs.combined`).
+    and model, `sweeps` has what an experiment's points are combined from (see `design.expand_sweep`).
     """
 
     def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
-        self.config, self.device, self._places = config, device, places(device)
+        self.config, self.device, self._places = config, device, platform_tags(device)
         self.name: str = config["study"]
         self.models: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["models"].items()}
         self.datasets: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["datasets"].items()}
         self.quantizations: Mapping[str, Any] = {
-            name: {"method": "bf16", **ordered(spec)} for name, spec in config["quantizations"].items()
+            name: {"method": "bf16", **canonical_json(spec)} for name, spec in config["quantizations"].items()
         }
-        self.engines = choose("engines", config["engines"], list(ENGINES))
+        self.engines = resolve_names("engines", config["engines"], list(ENGINES))
         self._check_paths(prompts)
         self._check_quantizations()
         self.pairs = self._pairs()
@@ -55,23 +55,23 @@ class Study:
 
     def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """A model or dataset; one of the hub that `folders` has on this machine, from there. Its id stays with it."""
-        placed: dict[str, Any] = ordered(spec)
+        placed: dict[str, Any] = canonical_json(spec)
         folder = self.config["folders"].get(placed.get("id"))
         return placed if folder is None else {**placed, "source": "path", "path": folder}
 
     def _check_paths(self, prompts: Path) -> None:
-        for key, path in walk_paths(self.config):
+        for key, path in config_paths(self.config):
             if not path.exists():
                 raise ConfigError(f"{key}: {path} is not there; give an existing file or folder")
         templates = sorted(p.stem for p in prompts.glob("*.jinja"))
         for name, dataset in self.datasets.items():
-            choose(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
+            resolve_names(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
 
     def _check_quantizations(self) -> None:
         for name, spec in self.quantizations.items():
-            choose(f"quantizations.{name}.checkpoints", list(spec.get("checkpoints", {})), self.models)
+            resolve_names(f"quantizations.{name}.checkpoints", list(spec.get("checkpoints", {})), self.models)
             if "dataset" in spec:
-                choose(f"quantizations.{name}.dataset", [spec["dataset"]], self.datasets)
+                resolve_names(f"quantizations.{name}.dataset", [spec["dataset"]], self.datasets)
 
     def _pairs(self) -> dict[str, dict[str, str]]:
         pairs: dict[str, dict[str, str]] = {}
@@ -92,7 +92,7 @@ class Study:
         layers = (self.config["experiments"][experiment]["serving"], self.config["setups"][setup])
         options = self._serving(model, *layers)
         # A draft model that nothing uses must not make a run depend on it.
-        return options if options.speculation in DRAFTED else replace(options, draft=None)
+        return options if options.speculation in NEEDS_DRAFT_MODEL else replace(options, draft=None)
 
     def gpus(self, model: str) -> int:
         """GPUs that a model's own weights are spread over, whatever an experiment or a setup says."""
@@ -125,7 +125,7 @@ class Study:
     def experiment_engines(self, experiment: str) -> list[str]:
         """Engines that an experiment asks for, in the config's order."""
         key, entry = f"experiments.{experiment}.engines", self.config["experiments"][experiment]
-        return choose(key, entry["engines"], self.engines)
+        return resolve_names(key, entry["engines"], self.engines)
 
     @property
     def default_experiments(self) -> list[str]:
@@ -166,17 +166,17 @@ class Study:
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
         measurable = [m for m, spec in self.models.items() if spec["role"] != "draft"]
-        models = choose(f"{key}.models", entry["models"], measurable)
+        models = resolve_names(f"{key}.models", entry["models"], measurable)
         engines = self.experiment_engines(name)
-        datasets = choose(f"{key}.datasets", entry["datasets"], self.datasets)
-        quantizations = choose(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
-        setups = choose(f"{key}.setups", entry["setups"], self.config["setups"])
+        datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
+        quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
+        setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
         check_loads(key, entry, self.config["arrivals"])
         check_questions(key, entry, datasets, self.datasets)
         sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "questions")}
         samples = {dataset: self.datasets[dataset].get("samples", 1) for dataset in datasets}
-        self.sweeps[name] = ordered({**sweep, "datasets": datasets, "samples": samples})
-        points = combined(self.sweeps[name])
+        self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "samples": samples})
+        points = expand_sweep(self.sweeps[name])
         sampling = {**self.config["sampling"], **entry["sampling"]}
         runs = []
         # One thing changes at a time: setups with the first weight format, other formats with the first setup.
@@ -232,7 +232,7 @@ class Study:
     def arrivals(self, experiment: str) -> dict[str, Any]:
         """Entries of the config's `arrivals` that an experiment's loads name."""
         names = [load.get("arrivals") for load in self.config["experiments"][experiment]["loads"]]
-        return {name: ordered(spec) for name, spec in self.config["arrivals"].items() if name in names}
+        return {name: canonical_json(spec) for name, spec in self.config["arrivals"].items() if name in names}
 
     def capacity(self, experiment: str) -> dict[str, str]:
         """Servers whose capacity the shares of an experiment's loads are of: "engine/model" -> folder of the run."""
@@ -262,16 +262,20 @@ class Study:
                     f"{key}.capacity: missing, but its loads are a share of one; name experiment and dataset"
                 )
             return
-        choose(f"{key}.capacity.experiment", [spec["experiment"]], self.config["experiments"])
+        resolve_names(f"{key}.capacity.experiment", [spec["experiment"]], self.config["experiments"])
         other = self.config["experiments"][spec["experiment"]]
-        choose(f"{key}.capacity.dataset", [spec["dataset"]], list(choose("", other["datasets"], self.datasets)))
+        resolve_names(
+            f"{key}.capacity.dataset", [spec["dataset"]], list(resolve_names("", other["datasets"], self.datasets))
+        )
         if all(load["kind"] != "batch" for load in other["loads"]):
             raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
         self.capacity(name)
 
     def code(self, experiment: str) -> list[str]:
         """Datasets of an experiment whose answers are code."""
-        return [name for name in self.sweeps[experiment]["datasets"] if self.datasets[name].get("format") in CODE]
+        return [
+            name for name in self.sweeps[experiment]["datasets"] if self.datasets[name].get("format") in CODE_FORMATS
+        ]
 
     def notes(self) -> list[str]:
         """What the user should know before the study runs, a line each."""
@@ -286,7 +290,7 @@ class Study:
     def _check_sandbox(self) -> None:
         """Answers that are code run in a sandbox or not at all."""
         executed = self.config["grading"]["execute_code"] and any(map(self.code, self.experiments))
-        if executed and (fault := sandbox.fault()):
+        if executed and (fault := sandbox.unavailable_reason()):
             raise ConfigError(f"grading.execute_code: {fault}; or set it to false: code is then asked but not graded")
 
     def _check_questions(self, run: Run) -> None:

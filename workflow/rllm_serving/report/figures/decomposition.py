@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from . import style
 from .optimisations import server
 
-# Part of `analysis.why`: label, colour of Okabe and Ito's, hatch for print in grey.
+# Part of `analysis.decomposition`: label, colour of Okabe and Ito's, hatch for print in grey.
 PARTS = {
     "first_token": ("Queue and prefill", "#CC79A7", "..."),
     "thinking": ("Thinking tokens", "#D55E00", ""),
@@ -28,11 +28,11 @@ PERCENT = 100.0
 def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """Columns are engines, each LLM beside RLLM; rows datasets (once a pair); in a panel a bar a setup or format.
 
-    why: rows of `analysis.why.why` of one experiment with the baseline; shown at the largest load and budget. Parts
-    are stacked from 0, what is saved to the left; the diamond is the whole change with its interval. Percent of the
-    reference's mean E2E.
+    why: rows of `decomposition.decompose` of one experiment with the baseline; shown at the largest load and budget.
+    Parts are stacked from 0, what is saved to the left; the diamond is the whole change with its interval. Percent of
+    the reference's mean E2E.
     """
-    frame = style.largest(style.roles(why, pairs, several=True)).copy()
+    frame = style.largest_load(style.roles(why, pairs, several=True)).copy()
     frame["line"] = server(frame)
     lines = list(dict.fromkeys(frame.sort_values(["quantization", "setup"], key=lambda c: c != "bf16")["line"]))
     known = frame.sort_values("e2e_reference")["dataset"].unique()
@@ -41,7 +41,7 @@ def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
     fig, axes = style.figure(len(rows), len(columns), 0.55 + 0.19 * len(lines), sharey=True)
     for (r, (dataset, pair)), (c, (engine, role)) in product(enumerate(rows), enumerate(columns)):
         ax = axes[r, c]
-        _panel(ax, style.pick(frame, dataset=dataset, pair=pair, engine=engine, role=role), lines)
+        _panel(ax, style.select(frame, dataset=dataset, pair=pair, engine=engine, role=role), lines)
         if r == 0:
             ax.set_title(f"{style.engine_name(engine)}, {style.ROLES[role]}")
         if c == 0:
@@ -54,7 +54,7 @@ def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
     ]
     entries.append(Line2D([], [], color="black", marker="D", mfc="white", lw=0.8, label="whole, 95 % interval"))
     entries += style.invalid(frame, **style.CROSS)
-    style.legend(fig, entries, f"Mean E2E against the baseline, {style.held(frame)}", "")
+    style.legend(fig, entries, f"Mean E2E against the baseline, {style.describe_selection(frame)}", "")
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)
 
@@ -67,7 +67,7 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[str]) -> None:
     ax.use_sticky_edges = False  # bars end before the frame
     panel = panel[panel["delta_e2e"].notna()]
     if panel.empty:
-        style.nothing(ax)
+        style.annotate_empty(ax)
         return
     y = panel["line"].map(lines.index).to_numpy(dtype=float)
     scale = PERCENT / panel["e2e_reference"].to_numpy(dtype=float)

@@ -22,7 +22,7 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     breakdown: rows of `points.breakdown` by difficulty of one experiment; shown at the largest
     load and budget.
     """
-    frame = style.largest(style.roles(breakdown, pairs))
+    frame = style.largest_load(style.roles(breakdown, pairs))
     seen = set(zip(frame["difficulty"], frame["dataset"], strict=True))
     levels = style.ordered(frame["difficulty"], ORDER)
     groups = [group for group in product(levels, style.by_length(frame)) if group in seen]
@@ -31,18 +31,18 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     dash: dict[str, Any] = {"marker": "_", "ms": 8, "mew": 1.5, "ls": ""}
     rows = [(pair, metric) for pair in names for metric in ROWS]
     for (r, (pair, metric)), (c, engine) in product(enumerate(rows), enumerate(engines)):
-        ax, mean, values = axes[r, c], f"{metric}_mean", style.pick(frame, pair=pair)
+        ax, mean, values = axes[r, c], f"{metric}_mean", style.select(frame, pair=pair)
         for role, shift in (("llm", -0.12), ("rllm", 0.12)):
-            mine = style.pick(values, engine=engine, role=role)
+            mine = style.select(values, engine=engine, role=role)
             keys = zip(mine["difficulty"], mine["dataset"], strict=True)
             x, colour = [groups.index(key) + shift for key in keys], style.COLOURS[role]
             spread, marker = style.error(mine, mean), style.MARKERS[role]
             ax.errorbar(x, mine[mean], spread, color=colour, marker=marker, ls="", capsize=2)
             ax.plot(x, mine[f"{metric}_p99"], color=colour, **dash)
-            style.hollow(ax, x, mine[mean], mine, role)
+            style.mark_invalid(ax, x, mine[mean], mine, role)
         style.log10_axis(ax, values[mean])
-        if style.pick(values, engine=engine)[mean].isna().all():
-            style.nothing(ax)
+        if style.select(values, engine=engine)[mean].isna().all():
+            style.annotate_empty(ax)
         ax.set_xticks(range(len(groups)), ["\n".join(group) for group in groups])
         ax.set_xlim(-0.5, len(groups) - 0.5)
         ax.grid(axis="x", visible=False)
@@ -54,6 +54,6 @@ def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path
     for ax in axes[-1]:
         ax.set_xlabel("Difficulty and dataset")
     p99 = Line2D([], [], color=style.GREY, label="p99", **dash)
-    style.legend(fig, [*style.handles([]), p99, *style.invalid(frame)], style.held(frame))
+    style.legend(fig, [*style.legend_handles([]), p99, *style.invalid(frame)], style.describe_selection(frame))
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

@@ -13,11 +13,11 @@ from . import ratios, style
 def draw(versus: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """Columns are metrics, rows the compared engines (once a pair), lines datasets and loads; see `ratios.draw`.
 
-    versus: rows of `compare.compare` of one experiment, baselines only; shown at the largest budget.
+    versus: rows of `comparison.compare` of one experiment, baselines only; shown at the largest budget.
     """
     frame = versus[(versus["setup"] == "baseline") & (versus["quantization"] == "bf16")]
     frame = style.roles(frame[frame["budget"] == frame["budget"].max()], pairs)
-    length = style.pick(frame, metric="output_tokens").groupby("dataset")["value"].max().sort_values()
+    length = style.select(frame, metric="output_tokens").groupby("dataset")["value"].max().sort_values()
     datasets = style.ordered(frame["dataset"], length.index)
     loads = frame[["load", "load_size"]].drop_duplicates().sort_values("load_size")["load"].tolist()
     one = len(loads) == 1

