@@ -221,7 +221,7 @@ except ModelError as error:
 
 
 def fetch(endpoint: str, tmp_path: Path, model: str, revision: str = "main", **env: str) -> str:
-    """What prepare_checkpoint prints in a process of its own: the hub library reads its environment when it is imported."""
+    """What FETCH prints in a process of its own: the hub library reads its environment when it is imported."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     clean |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(WORKFLOW)} | env
     spec = json.dumps({"source": "hub", "id": model, "revision": revision})

@@ -30,7 +30,8 @@ def counter_summary(
     accepted_share: increase of spec_accepted / of spec_drafted (tokens), 0-1.
     tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_share_{thinking,answer}:
     (tokens a chunk - 1) / tokens drafted a step, 0-1: a step gives the accepted drafts and one token of the model's
-    own. It takes a chunk for a step, which makes it too high where a busy server puts several steps into one chunk, and is NaN without speculation.
+    own. It takes a chunk for a step, which makes it too high where a busy server puts several steps into one chunk,
+    and is NaN without speculation.
     kv_bytes_per_token: see `kv_bytes_per_token`.
     """
     result = {"prefix_hit_rate": _share(samples, "prefix_hits", "prefix_queries")}
