@@ -17,6 +17,17 @@ from rllm_serving.serving import gpus
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
+SLOW_FOLDERS = ("engines", "cluster", "gpu")
+SLOW_FIXTURES = {"engine_environments", "small_study"}
+"""Tests of these folders, and those that use one of these fixtures, are marked slow; others mark themselves."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what builds an environment or starts an engine, so that `-m "not slow"` is quick everywhere."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in SLOW_FOLDERS or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 def snakemake(directory: Path, *arguments: str, config: Path = SMALL) -> list[str]:
@@ -33,15 +44,15 @@ def run(command: list[str], **options: object) -> subprocess.CompletedProcess[st
 
 def processes(text: str) -> list[psutil.Process]:
     """Live processes whose command line or environment mentions `text`."""
-    found = []
+    matching = []
     for process in psutil.process_iter():
         try:
-            told = [*process.cmdline(), *process.environ().values()]
+            words = [*process.cmdline(), *process.environ().values()]
         except psutil.Error:
             continue
-        if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and any(text in t for t in told):
-            found.append(process)
-    return found
+        if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and any(text in w for w in words):
+            matching.append(process)
+    return matching
 
 
 @pytest.fixture
@@ -55,8 +66,8 @@ def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 def folder_for(name: str, variable: str, factory: pytest.TempPathFactory) -> Path:
     """A new folder, or the one that an environment variable names, to keep what is made there for next time."""
-    kept = os.environ.get(variable)
-    folder = Path(kept) if kept else factory.mktemp(name)
+    named = os.environ.get(variable)
+    folder = Path(named) if named else factory.mktemp(name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -74,10 +85,10 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_environments(study_folder: Path) -> dict[str, Path]:
     """Engine -> its environment, built from its lock; the small study goes on with the same."""
     engines = yaml.safe_load(SMALL.read_text())["engines"]
-    places = {engine: f"resources/environments/{engine}-cpu" for engine in engines}
-    done = run(snakemake(study_folder, *(f"{place}/environment.json" for place in places.values())))
+    folders = {engine: f"resources/environments/{engine}-cpu" for engine in engines}
+    done = run(snakemake(study_folder, *(f"{folder}/environment.json" for folder in folders.values())))
     assert done.returncode == 0, done.stdout[-6000:]
-    return {engine: study_folder / place for engine, place in places.items()}
+    return {engine: study_folder / folder for engine, folder in folders.items()}
 
 
 @pytest.fixture(scope="session")
