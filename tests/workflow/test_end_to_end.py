@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import SMALL, run, snakemake
+from helpers.studies import write
 from rllm_serving.datasets.micro_questions import generate
 from rllm_serving.serving.hardware import CPU_WITHOUT_AVX512, platform_tags
 from tokenizers import Tokenizer
@@ -243,12 +245,13 @@ def test_a_second_call_does_nothing(small_study: Path) -> None:
 
 
 def test_one_more_budget_measures_only_the_new_points(small_study: Path, tmp_path: Path) -> None:
-    more = tmp_path / "more.yaml"
-    more.write_text(SMALL.read_text().replace("budgets: [64]", "budgets: [64, 32]"))
+    config = yaml.safe_load(SMALL.read_text())
+    config["experiments"]["closed"]["budgets"] = [64, 32]
+    more = write(config, tmp_path / "more.yaml")
     run_json = small_study / "results/runs/closed/vllm/small-rllm/bf16/baseline/run.json"
     before = json.loads(run_json.read_text())
-    jobs = run(snakemake(small_study, "-n", "--quiet", config=more)).stdout
-    done = run(snakemake(small_study, config=more))
+    jobs = run(snakemake(small_study, "closed", "-n", "--quiet", config=more)).stdout
+    done = run(snakemake(small_study, "closed", config=more))
     assert done.returncode == 0, done.stdout[-4000:]
     after = json.loads(run_json.read_text())
     assert "measure" in jobs and len(after["points"]) == 4
