@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.run_harness import POINTS, QUESTIONS, RUN, Bench
 from rllm_serving.analysis import validity
-from rllm_serving.load.client import ClientHealth
+from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.measurement.run import RunError
 from rllm_serving.serving.engines import ENGINES
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..load.client import ClientHealth
+
+@dataclass
+class ClientHealth:
+    """What the client saw of itself while a point ran.
+
+    Attributes:
+        lags: by how much a timer of the event loop was late (s), one value a look.
+        cpu_s: CPU time of the process, its sampling thread included.
+        wall_s: duration of the point.
+    """
+
+    lags: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import httptools
 import msgspec
 import uvloop
 
+from ..analysis.validity import ClientHealth
+
 clock = time.perf_counter
 """Seconds on the monotonic clock that every stamp of a point is taken from (CLOCK_MONOTONIC on Linux)."""
 
@@ -221,37 +223,27 @@ def gc_disabled() -> Iterator[None]:
         gc.unfreeze()
 
 
-@dataclass
-class ClientHealth:
-    """How the client itself fared while a point ran.
+@contextmanager
+def monitored(health: ClientHealth) -> Iterator[None]:
+    """Watch the running event loop and this process's CPU time until the context is left; `health` receives both."""
 
-    lags: s by which a timer of the event loop was late, every PULSE_S; cpu_s: CPU time of the process, its sampling
-    thread included; wall_s: the point's duration.
-    """
-
-    lags: list[float] = field(default_factory=list)
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-
-    @contextmanager
-    def monitor(self) -> Iterator[None]:
-        """Watch the running event loop until the context is left."""
-        pulse = asyncio.ensure_future(self._pulse())
-        cpu, wall = time.process_time(), clock()
-        try:
-            yield
-        finally:
-            self.cpu_s, self.wall_s = time.process_time() - cpu, clock() - wall
-            pulse.cancel()
-
-    async def _pulse(self) -> None:
+    async def pulse() -> None:
         while True:
             due = clock() + PULSE_S
             await asyncio.sleep(PULSE_S)
-            self.lags.append(max(0.0, clock() - due))
+            health.lags.append(max(0.0, clock() - due))
+
+    pulsing = asyncio.ensure_future(pulse())
+    cpu, wall = time.process_time(), clock()
+    try:
+        yield
+    finally:
+        health.cpu_s, health.wall_s = time.process_time() - cpu, clock() - wall
+        pulsing.cancel()
 
 
 PULSE_S = 0.02
+"""Time between two looks at how late the event loop is."""
 
 Driver = Callable[..., Awaitable[list[tuple[HttpExchange, int | None]]]]
 """A load: takes the client, the requests, and how many connections to open beforehand."""
@@ -278,7 +270,7 @@ def run(
         client = Client(host, port, timeout_s)
         try:
             await client.open(min(size, len(requests)))
-            with gc_disabled(), (health or ClientHealth()).monitor():
+            with gc_disabled(), monitored(health or ClientHealth()):
                 result = clock(), await drive(client, requests, size)
         finally:
             client.close()

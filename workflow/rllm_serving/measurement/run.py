@@ -188,10 +188,10 @@ class Measurement:
         load = replace(widest.load, kind="batch", size=size)
         brief = replace(widest, load=load, budget=budget, questions=min(questions, widest.questions or questions))
         asks = plan_requests(self.run, brief, self.questions[brief.dataset])
-        self._send(server, brief, asks, client.ClientHealth())
+        self._send(server, brief, asks, validity.ClientHealth())
 
     def _send(
-        self, server: Server, point: Point, asks: list[PlannedRequest], health: client.ClientHealth
+        self, server: Server, point: Point, asks: list[PlannedRequest], health: validity.ClientHealth
     ) -> tuple[float, list[tuple[client.HttpExchange, int | None]]]:
         wanted = build_bodies(self.run, point, asks, self.places.templates[point.dataset])
         drive = LOADS[point.load.kind]
@@ -218,7 +218,7 @@ class Measurement:
             telemetry.GpuSampler(server.gpus.uuids),
         )
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        asks, health = self.requests_for(point), client.ClientHealth()
+        asks, health = self.requests_for(point), validity.ClientHealth()
         with priority.realtime_priority(), sampler:
             start, exchanges = self._send(server, point, asks, health)
         # A dying server cuts its streams a moment before it is gone: that the server died is the better reason.
