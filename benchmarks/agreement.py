@@ -32,7 +32,7 @@ OURS = "ours"
 NAME = "model"
 SIZE, TOKENS = 8, 128  # requests in flight, and tokens of each answer
 PROMPTS = [f"What is {a} + {3 * a + 1}?" for a in range(1, 257)]
-METRICS = {"ttft": "mean TTFT (ms)", "tpot": "mean TPOT (ms)", "tps": "tokens/s"}
+METRICS = {"ttft": "mean TTFT (ms)", "tpot": "mean TPOT (ms)", "output_throughput": "tokens/s"}
 Means = dict[str, float]
 
 
@@ -46,17 +46,17 @@ def ours(port: int) -> Means:
     ttft, tpot = [], []
     for exchange, _ in results:
         seen = stream.decode(exchange)
-        if seen.status != "ok" or seen.output_tokens != TOKENS or seen.first_token is None or seen.finished is None:
+        if seen.status != "ok" or seen.output_tokens != TOKENS or seen.first_token is None or seen.last_token is None:
             raise RuntimeError(f"a request of ours: {seen.status}, {seen.output_tokens} tokens, {seen.error}")
         ttft.append(seen.first_token - exchange.scheduled)
-        tpot.append((seen.finished - seen.first_token) / (TOKENS - 1))
-    end = max(exchange.ended or start for exchange, _ in results)
+        tpot.append((seen.last_token - seen.first_token) / (TOKENS - 1))
+    end = max(exchange.closed or start for exchange, _ in results)
     return means(float(np.mean(ttft)), float(np.mean(tpot)), len(results) * TOKENS / (end - start))
 
 
-def means(ttft_s: float, tpot_s: float, tps: float) -> Means:
+def means(ttft_s: float, tpot_s: float, output_throughput: float) -> Means:
     """In the units of METRICS."""
-    return {"ttft": ttft_s * 1e3, "tpot": tpot_s * 1e3, "tps": tps}
+    return {"ttft": ttft_s * 1e3, "tpot": tpot_s * 1e3, "output_throughput": output_throughput}
 
 
 def theirs(peer: peers.Peer, ready: Path, load: peers.Load, scratch: Path) -> Callable[[], Means]:
@@ -65,7 +65,7 @@ def theirs(peer: peers.Peer, ready: Path, load: peers.Load, scratch: Path) -> Ca
 
     def measured() -> Means:
         told = peers.call(peer, python, load, Path(tempfile.mkdtemp(dir=scratch)) / peer.package)
-        return means(told.ttft, told.tpot, told.tps)
+        return means(told.ttft, told.tpot, told.output_throughput)
 
     return measured
 

@@ -38,7 +38,7 @@ def keys(points: int) -> Iterator[dict[str, Any]]:
     budgets = -(-conditions // (datasets * len(LOADS)))
     every = product(range(datasets), LOADS, range(budgets), range(REPEATS))
     for dataset, load, budget, repeat in islice(every, points):
-        name = {"dataset": f"set-{dataset}", "load": load.name, "load_size": load.amount}
+        name = {"dataset": f"set-{dataset}", "load": load.name, "load_level": load.amount}
         yield {**name, "budget": 256 * (budget + 1), "repeat": repeat}
 
 
@@ -55,14 +55,14 @@ def point(server: dict[str, str], at: dict[str, Any], count: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     index = np.arange(count, dtype=np.int32)
     scheduled = at["load"].startswith("open")
-    size = max(1, int(at["load_size"]))
+    size = max(1, int(at["load_level"]))
     batch = index // size
     chunks = rng.integers(*CHUNKS, count)
     tokens = chunks * TOKENS_A_CHUNK
     step = rng.uniform(0.02, 0.06, count)
     took = chunks * step
     if scheduled:
-        sent = np.cumsum(rng.exponential(1 / at["load_size"], count))
+        sent = np.cumsum(rng.exponential(1 / at["load_level"], count))
     elif at["load"].startswith("closed"):
         sent = np.concatenate([np.cumsum(np.append(0, took[k::size][:-1])) for k in range(size)])[:count]
         sent = np.sort(sent)
@@ -90,13 +90,13 @@ def point(server: dict[str, str], at: dict[str, Any], count: int, seed: int) -> 
         "domain": _texts("domain-", index % DOMAINS),
         "difficulty": _texts("level-", index % DIFFICULTIES),
         "seed": index.astype(np.int64),
-        "asked_tokens": pa.nulls(count),
+        "forced_output_tokens": pa.nulls(count),
         "scheduled": sent,
         "sent": sent + rng.uniform(0, 0.001, count),
         "first_token": first,
-        "first_visible": pa.array(first + took * 0.75, mask=~answered),
-        "finished": pa.array(last, mask=~ok),
-        "ended": last,
+        "first_visible_token": pa.array(first + took * 0.75, mask=~answered),
+        "last_token": pa.array(last, mask=~ok),
+        "closed": last,
         "chunk_times": _lists(chunks, came),
         "chunk_tokens": _lists(chunks, np.full(chunks.sum(), TOKENS_A_CHUNK, np.int32)),
         "prompt_tokens": rng.integers(40, 400, count),
@@ -120,8 +120,10 @@ def point(server: dict[str, str], at: dict[str, Any], count: int, seed: int) -> 
         "question_id": question,
         "extracted": words,
         "correct": correct,
-        "how": pa.repeat("math-verify", count),
-        "miss": pa.array(np.where(ok, np.where(answered, "wrong", "truncated-thinking"), "failed"), mask=correct),
+        "grader": pa.repeat("math-verify", count),
+        "failure_mode": pa.array(
+            np.where(ok, np.where(answered, "wrong", "truncated-thinking"), "failed"), mask=correct
+        ),
     }
     columns = {name: pa.array(marks[name]).cast(GRADE_SCHEMA.field(name).type) for name in GRADE_SCHEMA.names}
     grades = pa.table(columns, schema=GRADE_SCHEMA)
@@ -133,7 +135,11 @@ def samples(server: dict[str, str], at: dict[str, Any], seconds: float, rng: np.
     time = np.arange(0, seconds, 1 / SAMPLE_HZ)
     kept = {name: pa.repeat(value, len(time)) for name, value in {**server, **at}.items()}
     grown = np.linspace(0, 1e6, len(time))
-    measured: dict[str, Any] = {"loaded": pa.repeat(True, len(time)), "time": time, "kv_use": rng.random(len(time))}
+    measured: dict[str, Any] = {
+        "in_window": pa.repeat(True, len(time)),
+        "time": time,
+        "kv_cache_usage": rng.random(len(time)),
+    }
     measured |= dict.fromkeys(("prefix_queries", "prefix_hits", "prompt_tokens", "generated_tokens"), grown)
     measured |= {"running": rng.integers(0, 64, len(time)), "waiting": rng.integers(0, 64, len(time))}
     measured |= {"preemptions": np.zeros(len(time)), "device_energy_j": grown, "device_memory_bytes": grown * 1e4}

@@ -57,7 +57,7 @@ class Told:
 
     ttft_s: seconds to the first token of each request; first: what tells the requests apart in the server's log, in the
     same order: the first word of each text, or the X-Request-ID. Both are empty where not asked for. Means: ttft, tpot
-    in seconds, tps in tokens a second.
+    in seconds, output_throughput in tokens a second.
     """
 
     completed: int
@@ -65,7 +65,7 @@ class Told:
     first: list[str]
     ttft: float
     tpot: float
-    tps: float
+    output_throughput: float
     cpu_s: float = 0.0
 
 
@@ -126,11 +126,11 @@ def _read_sglang(folder: Path) -> Told:
     return _told(result, result["output_throughput"])
 
 
-def _told(result: dict[str, Any], tps: float) -> Told:
+def _told(result: dict[str, Any], output_throughput: float) -> Told:
     """vLLM's and SGLang's results have the same names."""
     first = [text.split(maxsplit=1)[0] for text in result.get("generated_texts", ()) if text.strip()]
     means = result["mean_ttft_ms"] / 1000, result["mean_tpot_ms"] / 1000
-    return Told(result["completed"], result.get("ttfts", []), first, *means, tps)
+    return Told(result["completed"], result.get("ttfts", []), first, *means, output_throughput)
 
 
 def _aiperf(python: Path, load: Load, folder: Path) -> list[str]:
@@ -152,8 +152,8 @@ def _read_aiperf(folder: Path) -> Told:
     ttft = [row["metrics"]["time_to_first_token"]["value"] / 1000 for row in good]
     tpot = [row["metrics"]["inter_token_latency"]["value"] / 1000 for row in good]
     first = [row["metadata"]["x_request_id"] for row in good]
-    tps = whole["output_token_throughput"]["avg"]
-    return Told(len(good), ttft, first, float(np.mean(ttft)), float(np.mean(tpot)), tps)
+    output_throughput = whole["output_token_throughput"]["avg"]
+    return Told(len(good), ttft, first, float(np.mean(ttft)), float(np.mean(tpot)), output_throughput)
 
 
 PEERS = (

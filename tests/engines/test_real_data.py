@@ -125,7 +125,7 @@ def test_every_gold_is_a_right_answer(questions: dict[str, pa.Table], name: str,
     if table["kind"][0].as_py() not in kinds:
         pytest.skip(f"answers of {name} are not written so")
     rows = graded(name, table, [say(gold) for gold in table["gold"].to_pylist()])
-    assert [(row["gold"], row["extracted"], row["how"]) for row in rows if not row["correct"]] == []
+    assert [(row["gold"], row["extracted"], row["grader"]) for row in rows if not row["correct"]] == []
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -134,7 +134,7 @@ def test_another_answer_is_a_wrong_one(questions: dict[str, pa.Table], name: str
     other = [changed(gold) for gold in table["gold"].to_pylist()]
     rows = graded(name, table, [f"So it is $\\boxed{{{text or 'nothing'}}}$." for text in other])
     assert [(row["gold"], row["extracted"]) for row in rows if row["correct"]] == []
-    assert {row["miss"] for row in rows} == {"wrong"}
+    assert {row["failure_mode"] for row in rows} == {"wrong"}
 
 
 RUN = "results/runs/real/vllm/{}/bf16/baseline"
@@ -154,11 +154,11 @@ def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Pa
             "humaneval": 4,
         }
         summary = pd.read_parquet(analysis / "summary.parquet").set_index("dataset")
-        assert summary.accuracy[list(SETS)].between(0, 1).all() and (summary.tps > 0).all()
+        assert summary.accuracy[list(SETS)].between(0, 1).all() and (summary.output_throughput > 0).all()
         grades = pd.read_parquet(analysis / "grades.parquet")
         code = grades.dataset == "humaneval"
         assert summary.accuracy.isna()["humaneval"] and grades.correct[code].isna().all()
-        assert set(grades.how[code]) == {CODE_NOT_EXECUTED} and grades.correct[~code].notna().all()
+        assert set(grades.grader[code]) == {CODE_NOT_EXECUTED} and grades.correct[~code].notna().all()
     table = pd.read_csv(small_study / "results/tables/real-main.csv").set_index("dataset")
     assert table.accuracy.isna().to_dict() == {"gsm8k": False, "math500": False, "humaneval": True}
     if fault := sandbox.unavailable_reason():

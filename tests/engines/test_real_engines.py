@@ -61,7 +61,7 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(
         server.flush()
         row = sampler.rows(0.0, 0.0)[-1]
         told = {name for name, value in row.items() if value is not None}
-        assert {"kv_use", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= told
+        assert {"kv_cache_usage", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= told
         assert (row["host_rss_bytes"] or 0) > 2**28
     # SGLang is killed, as it would do itself after some seconds.
     assert server.stop() == {"vllm": 0, "sglang": 137}[engine]
@@ -137,7 +137,7 @@ def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
     requests = pq.read_table(places.requests).to_pylist()
     assert {row["status"] for row in requests} == {"ok"} and len(requests) == 3 * 12
     streamed = [row for row in requests if row["load"] == stream.load.name]
-    assert [row["output_tokens"] for row in streamed] == [row["asked_tokens"] for row in streamed]
+    assert [row["output_tokens"] for row in streamed] == [row["forced_output_tokens"] for row in streamed]
     assert [row["output_tokens"] for row in streamed] == [5 * (n + 1) for n in range(12)]
     assert [row["scheduled"] for row in streamed] == pytest.approx([(n + 1) / 8 for n in range(12)], abs=0.01)
 

@@ -93,7 +93,7 @@ def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, 
     assert len(gpus) == asked.gpus("cuda") == len(session["environment"]["CUDA_VISIBLE_DEVICES"].split(","))
     assert record["config"]["method"] == asked.method
     assert ("quantization" in record["model"]) == METHODS[asked.method].has_checkpoint
-    for column in ("device_memory_bytes", "device_utilisation", "device_power_w", "kv_use", "generated_tokens"):
+    for column in ("device_memory_bytes", "device_utilisation", "device_power_w", "kv_cache_usage", "generated_tokens"):
         assert samples[column].notna().any(), column
     assert samples.device_memory_bytes.max() < sum(gpu["memory_bytes"] for gpu in gpus)
     if asked.options.speculation != "none" and asked.engine == "vllm":

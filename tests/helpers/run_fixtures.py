@@ -24,7 +24,7 @@ KEYS = {"quantization": "bf16", "setup": "baseline"}
 def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: float) -> tuple[list, list, list, float]:
     difficulty, domain, llm_tokens, rllm_tokens, llm_right, rllm_right = SETS[keys["dataset"]]
     thinks = keys["model"].endswith("_rllm")
-    size, budget, questions = keys["load_size"], keys["budget"], keys.pop("questions")
+    size, budget, questions = keys["load_level"], keys["budget"], keys.pop("questions")
     requests, grades, samples, clock = [], [], [], 0.0
     for start in range(0, questions, size):
         index = np.arange(start, min(start + size, questions))
@@ -55,14 +55,14 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                     "domain": domain,
                     "difficulty": difficulty,
                     "seed": k,
-                    "asked_tokens": None,
+                    "forced_output_tokens": None,
                     "status": "http" if failed else "ok",
                 }
                 | {"scheduled": None, "sent": sent[i], "first_token": None if failed else first[i]}
                 | {
-                    "first_visible": None if failed else visible,
-                    "finished": None if failed else finished[i],
-                    "ended": finished[i],
+                    "first_visible_token": None if failed else visible,
+                    "last_token": None if failed else finished[i],
+                    "closed": finished[i],
                 }
                 | {"chunk_times": [] if failed else [first[i], *(first[i] + step[i] * (chunks + 0.5))]}
                 | {"chunk_tokens": [] if failed else [1, *np.minimum(2, output[i] - chunks)]}
@@ -75,7 +75,7 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
             grades.append(
                 {name: keys[name] for name in ("dataset", "load", "budget", "repeat")}
                 | {"index": k, "question_id": f"{keys['dataset']}-{k}", "correct": bool(right), "extracted": "1"}
-                | {"miss": None if right else "failed" if failed else miss}
+                | {"failure_mode": None if right else "failed" if failed else miss}
             )
         end = finished.max()
         for t in np.arange(clock, end, max(0.02, (end - clock) / 60)):
@@ -85,11 +85,11 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                 {name: keys[name] for name in keys}
                 | {
                     "time": t,
-                    "kv_use": min(1, held),
+                    "kv_cache_usage": min(1, held),
                     "running": alive.sum(),
                     "waiting": 0,
                     "preemptions": 0,
-                    "loaded": True,
+                    "in_window": True,
                     "device_memory_bytes": np.nan,
                     "host_rss_bytes": 2e9 * slow,
                 }
@@ -116,7 +116,7 @@ def run(
         for size in loads:
             for budget in budgets:
                 for repeat in range(repeats):
-                    keys = server | {"dataset": dataset, "load": f"batch-{size}", "load_size": size}
+                    keys = server | {"dataset": dataset, "load": f"batch-{size}", "load_level": size}
                     keys |= {"budget": budget, "repeat": repeat, "questions": questions}
                     a, b, c, seconds = _point(rng, keys, 1.0 if engine == "vllm" else 1.3, fail)
                     requests += a

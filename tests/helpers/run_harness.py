@@ -38,7 +38,7 @@ RUN = Run(
         "request_timeout_s": 60,
         "startup_timeout_s": 60,
         "sample_hz": 20,
-        "max_failed_share": 0,
+        "max_failed_rate": 0,
         "on_invalid": "fail",
         # The scripted engine counts nothing, and machines that test may be busy.
         "gates": dict.fromkeys(GATES, math.inf),

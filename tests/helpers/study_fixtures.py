@@ -28,7 +28,7 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
     """The same run under the name of another setup and weight format."""
     names = {"setup": setup, "quantization": quantization}
     frame = run[0].to_pandas().assign(**names)
-    frame["finished"] += 0.01
+    frame["last_token"] += 0.01
     return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
 
 
@@ -61,6 +61,6 @@ class Study:
     def stream(self) -> pd.DataFrame:
         """The summary as if its batches had been streams, one of them beyond a gate."""
         names = {1: "open-0.7x-gamma1", 4: "open-0.7x-gamma0.25", 16: "trace-2rps-real"}
-        frame = self.summary.assign(load=[names.get(size, "open-0.7x-gamma0.1") for size in self.summary["load_size"]])
+        frame = self.summary.assign(load=[names.get(size, "open-0.7x-gamma0.1") for size in self.summary["load_level"]])
         late = frame["load"] == "open-0.7x-gamma0.25"
-        return frame.assign(goodput_share=0.5, invalid=np.where(late, "schedule_lag_p99_s 90 ms, allowed 20 ms", None))
+        return frame.assign(slo_attainment=0.5, invalid=np.where(late, "schedule_lag_p99_s 90 ms, allowed 20 ms", None))

@@ -104,8 +104,8 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def under(max_failed_share: float) -> Run:
-    changed = {"request_timeout_s": TIMEOUT_S, "max_failed_share": max_failed_share}
+def under(max_failed_rate: float) -> Run:
+    changed = {"request_timeout_s": TIMEOUT_S, "max_failed_rate": max_failed_rate}
     return replace(RUN, points=(POINT,), measurement={**RUN.measurement, **changed})
 
 
@@ -114,7 +114,7 @@ def assert_unmoved(row: dict[str, Any], duration_s: float) -> None:
     assert (row["reasoning_text"], row["answer_text"]) == ("".join(THOUGHTS), "".join(ANSWER))
     assert [row[f"{kind}_tokens"] for kind in ("prompt", "output", "reasoning", "answer")] == [11, 9, 5, 4]
     assert sum(row["chunk_tokens"]) == OUTPUT_TOKENS and row["chunk_times"] == sorted(row["chunk_times"])
-    times = [row[name] for name in ("scheduled", "sent", "first_token", "first_visible", "finished")]
+    times = [row[name] for name in ("scheduled", "sent", "first_token", "first_visible_token", "last_token")]
     assert [0, *times, duration_s] == sorted([0, *times, duration_s])
 
 
@@ -139,7 +139,7 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], benc
     broken = rows[SIZE : SIZE + len(faults)]
     for fault, row in zip(faults, broken, strict=True):
         status, http_status, reason, begun = EVERY[fault]
-        assert (row["status"], row["http_status"], row["finished"]) == (status, http_status, None)
+        assert (row["status"], row["http_status"], row["last_token"]) == (status, http_status, None)
         assert re.search(reason, row["error"]) and re.search(f"{status}: .*{reason}", str(caught.value))
         assert (row["first_token"] is not None) == begun == bool(row["chunk_times"])
     for row in rows:
@@ -148,10 +148,10 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], benc
 
     table = request_metrics.read(bench.places.requests)
     frame = request_metrics.latencies(table)
-    assert frame.loc[~frame["ok"], ["end", "ttft", "ttfvt", "tpot", "e2e"]].isna().all(axis=None)
+    assert frame.loc[~frame["completed"], ["end", "ttft", "ttfvt", "tpot", "e2e_latency"]].isna().all(axis=None)
     point = points(RunData(table)).iloc[0]
     alone = points(RunData(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
-    assert point[["asked", "ok", "failed"]].tolist() == [COUNT, COUNT - len(faults), len(faults)]
+    assert point[["num_requests", "completed", "failed"]].tolist() == [COUNT, COUNT - len(faults), len(faults)]
     numbers = [f"{name}_{stat}" for name in (*LATENCIES, *TOKENS) for stat in ("mean", "p50", "p99")]
     assert point[numbers].notna().all() and point[numbers].to_dict() == alone[numbers].to_dict()
 
@@ -197,7 +197,13 @@ def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None
     for number, (exchange, outcome) in enumerate(seen):
         assert (outcome.status, outcome.error, outcome.output_tokens) == ("ok", None, OUTPUT_TOKENS)
         assert outcome.answer_text == f"**{number} ✓**" and outcome.reasoning_text == "".join(THOUGHTS)
-        times: list[Any] = [exchange.scheduled, exchange.sent, *outcome.chunk_times, outcome.finished, exchange.ended]
+        times: list[Any] = [
+            exchange.scheduled,
+            exchange.sent,
+            *outcome.chunk_times,
+            outcome.last_token,
+            exchange.closed,
+        ]
         assert times == sorted(times)
 
 

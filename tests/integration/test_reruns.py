@@ -31,7 +31,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_failures_above_the_limit_end_the_run_and_a_rerun_measures_what_is_missing(bench: Bench) -> None:
     bench.fail(q1_128="http-500", q2_128="close")
-    with pytest.raises(RunError, match=r"failed_share 50 %, allowed 0 %.*measurement\.max_failed_share") as caught:
+    with pytest.raises(RunError, match=r"failed_rate 50 %, allowed 0 %.*measurement\.max_failed_rate") as caught:
         bench.execute()
     told = str(caught.value)
     assert "sums__batch-2__128__0" in told and "http: HTTP 500" in told and "the engine is dead" in told

@@ -35,13 +35,13 @@ def test_a_whole_run_writes_its_three_files(bench: Bench, monkeypatch: pytest.Mo
     assert [(row["budget"], row["index"]) for row in rows] == [(b, i) for b in BUDGETS for i in range(QUESTIONS)]
     for row in rows:
         assert {name: row[name] for name in RUN.keys} == RUN.keys
-        assert (row["dataset"], row["load"], row["load_size"], row["repeat"]) == ("sums", "batch-2", 2, 0)
+        assert (row["dataset"], row["load"], row["load_level"], row["repeat"]) == ("sums", "batch-2", 2, 0)
         assert row["question_id"] == f"id-{row['index']}" and row["batch"] == row["index"] // 2
         assert row["seed"] == request_seed(7, "sums", row["question_id"], 0)
         assert (row["status"], row["http_status"], row["error"], row["finish_reason"]) == ("ok", 200, None, "stop")
         counts = [row[f"{kind}_tokens"] for kind in ("prompt", "output", "reasoning", "answer")]
         assert counts == [11, 9, 5, 4] and row["reasoning_source"] == "token_ids"
-        known = ("scheduled", "sent", "first_token", "first_visible", "finished")
+        known = ("scheduled", "sent", "first_token", "first_visible_token", "last_token")
         assert sorted(row[name] for name in known) == [row[name] for name in known]
         assert len(row["chunk_times"]) == len(row["chunk_tokens"]) and row["scheduled"] >= 0
     assert {row["generated_tokens"] for row in samples.to_pylist()} == {28698.0}
@@ -86,12 +86,12 @@ def test_a_model_that_thinks_on_request_is_told_so(bench: Bench) -> None:
 
 def test_failures_within_the_limit_are_kept_as_failures(bench: Bench) -> None:
     bench.fail(q1_64="http-500", q2_64="close")
-    run = replace(RUN, points=POINTS[:1], measurement={**RUN.measurement, "max_failed_share": 0.5})
+    run = replace(RUN, points=POINTS[:1], measurement={**RUN.measurement, "max_failed_rate": 0.5})
     bench.execute(run)
     rows = pq.read_table(bench.places.requests).to_pylist()
     assert [row["status"] for row in rows] == ["ok", "http", "truncated", "ok"]
     for row in rows[1:3]:
-        assert row["finished"] is None and row["first_visible"] is None and row["error"]
+        assert row["last_token"] is None and row["first_visible_token"] is None and row["error"]
     assert rows[1]["first_token"] is None and rows[1]["output_tokens"] is None and rows[1]["chunk_times"] == []
 
 

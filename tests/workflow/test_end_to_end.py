@@ -57,16 +57,16 @@ def test_thinking_is_told_apart_even_when_it_is_cut_off(requests: pd.DataFrame) 
     sources = rllm.groupby("engine").reasoning_source.unique().map(list).to_dict()
     assert sources == {"vllm": ["token_ids"], "sglang": ["usage"]}
     silent = rllm[rllm.answer_text.str.strip() == ""]
-    assert len(silent) > 0 and silent.first_visible.isna().all()
+    assert len(silent) > 0 and silent.first_visible_token.isna().all()
     spoken = rllm[rllm.answer_text.str.strip() != ""]
-    assert (spoken.first_visible >= spoken.first_token).all()
+    assert (spoken.first_visible_token >= spoken.first_token).all()
     assert not requests.reasoning_text.str.contains("</think>").any()
     llm = requests[requests.model == "small-llm"]
-    assert (llm.reasoning_tokens == 0).all() and (llm.first_visible >= llm.first_token).all()
+    assert (llm.reasoning_tokens == 0).all() and (llm.first_visible_token >= llm.first_token).all()
 
 
 def test_times_are_in_order_on_one_clock(requests: pd.DataFrame) -> None:
-    order = ["scheduled", "sent", "first_token", "finished"]
+    order = ["scheduled", "sent", "first_token", "last_token"]
     assert (requests[order].diff(axis=1).iloc[:, 1:] >= 0).all().all()
     first = requests.chunk_times.map(lambda times: times[0])
     assert (first == requests.first_token).all()
@@ -76,7 +76,7 @@ def test_times_are_in_order_on_one_clock(requests: pd.DataFrame) -> None:
 def test_a_batch_waits_for_the_one_before_it(requests: pd.DataFrame) -> None:
     keys = ["experiment", "engine", "model", "dataset", "budget", "repeat"]
     batches = requests[requests.load == "batch-6"].groupby([*keys, "batch"])
-    spans = batches.agg(sent=("sent", "min"), end=("finished", "max")).reset_index()
+    spans = batches.agg(sent=("sent", "min"), end=("last_token", "max")).reset_index()
     for _, point in spans.groupby(keys):
         assert list(point.batch) == [0, 1] and point.sent.iloc[1] > point.end.iloc[0]
 
@@ -91,7 +91,7 @@ def test_seeds_are_the_same_on_every_server_and_differ_between_repeats(requests:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_server_is_sampled_while_it_works(small_study: Path, requests: pd.DataFrame, engine: str) -> None:
     server = pd.read_parquet(small_study / f"results/runs/budget/{engine}/small-rllm/bf16/baseline/server.parquet")
-    assert server.running.max() == 6 and server.kv_use.between(0, 1).all() and server.kv_use.max() > 0
+    assert server.running.max() == 6 and server.kv_cache_usage.between(0, 1).all() and server.kv_cache_usage.max() > 0
     assert server.device_power_w.isna().all() and server.spec_drafted.isna().all()
     assert (server.preemptions == 0).all() and server.prefix_hits.notna().all()
     mine = requests[(requests.experiment == "budget") & (requests.model == "small-rllm") & (requests.engine == engine)]
@@ -128,17 +128,21 @@ def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> N
     table = table[table.setup == "baseline"]
     assert table.same_answer.mean() > 0.6 and (table.same_text <= table.same_length).all()
     ratios = pd.read_csv(small_study / "results/tables/budget-engines.csv")
-    assert len(ratios) == 2 * 3 * 2 and (ratios.tps_ratio > 0).all() and ratios.tps_ratio_low.notna().all()
+    assert (
+        len(ratios) == 2 * 3 * 2
+        and (ratios.output_throughput_ratio > 0).all()
+        and ratios.output_throughput_ratio_low.notna().all()
+    )
 
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
     assert len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.asked == 12).all()
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
-    answered = requests.groupby(keys).first_visible.count() / 12
+    answered = requests.groupby(keys).first_visible_token.count() / 12
     alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
-    assert (alike.set_index(keys).answered_share - answered).abs().max() < 1e-9
-    assert (points.tps > 0).all() and points.accuracy.between(0, 1).all()
-    silent = points.answered_share == 0
+    assert (alike.set_index(keys).answered_rate - answered).abs().max() < 1e-9
+    assert (points.output_throughput > 0).all() and points.accuracy.between(0, 1).all()
+    silent = points.answered_rate == 0
     assert points.ttfvt_mean[silent].isna().all() and points.ttfvt_mean[~silent].notna().all()
 
 
@@ -146,7 +150,7 @@ def test_a_stream_is_the_same_for_both_engines_and_counts_from_its_schedule(
     small_study: Path, requests: pd.DataFrame, points: pd.DataFrame
 ) -> None:
     stream = requests[requests.experiment == "stream"]
-    assert set(stream.load) == {"open-0.5x-gamma0.25"} and set(stream.load_size) == {0.5}
+    assert set(stream.load) == {"open-0.5x-gamma0.25"} and set(stream.load_level) == {0.5}
     arrivals = pd.read_parquet(small_study / "results/arrivals/stream.parquet")
     for (_, repeat), mine in stream.groupby(["engine", "repeat"]):
         planned = arrivals[arrivals.repeat == repeat].sort_values("index").time.to_numpy()
@@ -157,15 +161,15 @@ def test_a_stream_is_the_same_for_both_engines_and_counts_from_its_schedule(
     assert set(record["requests_per_s"]) == {"vllm/small-rllm", "sglang/small-rllm"}
     assert {entry["rate"] for entry in record["points"]} == {0.5 * min(record["requests_per_s"].values())}
     seen = points[points.experiment == "stream"].set_index(["engine", "repeat"])
-    e2e = (stream.finished - stream.scheduled).groupby([stream.engine, stream.repeat]).mean()
-    assert (seen.e2e_mean - e2e).abs().max() < 1e-9
-    assert seen.goodput_share.between(0.01, 1).all() and (seen.goodput_rate > 0).all()
+    e2e_latency = (stream.last_token - stream.scheduled).groupby([stream.engine, stream.repeat]).mean()
+    assert (seen.e2e_latency_mean - e2e_latency).abs().max() < 1e-9
+    assert seen.slo_attainment.between(0.01, 1).all() and (seen.goodput > 0).all()
 
 
 def test_every_token_is_counted_three_times_alike(points: pd.DataFrame) -> None:
-    assert (points.usage_mismatch_share == 0).all() and (points.counter_mismatch_share == 0).all()
+    assert (points.usage_mismatch_rate == 0).all() and (points.counter_mismatch_rate == 0).all()
     assert not points.invalid.fillna("").str.contains("mismatch|failed").any()
-    assert (points.loop_lag_p99_s >= 0).all() and points.client_cpu_share.between(0, 2).all()
+    assert (points.loop_lag_p99_s >= 0).all() and points.client_cpu_utilization.between(0, 2).all()
 
 
 def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: Path) -> None:
@@ -186,18 +190,18 @@ def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: 
         *(("sglang", "int8", "baseline"), ("vllm", "torchao-int8-weight", "baseline")),
     }
     changed = measured[(measured.setup != "baseline") | (measured.quantization != "bf16")]
-    assert (changed.tps_ratio > 0).all() and changed.accuracy_difference.notna().all()
-    assert (measured.memory_max > 2**28).all() and (measured.tps > 0).all()
+    assert (changed.output_throughput_ratio > 0).all() and changed.accuracy_difference.notna().all()
+    assert (measured.memory_max > 2**28).all() and (measured.output_throughput > 0).all()
 
 
 def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path) -> None:
     reasons = pd.read_csv(small_study / "results/tables/greedy-why.csv")
     parts = reasons[["first_token", "thinking", "answer", "speed"]].sum(axis=1)
-    assert (parts - reasons.delta_e2e).abs().max() < 1e-9
+    assert (parts - reasons.delta_e2e_latency).abs().max() < 1e-9
     speculating = reasons[reasons.setup.str.startswith("spec-")]
-    assert len(speculating) == 2 * 3 and speculating.accepted_share.between(0, 1).all()
-    assert speculating[speculating.setup == "spec-draft"].accepted_share.mean() > 0.1
-    assert reasons[~reasons.setup.str.startswith("spec-")].accepted_share.isna().all()
+    assert len(speculating) == 2 * 3 and speculating.accepted_rate.between(0, 1).all()
+    assert speculating[speculating.setup == "spec-draft"].accepted_rate.mean() > 0.1
+    assert reasons[~reasons.setup.str.startswith("spec-")].accepted_rate.isna().all()
     folder = small_study / "results/runs/greedy/vllm/small-rllm/bf16"
     texts = [pd.read_parquet(folder / name / "requests.parquet") for name in ("baseline", "spec-draft")]
     same = [frame.set_index(["dataset", "question_id"]).answer_text for frame in texts]

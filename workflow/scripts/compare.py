@@ -16,11 +16,11 @@ def observed(number: int) -> RunData:
 
 with logged(snakemake.log[0]):
     versus, reasons = [], []
-    for reference, others in snakemake.params.compared:
-        base = observed(reference)
+    for baseline, others in snakemake.params.compared:
+        base = observed(baseline)
         for number in others:
-            mine = observed(number)
-            versus.append(compare(mine, base))
-            reasons.append(decompose(mine, base).assign(kernels=kernels.describe_backends(mine.record)))
+            candidate = observed(number)
+            versus.append(compare(candidate, base))
+            reasons.append(decompose(candidate, base).assign(kernels=kernels.describe_backends(candidate.record)))
     pd.concat(versus, ignore_index=True).to_parquet(snakemake.output.versus)
     pd.concat(reasons, ignore_index=True).to_parquet(snakemake.output.why)

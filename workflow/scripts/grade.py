@@ -21,6 +21,6 @@ with logged(snakemake.log[0]) as log:
             for batch in pq.ParquetFile(path).iter_batches(REQUESTS, columns=READ):
                 grades = grader.grade(pa.Table.from_batches([batch]))
                 writer.write_table(grades)
-                counts.update(grades["how"].to_pylist())
+                counts.update(grades["grader"].to_pylist())
     for how, count in counts.items():
         log.info("%d answers: %s", count, how)

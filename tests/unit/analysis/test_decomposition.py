@@ -34,53 +34,53 @@ def changed(one: RunData, **columns: Any) -> RunData:
 def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> RunData:
     """A run of one request a question, all thinking but one token. The stream ends 0.5 s behind a single token."""
     keys = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
-    keys |= {"dataset": "d", "load": "batch-2", "load_size": 2, "budget": 64, "repeat": 0}
+    keys |= {"dataset": "d", "load": "batch-2", "load_level": 2, "budget": 64, "repeat": 0}
     rows = []
     for k, n in enumerate(tokens):
         row: dict[str, Any] = {"index": k, "batch": 0, "question_id": str(k), "domain": "a", "difficulty": "easy"}
         row |= {"status": status if k == 0 else "ok", "scheduled": None, "sent": 1.0, "first_token": 1 + ttft}
-        row |= {"first_visible": None, "finished": 1 + ttft + ((n - 1) * tpot if n > 1 else 0.5)}
+        row |= {"first_visible_token": None, "last_token": 1 + ttft + ((n - 1) * tpot if n > 1 else 0.5)}
         row |= {
             "prompt_tokens": 4,
             "output_tokens": n,
             "reasoning_tokens": n - 1,
             "answer_tokens": 1,
-            "asked_tokens": None,
+            "forced_output_tokens": None,
         }
         rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
     return RunData(pa.Table.from_pylist(rows))
 
 
 def left_over(frame: pd.DataFrame) -> float:
-    return float((frame["delta_e2e"] - frame[PARTS].sum(axis=1)).abs().max())
+    return float((frame["delta_e2e_latency"] - frame[PARTS].sum(axis=1)).abs().max())
 
 
 @pytest.mark.parametrize("fail", [0.0, 0.3])
 def test_the_parts_add_up_to_the_whole(fail: float) -> None:
-    mine, reference = side(engine="sglang", fail=fail), side(fail=fail)
-    frame = decompose(mine, reference)
+    mine, baseline = side(engine="sglang", fail=fail), side(fail=fail)
+    frame = decompose(mine, baseline)
     assert len(frame) == len(run_fixtures.SETS) and left_over(frame) < 1e-9
     assert (frame["tokens"] - frame["thinking"] - frame["answer"]).abs().max() < 1e-9
-    both = [latencies(one.requests) for one in (mine, reference)]
-    ok = both[0]["ok"] & both[1]["ok"]
-    delta = (both[0]["e2e"] - both[1]["e2e"])[ok].groupby(both[0]["dataset"]).mean()
-    assert frame.set_index("dataset")["delta_e2e"].to_dict() == pytest.approx(delta.to_dict(), abs=1e-9)
+    both = [latencies(one.requests) for one in (mine, baseline)]
+    ok = both[0]["completed"] & both[1]["completed"]
+    delta = (both[0]["e2e_latency"] - both[1]["e2e_latency"])[ok].groupby(both[0]["dataset"]).mean()
+    assert frame.set_index("dataset")["delta_e2e_latency"].to_dict() == pytest.approx(delta.to_dict(), abs=1e-9)
     assert frame["requests"].sum() == ok.sum()
-    for name in ["delta_e2e", *PARTS, "tokens"]:
+    for name in ["delta_e2e_latency", *PARTS, "tokens"]:
         assert (frame[f"{name}_low"] <= frame[name] + 1e-5).all()
         assert (frame[f"{name}_high"] >= frame[name] - 1e-5).all()
 
 
 def test_slower_tokens_are_speed_and_a_later_first_token_is_queue() -> None:
     base = side()
-    slow = changed(base, finished=lambda f: 2 * f["finished"] - f["first_token"])
+    slow = changed(base, last_token=lambda f: 2 * f["last_token"] - f["first_token"])
     row = decompose(slow, base).set_index("dataset").loc["arith-hard"]
-    assert row[["first_token", "thinking", "answer"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
-    assert row["speed"] == pytest.approx(row["delta_e2e"]) and row["speed_low"] > 0
+    assert row[["queue_and_prefill", "thinking", "answer"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
+    assert row["speed"] == pytest.approx(row["delta_e2e_latency"]) and row["speed_low"] > 0
     assert row["thinking_ratio"] == 1 and row["thinking_difference"] == 0
-    late = changed(base, **{name: lambda f, name=name: f[name] + 3 for name in ("first_token", "finished")})
+    late = changed(base, **{name: lambda f, name=name: f[name] + 3 for name in ("first_token", "last_token")})
     row = decompose(late, base).set_index("dataset").loc["arith-hard"]
-    assert row[["first_token", "speed", "tokens"]].tolist() == pytest.approx([3, 0, 0], abs=1e-9)
+    assert row[["queue_and_prefill", "speed", "tokens"]].tolist() == pytest.approx([3, 0, 0], abs=1e-9)
 
 
 def test_a_split_made_by_hand() -> None:
@@ -88,7 +88,7 @@ def test_a_split_made_by_hand() -> None:
     # Request 0: 6 + 1 s against 1 + 0.5 s: 20 tokens more at 0.15 s, 0.1 s a token more on 20 of them.
     assert row["tokens"] == row["thinking"] == pytest.approx((20 * 0.15 + 0) / 2) and row["answer"] == 0
     assert row["speed"] == pytest.approx((0.1 * 20 + 0.1 * 10) / 2)
-    assert row["first_token"] == pytest.approx(0.5) and row["delta_e2e"] == pytest.approx((5.5 + 1.5) / 2)
+    assert row["queue_and_prefill"] == pytest.approx(0.5) and row["delta_e2e_latency"] == pytest.approx((5.5 + 1.5) / 2)
     assert row["thinking_difference"] == pytest.approx(10) and row["thinking_ratio"] == pytest.approx(2)
     # Turned round, every part has the other sign.
     (turned,) = decompose(made([11, 11], 0.1, 0.5), made([31, 11], 0.2, 1.0)).to_dict("records")
@@ -111,26 +111,26 @@ def test_failures_and_uncounted_thinking() -> None:
     frame = decompose(unknown, base)
     assert frame[["thinking", "answer"]].isna().all(axis=None) and frame["tokens"].notna().all()
     nothing = decompose(changed(base, status="http"), base)
-    assert (nothing["requests"] == 0).all() and nothing[["delta_e2e", *PARTS]].isna().all(axis=None)
+    assert (nothing["requests"] == 0).all() and nothing[["delta_e2e_latency", *PARTS]].isna().all(axis=None)
     with pytest.raises(ValueError, match="different questions"):
         decompose(side(), side(questions=8))
 
 
 def test_counters_are_what_the_points_gained() -> None:
-    samples = pd.DataFrame({"repeat": [0, 0, 0, 1, 1], "time": [-1.0, 1, 2, -1, 1], "loaded": True})
+    samples = pd.DataFrame({"repeat": [0, 0, 0, 1, 1], "time": [-1.0, 1, 2, -1, 1], "in_window": True})
     samples["prefix_queries"], samples["prefix_hits"] = [100, 150, 200, 200, 300], [10, 10, 60, 60, 110]
     samples["preemptions"], samples["spec_drafted"] = [7, 8, 9, 9, 9], None
     chunks = pd.DataFrame({"row": [0] * 5, "tokens": [1.0, 3, 2, 4, 1]})
     run = {"config": {"options": {"speculation": "ngram", "speculative_tokens": 4}}, "model": {"path": "/nowhere"}}
     found = counter_summary(samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, run)
     assert set(found) == set(COUNTERS)
-    assert found["prefix_hit_rate"] == 0.5 and found["preemptions"] == 2 and np.isnan(found["accepted_share"])
+    assert found["prefix_hit_rate"] == 0.5 and found["preemptions"] == 2 and np.isnan(found["accepted_rate"])
     # 1 | 3 thinking | 2 with </think> | 4, 1 answer.
     assert found["tokens_per_chunk_thinking"] == 3 and found["tokens_per_chunk_answer"] == 2.5
-    assert found["accepted_share_thinking"] == 0.5 and found["accepted_share_answer"] == 1.5 / 4
+    assert found["accepted_rate_thinking"] == 0.5 and found["accepted_rate_answer"] == 1.5 / 4
     assert np.isnan(found["kv_bytes_per_token"])
     bare = counter_summary(samples.iloc[:1], pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, {})
-    assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_share_thinking"]]).all()
+    assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_rate_thinking"]]).all()
 
 
 def test_who_does_not_think_only_answers() -> None:
@@ -198,15 +198,17 @@ def test_the_figure_is_written(tmp_path: Path) -> None:
     for engine, factor in (("vllm", 1.5), ("sglang", 0.8)):
         for model in run_fixtures.PAIRS["micro"].values():
             base = side(engine=engine, model=model)
-            slow = changed(base, finished=lambda f, x=factor: f["first_token"] + x * (f["finished"] - f["first_token"]))
+            slow = changed(
+                base, last_token=lambda f, x=factor: f["first_token"] + x * (f["last_token"] - f["first_token"])
+            )
             rows = decompose(slow, base)
             names = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
             frames += [rows.assign(quantization=weights, setup=setup) for weights, setup in names]
-    frames[0].loc[0, [name for name in frames[0] if name.startswith(("delta_e2e", *PARTS))]] = np.nan
-    rng, shift = np.random.default_rng(1), ["first_token", "thinking"]
+    frames[0].loc[0, [name for name in frames[0] if name.startswith(("delta_e2e_latency", *PARTS))]] = np.nan
+    rng, shift = np.random.default_rng(1), ["queue_and_prefill", "thinking"]
     for frame in frames:
         # What one part gains another loses: both sides of 0 are drawn.
-        frame[shift] += np.outer(frame["e2e_reference"] * rng.uniform(-0.4, 0.4), [1, -1])
+        frame[shift] += np.outer(frame["e2e_latency_baseline"] * rng.uniform(-0.4, 0.4), [1, -1])
     paths = [tmp_path / f"a.{end}" for end in ("pdf", "png")]
     decomposition.draw(pd.concat(frames, ignore_index=True), run_fixtures.PAIRS, *paths)
     assert paths[0].read_bytes().startswith(b"%PDF") and 20_000 < paths[1].stat().st_size < 1_000_000

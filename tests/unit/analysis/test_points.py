@@ -16,40 +16,40 @@ from rllm_serving.analysis.run_data import RunData
 from rllm_serving.measurement.rows import REQUESTS, SERVER
 
 KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
-POINT = {"dataset": "d", "load": "batch-3", "load_size": 3, "budget": 8, "repeat": 0}
+POINT = {"dataset": "d", "load": "batch-3", "load_level": 3, "budget": 8, "repeat": 0}
 
 
 def request(index: int, **changes: object) -> dict[str, object]:
     row = KEYS | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
     row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
-    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "asked_tokens": None}
+    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "forced_output_tokens": None}
     return row | changes
 
 
 def three() -> list[dict[str, object]]:
     """Two that answer and one whose thinking the budget cut."""
     return [
-        request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=3.0, output_tokens=3)
+        request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=3.0, output_tokens=3)
         | {"chunk_times": [1.0, 2.0, 3.0], "chunk_tokens": [1, 1, 1]},
-        request(1, sent=0.5, first_token=1.0, first_visible=4.0, finished=5.0, output_tokens=6)
+        request(1, sent=0.5, first_token=1.0, first_visible_token=4.0, last_token=5.0, output_tokens=6)
         | {"chunk_times": [1.0, 4.0, 5.0], "chunk_tokens": [1, 4, 1]},
-        request(2, sent=1.0, first_token=2.0, first_visible=None, finished=10.0, output_tokens=1)
+        request(2, sent=1.0, first_token=2.0, first_visible_token=None, last_token=10.0, output_tokens=1)
         | {"chunk_times": [2.0], "chunk_tokens": [1], "finish_reason": "length"},
     ]
 
 
 def dead(index: int, **changes: object) -> dict[str, object]:
-    row = request(index, sent=0.0, first_token=0.5, first_visible=None, finished=100.0, output_tokens=50)
+    row = request(index, sent=0.0, first_token=0.5, first_visible_token=None, last_token=100.0, output_tokens=50)
     row |= {"status": "truncated", "chunk_times": [0.5, 100.0], "chunk_tokens": [1, 49]}
     return row | changes
 
 
 def grades(correct: list[bool]) -> pd.DataFrame:
     rows = [
-        POINT | {"index": i, "correct": c, "miss": None if c else "wrong", "extracted": None}
+        POINT | {"index": i, "correct": c, "failure_mode": None if c else "wrong", "extracted": None}
         for i, c in enumerate(correct)
     ]
-    return pd.DataFrame(rows).drop(columns="load_size")
+    return pd.DataFrame(rows).drop(columns="load_level")
 
 
 def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) -> pd.Series:
@@ -59,41 +59,41 @@ def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) ->
 def test_three_requests_by_hand() -> None:
     point = one(three(), grades([True, False, False]))
     expected = {
-        **{"asked": 3, "ok": 3, "failed": 0, "failed_share": 0, "questions": 3, "repeats": 1},
-        **{"answered_share": 2 / 3, "truncated_share": 1 / 3, "accuracy": 1 / 3, "miss_wrong": 2 / 3},
-        **{"tps": 10 / 10},  # 3 + 6 + 1 tokens from the first arrival at 0 to the last finish at 10
+        **{"num_requests": 3, "completed": 3, "failed": 0, "failed_rate": 0, "questions": 3, "repeats": 1},
+        **{"answered_rate": 2 / 3, "truncated_rate": 1 / 3, "accuracy": 1 / 3, "failure_mode_wrong": 2 / 3},
+        **{"output_throughput": 10 / 10},  # 3 + 6 + 1 tokens from the first arrival at 0 to the last finish at 10
         **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
-        **{"e2e_mean": (3 + 4.5 + 9) / 3, "e2e_p50": 4.5, "e2e_p90": 9},
+        **{"e2e_latency_mean": (3 + 4.5 + 9) / 3, "e2e_latency_p50": 4.5, "e2e_latency_p90": 9},
         **{"tpot_mean": (2 / 2 + 4 / 5) / 2, "tpot_p50": 0.8},
         # gaps 1, 1, 3, 1 with weights 1, 1, 4, 1
-        **{"tbt_mean": 15 / 7, "tbt_p50": 3, "tbt_p99": 3},
+        **{"itl_mean": 15 / 7, "itl_p50": 3, "itl_p99": 3},
         **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
-        **{"straggler_share": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
+        **{"straggler_time_fraction": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
     }
     assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
-    assert point["tps_low":"tps_high"].isna().all()  # one batch has no interval
+    assert point["output_throughput_low":"output_throughput_high"].isna().all()  # one batch has no interval
 
 
 def test_goodput_counts_who_kept_both_promises() -> None:
     # TTFVT 1, 3.5 and none; TPOT 1000, 800 ms and none (a single token); 10 s in all, of the failed one as well.
     for slo, met in ((Slo(3.5, 1000), 2), (Slo(3.5, 900), 1), (Slo(1.0, 1000), 1), (Slo(0.9, 1000), 0)):
         point = one([*three(), dead(3)], slo=slo)
-        assert (point["goodput_share"], point["goodput_rate"]) == (met / 4, met / 10)
-    quick = request(0, sent=0.0, first_token=1.0, first_visible=1.0, finished=1.0, output_tokens=1)
+        assert (point["slo_attainment"], point["goodput"]) == (met / 4, met / 10)
+    quick = request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=1.0, output_tokens=1)
     point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], slo=Slo(2.0, 1.0))
-    assert point["goodput_share"] == 1
-    assert pd.isna(one(three())["goodput_share"])
+    assert point["slo_attainment"] == 1
+    assert pd.isna(one(three())["slo_attainment"])
 
 
 def test_answers_of_a_forced_length_are_not_graded() -> None:
-    rows = [row | {"asked_tokens": row["output_tokens"]} for row in three()]
+    rows = [row | {"forced_output_tokens": row["output_tokens"]} for row in three()]
     point = one(rows, grades([True, False, False]))
-    assert pd.isna(point["accuracy"]) and pd.isna(point["miss_wrong"]) and point["answered_share"] == 2 / 3
+    assert pd.isna(point["accuracy"]) and pd.isna(point["failure_mode_wrong"]) and point["answered_rate"] == 2 / 3
 
 
 def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
     entry = {name: POINT[name] for name in ("dataset", "load", "budget")}
-    numbers = {"loop_lag_p99_s": 0.01, "client_cpu_share": None}
+    numbers = {"loop_lag_p99_s": 0.01, "client_cpu_utilization": None}
     told = [
         {**entry, "repeat": 0, "duration_s": 2.0, "validity": numbers, "invalid": None},
         {
@@ -109,7 +109,7 @@ def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
     each, whole = points(run), summary(run).iloc[0]
     assert pd.isna(each["invalid"][0]) and each["invalid"][1] == "loop_lag_p99_s 500 ms"
     assert each["loop_lag_p99_s"].tolist() == [0.01, 0.5]
-    assert each["duration"].tolist() == [2, 3] and pd.isna(each["client_cpu_share"]).all()
+    assert each["duration"].tolist() == [2, 3] and pd.isna(each["client_cpu_utilization"]).all()
     assert (whole["duration"], whole["loop_lag_p99_s"], whole["invalid"]) == (5, 0.5, "loop_lag_p99_s 500 ms")
     parts = breakdown(run, "domain")
     assert parts["invalid"].tolist() == ["loop_lag_p99_s 500 ms"]
@@ -139,7 +139,7 @@ def test_chunks_are_those_of_the_requests_asked_for() -> None:
 
 def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -> None:
     texts = [("thought", "said"), ("thoughtsaid", ""), (None, "said"), ("thought", "said")]
-    rows = [request(k, ended=1.0, chunk_times=[1.0], chunk_tokens=[1]) for k in range(4)]
+    rows = [request(k, closed=1.0, chunk_times=[1.0], chunk_tokens=[1]) for k in range(4)]
     rows = [row | dict(zip(request_metrics.WRITTEN, text, strict=True)) for row, text in zip(rows, texts, strict=True)]
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet", row_group_size=1)
     marks = [KEYS | row for row in grades([True, False, True, True]).to_dict("records")]
@@ -157,19 +157,23 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
 
 def test_failures_are_counted_and_enter_no_latency() -> None:
     clean, mixed = one(three()), one([*three(), dead(3)])
-    assert (mixed["asked"], mixed["ok"], mixed["failed"], mixed["failed_share"]) == (4, 3, 1, 0.25)
-    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e", "tpot", "tbt") for stat in ("mean", "p99")]
-    same += ["tps", "output_tokens_mean", "straggler_share"]
+    assert (mixed["num_requests"], mixed["completed"], mixed["failed"], mixed["failed_rate"]) == (4, 3, 1, 0.25)
+    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl") for stat in ("mean", "p99")]
+    same += ["output_throughput", "output_tokens_mean", "straggler_time_fraction"]
     assert mixed[same].to_dict() == clean[same].to_dict()
-    assert mixed["answered_share"] == 0.5
+    assert mixed["answered_rate"] == 0.5
 
 
 def test_nothing_but_failures_gives_no_number() -> None:
     rows = [dead(i, batch=i) for i in range(3)]
     point = one(rows, grades([False] * 3))
-    assert point["failed_share"] == 1
-    assert point["answered_share"] == 0
-    assert point[["accuracy", "tps", "e2e_mean", "ttfvt_p50", "tbt_mean", "straggler_share"]].isna().all()
+    assert point["failed_rate"] == 1
+    assert point["answered_rate"] == 0
+    assert (
+        point[["accuracy", "output_throughput", "e2e_latency_mean", "ttfvt_p50", "itl_mean", "straggler_time_fraction"]]
+        .isna()
+        .all()
+    )
 
 
 def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
@@ -210,12 +214,12 @@ def test_no_accuracy_unless_all_are_graded() -> None:
 
 
 def test_summary_pools_repeats() -> None:
-    later = [row | {"repeat": 1, "finished": row["finished"] + 10} for row in three()]  # type: ignore[operator]
+    later = [row | {"repeat": 1, "last_token": row["last_token"] + 10} for row in three()]  # type: ignore[operator]
     run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
     table = pa.Table.from_pylist(three() + later)
     pooled = summary(RunData(table, record=run)).iloc[0]
-    assert (pooled["asked"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
-    assert pooled["tps"] == pytest.approx(20 / (10 + 20))
+    assert (pooled["num_requests"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
+    assert pooled["output_throughput"] == pytest.approx(20 / (10 + 20))
     assert points(RunData(table, record=run))["duration"].tolist() == [10.5, 20.5]
 
 
@@ -223,32 +227,32 @@ def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> Non
     rows = [row | {"load": "closed-3", "batch": None} for row in three()]
     rows[0]["output_tokens"] = 5  # two more than its chunks show
     point = one(rows)
-    assert point["tps"] == pytest.approx(12 / 10)
-    assert point["tps_low"] < point["tps"] < point["tps_high"]
-    assert np.isnan(point["straggler_share"])
+    assert point["output_throughput"] == pytest.approx(12 / 10)
+    assert point["output_throughput_low"] < point["output_throughput"] < point["output_throughput_high"]
+    assert np.isnan(point["straggler_time_fraction"])
 
 
 def test_batches_of_a_point_add_up_to_its_span() -> None:
-    rows = three() + [row | {"batch": 1, "sent": 11.0, "finished": 12.0 + i} for i, row in enumerate(three())]
+    rows = three() + [row | {"batch": 1, "sent": 11.0, "last_token": 12.0 + i} for i, row in enumerate(three())]
     table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist(rows)))
     assert table["seconds"].tolist() == [11.0, 3.0]
     # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
-    assert table["straggler_share"].tolist() == pytest.approx([0.55, 1 / 3])
+    assert table["straggler_time_fraction"].tolist() == pytest.approx([0.55, 1 / 3])
 
 
 def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> None:
     # Each batch waits 10 s for a success or 100 s for a failure that is told when it was over.
-    good = [row | {"ended": row["finished"]} for row in three()]
-    lost = [dead(index, finished=None, ended=100.0) for index in range(3)]
+    good = [row | {"closed": row["last_token"]} for row in three()]
+    lost = [dead(index, last_token=None, closed=100.0) for index in range(3)]
     for order in ([good, lost], [lost, good]):
         shift = 10.0 if order[0] is good else 100.0
-        times = ("sent", "first_token", "first_visible", "finished", "ended")
+        times = ("sent", "first_token", "first_visible_token", "last_token", "closed")
         later = [row | {k: row[k] + shift for k in times if row[k] is not None} | {"batch": 1} for row in order[1]]
         table = pa.Table.from_pylist([*order[0], *later])
         frame = request_metrics.latencies(table)
         assert sorted(request_metrics.batches(frame)["seconds"]) == [10, 100]
         assert request_metrics.point_spans(frame)["seconds"].tolist() == [110]
-        assert points(RunData(table)).iloc[0]["tps"] == pytest.approx(10 / 110)
+        assert points(RunData(table)).iloc[0]["output_throughput"] == pytest.approx(10 / 110)
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
@@ -268,7 +272,7 @@ def test_breakdown_splits_a_condition() -> None:
     rows[2]["difficulty"] = "hard"
     frame = breakdown(RunData(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
     frame = frame.set_index("difficulty")
-    assert frame["asked"].to_dict() == {"easy": 2, "hard": 1}
+    assert frame["num_requests"].to_dict() == {"easy": 2, "hard": 1}
     assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}
-    assert frame.loc["hard", "e2e_mean"] == 9
-    assert frame["tps"].isna().all()
+    assert frame.loc["hard", "e2e_latency_mean"] == 9
+    assert frame["output_throughput"].isna().all()

@@ -9,7 +9,7 @@ from rllm_serving.analysis import server_metrics
 
 def samples(time: list[float], kv: list[float | None], **more: object) -> pd.DataFrame:
     frame = pd.DataFrame(
-        {"time": time, "kv_use": kv, "running": kv, "waiting": None, "preemptions": None, "loaded": True}
+        {"time": time, "kv_cache_usage": kv, "running": kv, "waiting": None, "preemptions": None, "in_window": True}
     )
     return frame.assign(repeat=0).assign(**more)  # type: ignore[arg-type]
 
@@ -17,21 +17,21 @@ def samples(time: list[float], kv: list[float | None], **more: object) -> pd.Dat
 def test_server_means_are_weighted_by_time() -> None:
     # weights 0.5, 0.5 + 4.5, 4.5
     found = server_metrics.gauge_summary(samples([0, 1, 10], [0.0, 0.2, 0.4], preemptions=[5, 7, 7]))
-    assert found["kv_mean"] == pytest.approx((5 * 0.2 + 4.5 * 0.4) / 10)
-    assert (found["kv_max"], found["kv_p5"], found["kv_p95"]) == (0.4, 0.0, 0.4)
-    assert found["kv_swing"] == pytest.approx(0.4)
+    assert found["kv_cache_usage_mean"] == pytest.approx((5 * 0.2 + 4.5 * 0.4) / 10)
+    assert (found["kv_cache_usage_max"], found["kv_cache_usage_p5"], found["kv_cache_usage_p95"]) == (0.4, 0.0, 0.4)
+    assert found["kv_cache_usage_swing"] == pytest.approx(0.4)
     assert found["preemptions"] == 2
     assert "waiting_mean" not in found
 
 
 def test_time_between_points_weighs_nothing_and_missing_samples_are_left_out() -> None:
     two = pd.concat([samples([0, 1], [1.0, 1.0]), samples([0, 1, 3], [0.0, None, 0.0], repeat=1)])
-    assert server_metrics.gauge_summary(two)["kv_mean"] == pytest.approx(1 / 4)
-    assert server_metrics.gauge_summary(samples([3], [0.7]))["kv_mean"] == 0.7
+    assert server_metrics.gauge_summary(two)["kv_cache_usage_mean"] == pytest.approx(1 / 4)
+    assert server_metrics.gauge_summary(samples([3], [0.7]))["kv_cache_usage_mean"] == 0.7
 
 
 def test_gauges_are_those_under_load_and_counters_grow_over_all_samples() -> None:
     idle_at_both_ends = samples([-0.1, 1, 2, 2.1], [0.0, 0.5, 0.5, 0.0], preemptions=[0, 0, 1, 3])
-    found = server_metrics.gauge_summary(idle_at_both_ends.assign(loaded=[False, True, True, False]))
-    assert (found["kv_mean"], found["kv_p5"], found["preemptions"]) == (0.5, 0.5, 3)
-    assert "kv_mean" not in server_metrics.gauge_summary(idle_at_both_ends.assign(loaded=False))
+    found = server_metrics.gauge_summary(idle_at_both_ends.assign(in_window=[False, True, True, False]))
+    assert (found["kv_cache_usage_mean"], found["kv_cache_usage_p5"], found["preemptions"]) == (0.5, 0.5, 3)
+    assert "kv_cache_usage_mean" not in server_metrics.gauge_summary(idle_at_both_ends.assign(in_window=False))

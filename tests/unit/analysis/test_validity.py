@@ -33,15 +33,15 @@ def requests(**columns: list) -> pa.Table:
 
 def samples(count: int = 50, grown: float = 20.0) -> pa.Table:
     counter = [100.0 + grown * k / (count - 1) for k in range(count)]
-    return pa.table({"loaded": [True] * count, "running": [1.0] * count, "generated_tokens": counter})
+    return pa.table({"in_window": [True] * count, "running": [1.0] * count, "generated_tokens": counter})
 
 
 def test_a_point_that_nothing_is_wrong_with() -> None:
     seen = validity.compute_gates(FINE, requests(), samples(), 5)
     assert set(seen) == set(validity.GATES)
-    assert seen["loop_lag_p99_s"] == pytest.approx(0.001) and seen["client_cpu_share"] == pytest.approx(0.1)
+    assert seen["loop_lag_p99_s"] == pytest.approx(0.001) and seen["client_cpu_utilization"] == pytest.approx(0.1)
     assert seen["schedule_lag_p99_s"] == pytest.approx(0.002, rel=0.01)
-    for name in ("missing_samples_share", "usage_mismatch_share", "counter_mismatch_share", "failed_share"):
+    for name in ("missing_samples_rate", "usage_mismatch_rate", "counter_mismatch_rate", "failed_rate"):
         assert seen[name] == 0
     assert validity.invalid(seen, dict.fromkeys(validity.GATES, math.inf)) is None
 
@@ -50,12 +50,12 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
     ("name", "health", "table", "sampled", "value"),
     [
         ("loop_lag_p99_s", ClientHealth([0.001] * 50 + [0.3] * 50, 1, 10), requests(), samples(), 0.3),
-        ("client_cpu_share", ClientHealth([0.0], 9.0, 10.0), requests(), samples(), 0.9),
+        ("client_cpu_utilization", ClientHealth([0.0], 9.0, 10.0), requests(), samples(), 0.9),
         ("schedule_lag_p99_s", FINE, requests(sent=[0.5, 1.5]), samples(), 0.5),
-        ("missing_samples_share", FINE, requests(), samples(24), 0.5),
-        ("usage_mismatch_share", FINE, requests(chunk_tokens=[[2], [15]]), samples(), 0.15),
-        ("counter_mismatch_share", FINE, requests(), samples(grown=25), 0.25),
-        ("failed_share", FINE, requests(status=["ok", "http"]), samples(), 0.5),
+        ("missing_samples_rate", FINE, requests(), samples(24), 0.5),
+        ("usage_mismatch_rate", FINE, requests(chunk_tokens=[[2], [15]]), samples(), 0.15),
+        ("counter_mismatch_rate", FINE, requests(), samples(grown=25), 0.25),
+        ("failed_rate", FINE, requests(status=["ok", "http"]), samples(), 0.5),
     ],
 )
 def test_each_gate_sees_its_fault(
@@ -71,10 +71,10 @@ def test_each_gate_sees_its_fault(
 def test_what_is_not_known_is_no_number() -> None:
     unknown = samples().set_column(2, "generated_tokens", pa.nulls(50, pa.float64()))
     seen = validity.compute_gates(ClientHealth(), requests(chunk_tokens=[[None], [15]]), unknown, 5)
-    for name in ("loop_lag_p99_s", "client_cpu_share", "usage_mismatch_share", "counter_mismatch_share"):
+    for name in ("loop_lag_p99_s", "client_cpu_utilization", "usage_mismatch_rate", "counter_mismatch_rate"):
         assert seen[name] is None
     failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)
-    assert failed["counter_mismatch_share"] is None
+    assert failed["counter_mismatch_rate"] is None
 
 
 @pytest.fixture
@@ -85,12 +85,12 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def strict(on_invalid: str) -> dict:
     # The scripted engine's counter never moves: every point is beyond this gate.
-    gates = {**RUN.measurement["gates"], "counter_mismatch_share": 0.005}
+    gates = {**RUN.measurement["gates"], "counter_mismatch_rate": 0.005}
     return {**RUN.measurement, "on_invalid": on_invalid, "gates": gates}
 
 
 def test_a_point_beyond_a_gate_fails_the_run(bench: Bench) -> None:
-    with pytest.raises(RunError, match=r"counter_mismatch_share 100 %, allowed 0\.5 %.*measurement\.on_invalid"):
+    with pytest.raises(RunError, match=r"counter_mismatch_rate 100 %, allowed 0\.5 %.*measurement\.on_invalid"):
         bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
     assert bench.outputs() == [False, False, False]
 
@@ -100,7 +100,7 @@ def test_or_is_kept_and_marked(bench: Bench, caplog: pytest.LogCaptureFixture) -
         bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))
     assert len([line for line in caplog.messages if "kept and marked" in line]) == 1
     [point] = json.loads(bench.places.record.read_text())["points"]
-    assert point["invalid"].startswith("counter_mismatch_share") and point["validity"]["failed_share"] == 0
+    assert point["invalid"].startswith("counter_mismatch_rate") and point["validity"]["failed_rate"] == 0
     assert pq.read_table(bench.places.requests).num_rows == QUESTIONS
 
 
@@ -115,7 +115,7 @@ def test_gates_that_change_judge_anew_and_measure_nothing(bench: Bench) -> None:
 def test_a_marked_point_is_measured_again_where_it_would_fail_the_run(bench: Bench) -> None:
     bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
     bench.sent()
-    with pytest.raises(RunError, match="counter_mismatch_share"):
+    with pytest.raises(RunError, match="counter_mismatch_rate"):
         bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
     assert bench.measured() == {64: QUESTIONS}
 

@@ -58,7 +58,7 @@ def requests(*changes: dict[str, Any]) -> pa.Table:
         "budget": 64,
         "repeat": 0,
         "question_id": "q0",
-        "asked_tokens": None,
+        "forced_output_tokens": None,
         "status": "ok",
         "finish_reason": "stop",
         "reasoning_text": "hm",
@@ -140,8 +140,8 @@ def test_a_hanging_answer_ends_at_its_limit_and_the_others_stand() -> None:
     )
     rows = grade(table, {"set": questions(("math", "3"))}, workers=1, timeout_s=2).to_pylist()
     assert [row["correct"] for row in rows] == [True, False, False, True]
-    assert [row["miss"] for row in rows] == [None, "no-answer", "wrong", None]
-    assert [row["how"] for row in rows] == [
+    assert [row["failure_mode"] for row in rows] == [None, "no-answer", "wrong", None]
+    assert [row["grader"] for row in rows] == [
         "math-verify",
         "math-verify-timeout",
         "math-verify",
@@ -164,7 +164,7 @@ def test_a_miss_keeps_its_reason_and_order_stays() -> None:
     graded = grade(table, {"set": questions(("number", "3"))}, workers=2, timeout_s=20)
     assert graded.schema.equals(GRADE_SCHEMA)
     assert graded["index"].to_pylist() == list(range(9))
-    assert graded["miss"].to_pylist() == [
+    assert graded["failure_mode"].to_pylist() == [
         "failed",
         "failed",
         "truncated-thinking",
@@ -176,15 +176,15 @@ def test_a_miss_keeps_its_reason_and_order_stays() -> None:
         None,
     ]
     assert graded["extracted"].to_pylist() == [None, None, None, None, "3", None, None, "4", "3"]
-    assert graded["correct"].to_pylist() == [miss is None for miss in graded["miss"].to_pylist()]
+    assert graded["correct"].to_pylist() == [miss is None for miss in graded["failure_mode"].to_pylist()]
 
 
 def test_choices_are_graded_by_the_letter_without_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grading, "_WORKER", Path("nowhere.py"))
     table = requests({"answer_text": r"\boxed{C}"}, {"answer_text": "Answer: B"}, {"answer_text": "Vitamin C"})
     rows = grade(table, {"set": questions(("choice", "C"))}).to_pylist()
-    assert [row["miss"] for row in rows] == [None, "wrong", "no-answer"]
-    assert {row["how"] for row in rows} == {"letter"}
+    assert [row["failure_mode"] for row in rows] == [None, "wrong", "no-answer"]
+    assert {row["grader"] for row in rows} == {"letter"}
 
 
 def test_ten_options_are_graded_by_their_letters() -> None:
@@ -200,16 +200,16 @@ def test_code_is_not_graded_and_not_run_unless_asked_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(sandbox, "check", lambda *_: pytest.fail("code was run"))
     table = requests({"answer_text": CODE}, {"answer_text": "no code"}, {"status": "http", "answer_text": None})
     graded = grade(table, {"set": questions(("code", "check(f)"))})
-    assert graded["correct"].to_pylist() == graded["miss"].to_pylist() == [None] * 3
-    assert graded["how"].to_pylist() == [CODE_NOT_EXECUTED] * 3
+    assert graded["correct"].to_pylist() == graded["failure_mode"].to_pylist() == [None] * 3
+    assert graded["grader"].to_pylist() == [CODE_NOT_EXECUTED] * 3
     assert graded["extracted"].to_pylist() == ["def f():\n    return 1", None, None]
 
 
 def test_answers_that_were_made_to_have_a_length_are_not_graded() -> None:
-    table = requests({"answer_text": r"\boxed{3}", "asked_tokens": 20}, {"answer_text": r"\boxed{3}"})
+    table = requests({"answer_text": r"\boxed{3}", "forced_output_tokens": 20}, {"answer_text": r"\boxed{3}"})
     graded = grade(table, {"set": questions(("number", "3"))})
     assert graded["correct"].to_pylist() == [None, True]
-    assert graded["how"].to_pylist() == [FORCED_LENGTH, "math-verify"]
+    assert graded["grader"].to_pylist() == [FORCED_LENGTH, "math-verify"]
 
 
 def test_code_is_graded_by_what_the_sandbox_says_once_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +230,8 @@ def test_code_is_graded_by_what_the_sandbox_says_once_a_program(monkeypatch: pyt
     graded = grade(table, {"set": questions(("code", "check(f)"))}, timeout_s=3, execute_code=True)
     assert sorted(asked) == [("?", f"def f(): return {name}", "check(f)", 3) for name in "ab"]
     assert graded["correct"].to_pylist() == [True, True, False, False]
-    assert graded["miss"].to_pylist() == [None, None, "wrong", "no-answer"]
-    assert graded["how"].to_pylist() == ["tests", "tests", "tests-timeout", "tests"]
+    assert graded["failure_mode"].to_pylist() == [None, None, "wrong", "no-answer"]
+    assert graded["grader"].to_pylist() == ["tests", "tests", "tests-timeout", "tests"]
 
 
 def test_code_that_cannot_be_run_safely_is_an_error_not_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_worker_that_is_killed_is_asked_once_more(monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setattr(grading, "_WORKER", dying)
     verdicts = compare([("1", "1"), ("1", "poison"), ("2", "2")], workers=1)
-    assert [verdict.how for verdict in verdicts.values()] == [
+    assert [verdict.grader for verdict in verdicts.values()] == [
         "math-verify",
         "math-verify-crash",
         "math-verify",

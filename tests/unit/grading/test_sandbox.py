@@ -101,7 +101,7 @@ def test_right_code_passes(code: str) -> None:
 )
 def test_wrong_code_fails_with_its_reason(code: str, how: str, reason: str) -> None:
     outcome = run(code, timeout_s=1)
-    assert (outcome.passed, outcome.how) == (False, how), outcome
+    assert (outcome.passed, outcome.grader) == (False, how), outcome
     assert reason in outcome.reason and len(outcome.reason) < 400
 
 
@@ -182,7 +182,7 @@ def test_no_process_and_no_thread_can_be_started(expression: str) -> None:
 @needs_sandbox
 def test_nothing_runs_on_after_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "WALL_FACTOR", 0.01)
-    assert run("import time\ntime.sleep(1000)", timeout_s=97).how == "tests-timeout"
+    assert run("import time\ntime.sleep(1000)", timeout_s=97).grader == "tests-timeout"
 
     def left() -> list[list[str]]:
         found = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))

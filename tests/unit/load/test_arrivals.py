@@ -160,9 +160,9 @@ def test_capacity_is_what_the_largest_batches_finished(tmp_path: Path) -> None:
     pq.write_table(requests, tmp_path / "requests.parquet")
     rates = arrivals.measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")
     frame = requests.to_pandas()
-    frame = frame[(frame["dataset"] == "arith-hard") & (frame["load_size"] == 16) & (frame["budget"] == 256)]
-    spans = frame.groupby("repeat").agg({"sent": "min", "finished": "max"})
-    assert rates["vllm/m"] == pytest.approx(len(frame) / (spans["finished"] - spans["sent"]).sum())
+    frame = frame[(frame["dataset"] == "arith-hard") & (frame["load_level"] == 16) & (frame["budget"] == 256)]
+    spans = frame.groupby("repeat").agg({"sent": "min", "last_token": "max"})
+    assert rates["vllm/m"] == pytest.approx(len(frame) / (spans["last_token"] - spans["sent"]).sum())
     nothing = requests.set_column(requests.column_names.index("status"), "status", pa.array(["http"] * len(requests)))
     pq.write_table(nothing, tmp_path / "requests.parquet")
     with pytest.raises(ArrivalError, match="a share of it means nothing"):

@@ -61,8 +61,8 @@ def assert_whole(seen: Seen) -> None:
     assert (outcome.reasoning_text, outcome.answer_text) == ("".join(THOUGHTS), "".join(ANSWER))
     assert outcome.output_tokens == OUTPUT_TOKENS == sum(tokens or 0 for tokens in outcome.chunk_tokens)
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.finish_reason) == (5, 4, "stop")
-    times = [exchange.scheduled, exchange.sent, outcome.first_token, outcome.first_visible, outcome.finished]
-    known = [time for time in [*times, exchange.ended] if time is not None]
+    times = [exchange.scheduled, exchange.sent, outcome.first_token, outcome.first_visible_token, outcome.last_token]
+    known = [time for time in [*times, exchange.closed] if time is not None]
     assert len(known) == 6 and known == sorted(known)
     assert exchange.stamps == sorted(exchange.stamps) and len(exchange.stamps) == len(exchange.pieces)
 
@@ -98,12 +98,12 @@ def test_a_fault_is_reported_with_its_reason_and_no_end_is_made_up(fault: str, t
     assert (outcome.status, outcome.http_status) == (status, http_status)
     with pytest.raises(RuntimeError, match=reason):
         raise RuntimeError(outcome.error)
-    assert outcome.finished is None and exchange.ended is not None and exchange.sent is not None
+    assert outcome.last_token is None and exchange.closed is not None and exchange.sent is not None
     assert (outcome.first_token is not None) == begun == bool(outcome.chunk_times)
     if begun:
         assert outcome.reasoning_text.startswith(THOUGHTS[0])
     else:
-        assert outcome.output_tokens in (None, OUTPUT_TOKENS) and outcome.first_visible is None
+        assert outcome.output_tokens in (None, OUTPUT_TOKENS) and outcome.first_visible_token is None
 
 
 def test_the_streams_beside_the_faults_are_unmoved(together: dict[str, list[Seen]]) -> None:

@@ -30,7 +30,7 @@ def statuses(seen: list[tuple[HttpExchange, int | None]]) -> list[tuple[str, int
 
 def in_flight(seen: list[tuple[HttpExchange, int | None]]) -> int:
     """The most requests that the client had in flight at once, by its own stamps."""
-    spans = [(exchange.sent or 0, exchange.ended or 0) for exchange, _ in seen]
+    spans = [(exchange.sent or 0, exchange.closed or 0) for exchange, _ in seen]
     return max(sum(sent <= at < ended for sent, ended in spans) for at, _ in spans)
 
 

@@ -69,7 +69,7 @@ def test_times_tokens_and_texts_of_a_whole_answer() -> None:
     outcome = read(EVENTS, think_close=THINK_CLOSE)
     assert (outcome.status, outcome.error, outcome.finish_reason) == ("ok", None, "stop")
     # The role comes at 0 and is no token; thinking at 1 and 2, `</think>` at 3, the answer at 4 and 5, the end at 6.
-    assert (outcome.first_token, outcome.first_visible, outcome.finished) == (1, 4, 6)
+    assert (outcome.first_token, outcome.first_visible_token, outcome.last_token) == (1, 4, 6)
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4, 5], [2, 3, 1, 1, 2])
     assert (outcome.prompt_tokens, outcome.output_tokens, outcome.tokens_source) == (11, 9, "usage")
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (5, 4, "token_ids")
@@ -79,7 +79,7 @@ def test_times_tokens_and_texts_of_a_whole_answer() -> None:
 def test_recorded_thinking_that_the_budget_cut_off_has_no_visible_token() -> None:
     outcome = read(CUT)
     assert (outcome.status, outcome.finish_reason) == ("ok", "length")
-    assert (outcome.first_token, outcome.first_visible, outcome.finished) == (1, None, 4)
+    assert (outcome.first_token, outcome.first_visible_token, outcome.last_token) == (1, None, 4)
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4], [4, 4, 1, 7])
     assert (outcome.prompt_tokens, outcome.output_tokens) == (33, 16)
     assert (outcome.reasoning_text, outcome.answer_text) == ("\ufffdp\ufffdwer~", "")
@@ -90,7 +90,7 @@ def test_thinking_without_its_end_is_all_tokens_when_the_ids_are_known() -> None
     pieces = [event(chunk([1, 2], 2, reasoning="hm")), event(chunk([3], 3, finish="length", reasoning="m")), DONE]
     outcome = read(pieces, think_close=THINK_CLOSE)
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (3, 0, "token_ids")
-    assert outcome.first_visible is None
+    assert outcome.first_visible_token is None
 
 
 def test_ids_that_do_not_cover_the_output_are_not_counted() -> None:
@@ -112,7 +112,7 @@ def test_the_engines_own_count_of_thinking(counts: bool, told: int, thought: int
 def test_white_space_is_not_yet_an_answer() -> None:
     pieces = [event(chunk([1], 1, content="\n\n")), event(chunk([2], 2, finish="stop", content="4")), DONE]
     outcome = read(pieces)
-    assert (outcome.first_token, outcome.first_visible, outcome.answer_text) == (0, 1, "\n\n4")
+    assert (outcome.first_token, outcome.first_visible_token, outcome.answer_text) == (0, 1, "\n\n4")
 
 
 def test_sglang_names_thinking_otherwise() -> None:
@@ -124,7 +124,7 @@ def test_without_running_usage_the_tokens_of_a_chunk_are_unknown_not_the_total()
     bare = [{k: v for k, v in c.items() if k != "usage"} for c in CHUNKS[:-1]]
     outcome = read([*map(event, bare), event({"choices": [], "usage": usage(9)}), DONE])
     assert outcome.status == "ok" and outcome.output_tokens == 9
-    assert outcome.chunk_times == [1, 2, 4, 5] and outcome.chunk_tokens == [None] * 4 and outcome.finished == 6
+    assert outcome.chunk_times == [1, 2, 4, 5] and outcome.chunk_tokens == [None] * 4 and outcome.last_token == 6
 
 
 def test_a_token_that_only_the_last_usage_tells_of_is_counted() -> None:
@@ -140,7 +140,7 @@ def test_a_failed_exchange_keeps_what_came_and_never_finished(failure: str) -> N
     outcome = decode(exchange(EVENTS[:3], failure=failure, error="why"), THINK_CLOSE)
     assert (outcome.status, outcome.error, outcome.http_status) == (failure, "why", 200)
     assert outcome.first_token == 1 and outcome.chunk_tokens == [2, 3] and outcome.reasoning_text
-    assert outcome.finished is None and outcome.first_visible is None and outcome.finish_reason is None
+    assert outcome.last_token is None and outcome.first_visible_token is None and outcome.finish_reason is None
 
 
 def test_nothing_is_made_up_when_nothing_came() -> None:
@@ -151,7 +151,7 @@ def test_nothing_is_made_up_when_nothing_came() -> None:
 @pytest.mark.parametrize("reason", ["abort", "error"])
 def test_an_answer_that_the_engine_gave_up_is_a_failure(reason: str) -> None:
     outcome = read([*EVENTS[:3], event(chunk([], 5, finish=reason)), DONE])
-    assert outcome.status == "truncated" and reason in str(outcome.error) and outcome.finished is None
+    assert outcome.status == "truncated" and reason in str(outcome.error) and outcome.last_token is None
 
 
 def test_a_long_error_is_kept_short_and_readable() -> None:

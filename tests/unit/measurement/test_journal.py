@@ -14,7 +14,7 @@ from rllm_serving.measurement import journal as module
 from rllm_serving.measurement.journal import Journal, write_atomically
 
 REQUESTS = pa.table({"index": [0, 1], "error": pa.array([None, "why"]), "chunk_times": [[0.5, 1.0], []]})
-SAMPLES = pa.table({"time": [-0.1, 0.1], "kv_use": pa.array([None, 0.5], pa.float64())})
+SAMPLES = pa.table({"time": [-0.1, 0.1], "kv_cache_usage": pa.array([None, 0.5], pa.float64())})
 RECORD = {"name": "a", "duration_s": 1.5}
 FILES = ["a.requests.parquet", "a.server.parquet", "a.json"]
 

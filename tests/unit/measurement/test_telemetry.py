@@ -34,7 +34,7 @@ vllm:prompt_tokens_cached_total{engine="0",model_name="m"} 6080.0
 vllm:generation_tokens_total{engine="0",model_name="m"} 28698.0
 """
 VALUES = {
-    "kv_use": 0.9803921568627451,
+    "kv_cache_usage": 0.9803921568627451,
     "running": 31.0,
     "waiting": 17.0,
     "preemptions": 42.0,
@@ -87,7 +87,7 @@ def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() ->
         telemetry._raw.append(_RawSample(100 + i / 2, PAGE if i else None, rss, seconds, NO_DEVICE))
     rows = telemetry.rows(101.0, 102.5)
     assert [row["time"] for row in rows] == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
-    assert [row["loaded"] for row in rows] == [False, False, True, True, True, True, False]
+    assert [row["in_window"] for row in rows] == [False, False, True, True, True, True, False]
     assert [row["host_cpu_cores"] for row in rows] == [None, 0.5, 2.0, None, None, None, 1.0]
     assert [row["host_rss_bytes"] for row in rows] == [1000.0, 1001.0, 1002.0, None, 1004.0, 1005.0, 1006.0]
     assert rows[0]["running"] is None and rows[1]["running"] == 31.0
@@ -129,10 +129,14 @@ def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
     with Scripted() as server, sampler(server.port, gone.pid) as telemetry:
         assert eventually(lambda: len(server.seen) > 2)  # each a 404
     nothing = dict.fromkeys([*METRICS, *NO_DEVICE, "host_rss_bytes", "host_cpu_cores"])
-    assert all(row == {"time": row["time"], "loaded": row["loaded"], **nothing} for row in telemetry.rows(0.0, 1e9))
+    assert all(
+        row == {"time": row["time"], "in_window": row["in_window"], **nothing} for row in telemetry.rows(0.0, 1e9)
+    )
     with sampler(server.port, gone.pid) as telemetry:  # nobody listens any more
         assert eventually(lambda: len(telemetry._raw) > 2)
-    assert all(row == {"time": row["time"], "loaded": row["loaded"], **nothing} for row in telemetry.rows(0.0, 1e9))
+    assert all(
+        row == {"time": row["time"], "in_window": row["in_window"], **nothing} for row in telemetry.rows(0.0, 1e9)
+    )
 
 
 def test_without_a_device_its_columns_are_null() -> None:

@@ -19,14 +19,14 @@ def test_csv_keeps_raw_numbers_and_blanks(plain: Study) -> None:
     frame.loc[0, ["ttfvt_mean", "ttfvt_mean_low", "ttfvt_mean_high"]] = np.nan
     table = tables.main(frame)
     read = pd.read_csv(StringIO(tables.csv(table)))
-    assert read["tps"].to_numpy() == pytest.approx(table.frame["tps"].to_numpy())
-    assert {"tps_low", "tps_high"} <= set(read.columns)
+    assert read["output_throughput"].to_numpy() == pytest.approx(table.frame["output_throughput"].to_numpy())
+    assert {"output_throughput_low", "output_throughput_high"} <= set(read.columns)
     assert read["ttfvt_mean"].isna().sum() == table.frame["ttfvt_mean"].isna().sum() > 0
 
 
 def test_missing_is_a_dash_for_readers(plain: Study) -> None:
-    table = tables.main(plain.summary.assign(tps=np.nan).iloc[:1])
-    column = table.metrics.index("tps") + len(table.keys)
+    table = tables.main(plain.summary.assign(output_throughput=np.nan).iloc[:1])
+    column = table.metrics.index("output_throughput") + len(table.keys)
     assert tables.markdown(table).splitlines()[2].split(" | ")[column] == tables.DASH
     assert " -- " in tables.latex(table)
 
@@ -112,7 +112,7 @@ def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Stud
     reason |= {"setup": "baseline", "reason": "no kernel"}
     table = comparison_tables.optimisations(pd.concat([plain.changes, pd.DataFrame([reason])], ignore_index=True))
     assert len(table.frame) == 2 * 4 * 2 * 2 * 3 + 1
-    first = table.frame.groupby(["model", "dataset", "load_size", "budget"])["setup"].first()
+    first = table.frame.groupby(["model", "dataset", "load_level", "budget"])["setup"].first()
     assert (first == "baseline").all()
     lines = tables.markdown(table).splitlines()
     spec = next(line for line in lines if "| spec |" in line)
@@ -120,12 +120,17 @@ def test_the_papers_table_starts_with_the_baseline_and_tells_changes(plain: Stud
     assert not any("(" in line for line in lines[2:] if "bf16 | baseline" in line)
     assert sum("not supported: no kernel" in line for line in lines) == 1
     raw = pd.read_csv(StringIO(tables.csv(table)))
-    assert {"tps", "tps_low", "tps_ratio", "tps_ratio_high", "accuracy_difference_low", "memory_max"} <= set(
-        raw.columns
-    )
+    assert {
+        "output_throughput",
+        "output_throughput_low",
+        "output_throughput_ratio",
+        "output_throughput_ratio_high",
+        "accuracy_difference_low",
+        "memory_max",
+    } <= set(raw.columns)
     changed = raw[raw["setup"] == "spec"]
-    assert (changed["e2e_mean_ratio_low"] > 1).all()
-    assert raw[(raw["setup"] == "baseline") & (raw["quantization"] == "bf16")]["tps_ratio"].isna().all()
+    assert (changed["e2e_latency_mean_ratio_low"] > 1).all()
+    assert raw[(raw["setup"] == "baseline") & (raw["quantization"] == "bf16")]["output_throughput_ratio"].isna().all()
 
 
 def test_the_reasons_stand_in_a_table_with_what_the_engine_chose(plain: Study) -> None:
@@ -136,5 +141,5 @@ def test_the_reasons_stand_in_a_table_with_what_the_engine_chose(plain: Study) -
     assert len(lines) == 2 + len(reasons) and all("| linear Fast |" in line for line in lines[2:])
     assert "x" not in lines[2].split("linear Fast")[1]
     raw = pd.read_csv(StringIO(tables.csv(table)))
-    parts = raw[["first_token", "thinking", "answer", "speed"]].sum(axis=1)
-    assert parts.to_numpy() == pytest.approx(raw["delta_e2e"].to_numpy())
+    parts = raw[["queue_and_prefill", "thinking", "answer", "speed"]].sum(axis=1)
+    assert parts.to_numpy() == pytest.approx(raw["delta_e2e_latency"].to_numpy())

@@ -54,7 +54,7 @@ def test_points_are_all_combinations_with_repeats_outermost(study: Study) -> Non
     assert {p.questions for p in study.runs[BUDGET].points} == {4}
     (single,) = study.runs[SINGLE].points
     assert single.name == "easy__closed-8__64__0" and single.questions is None
-    assert single.keys == {"dataset": "easy", "load": "closed-8", "load_size": 8, "budget": 64, "repeat": 0}
+    assert single.keys == {"dataset": "easy", "load": "closed-8", "load_level": 8, "budget": 64, "repeat": 0}
 
 
 def test_names_of_points_are_unique_within_a_run(study: Study) -> None:
@@ -173,7 +173,7 @@ def test_loads_with_a_clock_of_their_own_have_arrivals_and_a_capacity() -> None:
     assert figures(study, "stream") == ["domain", "traffic"] and "traffic" in tables(study, "stream")
     [run, *_] = [run for run in study.runs.values() if run.experiment == "stream"]
     assert [point.name for point in run.points] == [f"easy__open-0.5x-gamma0.25__64__{n}" for n in range(3)]
-    assert {point.keys["load_size"] for point in run.points} == {0.5}
+    assert {point.keys["load_level"] for point in run.points} == {0.5}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,16 @@ from .points import recorded, throughput
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
 from .run_data import RunData
 
-PAIRED_MEANS = ["accuracy", "answered_share", "ttft", "ttfvt", "tpot", "e2e", "output_tokens", "reasoning_tokens"]
+PAIRED_MEANS = [
+    "accuracy",
+    "answered_rate",
+    "ttft",
+    "ttfvt",
+    "tpot",
+    "e2e_latency",
+    "output_tokens",
+    "reasoning_tokens",
+]
 """Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
 AGREEMENT_METRICS = ["same_answer", "same_text", "same_length"]
 """Share of requests that ended well on both servers with the same extracted answer (or none on both), text, number of
@@ -27,39 +36,39 @@ output tokens."""
 COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
 
 
-def compare(mine: RunData, reference: RunData) -> pd.DataFrame:
+def compare(candidate: RunData, baseline: RunData) -> pd.DataFrame:
     """One row a condition of both runs and metric, with why a side's points are invalid (see `with_validity`).
 
-    Columns: SERVER (of mine), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
-    value (mine), reference, ratio (value / reference) and difference (value - reference, in the metric's unit), each
-    with _low and _high; NaN where there is none. Metrics: accuracy, answered_share, the means of latencies and tokens
-    (see MEANS), tps, kv and running (means under load), kv_max (under load), memory (bytes, the device's where there
-    is one, else the host's; the maximum of all samples) and SAME.
+    Columns: SERVER (of candidate), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
+    value (candidate), baseline, ratio (value / baseline) and difference (value - baseline, in the metric's unit), each
+    with _low and _high; NaN where there is none. Metrics: accuracy, answered_rate, the means of latencies and tokens
+    (see MEANS), output_throughput, kv and running (means under load), kv_cache_usage_max (under load), memory (bytes,
+    the device's where there is one, else the host's; the maximum of all samples) and SAME.
     Raises ValueError when the two did not ask the same questions.
     """
     rows = []
-    for keys, both, cluster in conditions(mine, reference):
+    for keys, both, cluster in conditions(candidate, baseline):
         rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
     frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
-    return with_validity(frame, mine, reference)
+    return with_validity(frame, candidate, baseline)
 
 
-def with_validity(frame: pd.DataFrame, mine: RunData, reference: RunData) -> pd.DataFrame:
-    """Rows of a comparison with `invalid` and `invalid_reference`: why a side's points are beyond a validity gate.
+def with_validity(frame: pd.DataFrame, candidate: RunData, baseline: RunData) -> pd.DataFrame:
+    """Rows of a comparison with `invalid` and `invalid_baseline`: why a side's points are beyond a validity gate.
 
-    Missing where they are not. A comparison with an invalid reference is invalid itself.
+    Missing where they are not. A comparison with an invalid baseline is invalid itself.
     """
     keys = ["dataset", "load", "budget"]
     own, other = (
         [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
-        for reasons in (recorded(run.record, keys)["invalid"].dropna().to_dict() for run in (mine, reference))
+        for reasons in (recorded(run.record, keys)["invalid"].dropna().to_dict() for run in (candidate, baseline))
     )
     both = [
-        "; ".join(text for text in (one, two and f"reference: {two}") if text) or None
+        "; ".join(text for text in (one, two and f"baseline: {two}") if text) or None
         for one, two in zip(own, other, strict=True)
     ]
     return frame.assign(
-        invalid=pd.Series(both, frame.index, object), invalid_reference=pd.Series(other, frame.index, object)
+        invalid=pd.Series(both, frame.index, object), invalid_baseline=pd.Series(other, frame.index, object)
     )
 
 
@@ -77,16 +86,16 @@ class Condition:
 
 
 def conditions(
-    mine: RunData, reference: RunData
+    candidate: RunData, baseline: RunData
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
     """Each condition that two runs have in common: its keys, its part of both, the cluster (question) of each request.
 
-    keys: SERVER of mine, `against` (the other's engine/quantization/setup), CONDITION. Raises ValueError when the two
-    did not ask the same questions.
+    keys: SERVER of candidate, `against` (the other's engine/quantization/setup), CONDITION. Raises ValueError when the
+    two did not ask the same questions.
     """
-    against = "/".join(reference.frame[["engine", "quantization", "setup"]].iloc[0])
-    own: dict[str, Any] = dict(zip(SERVER, mine.frame[SERVER].iloc[0], strict=True))
-    runs = (mine, reference)
+    against = "/".join(baseline.frame[["engine", "quantization", "setup"]].iloc[0])
+    own: dict[str, Any] = dict(zip(SERVER, candidate.frame[SERVER].iloc[0], strict=True))
+    runs = (candidate, baseline)
     groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in runs]
     samples: list[dict[Any, pd.DataFrame]] = [
         {} if run.server is None else dict(tuple(run.server.groupby(CONDITION))) for run in runs
@@ -109,26 +118,30 @@ def _condition(run: RunData, rows: Any, samples: pd.DataFrame | None) -> Conditi
     group = run.frame.iloc[as_slice_if_contiguous(order)].reset_index(drop=True)
     if samples is None:
         samples = pd.DataFrame() if run.server is None else run.server.iloc[:0]
-    return Condition(group, run.chunks.take(order, group["ok"].to_numpy()), samples)
+    return Condition(group, run.chunks.take(order, group["completed"].to_numpy()), samples)
 
 
-def _metrics(mine: Condition, reference: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
-    both = (mine, reference)
+def _metrics(candidate: Condition, baseline: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
+    both = (candidate, baseline)
     values, others = ([_values(side.requests, name) for name in PAIRED_MEANS] for side in both)
     for name, comparison in zip(PAIRED_MEANS, paired_means(values, others, cluster), strict=True):
         yield name, _comparison_columns(comparison)
-    sums = {"tps": [throughput(side.requests, side.chunks) for side in both]}
-    for name, column in (("kv", "kv_use"), ("running", "running")):
+    sums = {"output_throughput": [throughput(side.requests, side.chunks) for side in both]}
+    for name, column in (("kv_cache_usage", "kv_cache_usage"), ("running", "running")):
         sums[name] = [server_metrics.sums(side.samples, column) for side in both]
     for name, (one, two) in sums.items():
         if one is not None and two is not None:
             yield name, _comparison_columns(paired(one, two))
-    largest = {"kv_max": [_maximum(server_metrics.under_load(side.samples, "kv_use"), ["kv_use"]) for side in both]}
+    largest = {
+        "kv_cache_usage_max": [
+            _maximum(server_metrics.under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in both
+        ]
+    }
     largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in both]
     for name, (value, other) in largest.items():
         bare = [Interval(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
         yield name, _comparison_columns(Comparison(*bare))
-    ok = (mine.requests["ok"] & reference.requests["ok"]).to_numpy()
+    ok = (candidate.requests["completed"] & baseline.requests["completed"]).to_numpy()
     same = []
     for column in ("extracted", "said", "output_tokens"):
         same.append(np.where(ok, _says_the_same(*(side.requests[column] for side in both)), np.nan))
@@ -146,10 +159,10 @@ def _says_the_same(said: pd.Series, other: pd.Series) -> Any:
 
 
 def _values(requests: pd.DataFrame, name: str) -> Array:
-    if name in ("accuracy", "answered_share"):
+    if name in ("accuracy", "answered_rate"):
         values: Array = requests["correct" if name == "accuracy" else "answered"].to_numpy(dtype=float)
         return values
-    return requests[name].where(requests["ok"]).to_numpy(dtype=float)
+    return requests[name].where(requests["completed"]).to_numpy(dtype=float)
 
 
 def _comparison_columns(comparison: Comparison) -> dict[str, float]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from .server_metrics import counter_delta
 
-COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_share"]
-COUNTERS += [f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_share") for phase in ("thinking", "answer")]
+COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_rate"]
+COUNTERS += [f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_rate") for phase in ("thinking", "answer")]
 COUNTERS += ["kv_bytes_per_token"]
 MODEL_BYTES = 2  # every server is started with bfloat16
 
@@ -27,8 +27,8 @@ def counter_summary(
     samples: its rows of server.parquet; requests: of `latencies`; chunks: `Chunks.take` of those that ended well;
     run: run.json, or empty. Increases are summed over points.
     prefix_hit_rate: increase of prefix_hits / of prefix_queries (tokens), 0-1. preemptions: increase, requests.
-    accepted_share: increase of spec_accepted / of spec_drafted (tokens), 0-1.
-    tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_share_{thinking,answer}:
+    accepted_rate: increase of spec_accepted / of spec_drafted (tokens), 0-1.
+    tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_rate_{thinking,answer}:
     (tokens a chunk - 1) / tokens drafted a step, 0-1: a step gives the accepted drafts and one token of the model's
     own. It takes a chunk for a step, which makes it too high where a busy server puts several steps into one chunk,
     and is NaN without speculation.
@@ -36,11 +36,11 @@ def counter_summary(
     """
     result = {"prefix_hit_rate": _share(samples, "prefix_hits", "prefix_queries")}
     result |= {"preemptions": counter_delta(samples, "preemptions")}
-    result |= {"accepted_share": _share(samples, "spec_accepted", "spec_drafted")}
+    result |= {"accepted_rate": _share(samples, "spec_accepted", "spec_drafted")}
     options: Mapping[str, Any] = run["config"]["options"] if run else {}
     drafted = options["speculative_tokens"] if options.get("speculation", "none") != "none" else math.nan
     for phase, tokens in tokens_per_chunk_by_phase(chunks, requests["reasoning_tokens"]).items():
-        result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_share_{phase}": (tokens - 1) / drafted}
+        result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_rate_{phase}": (tokens - 1) / drafted}
     path = Path(run["model"]["path"]) / "config.json" if run else None
     config = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
     return result | {"kv_bytes_per_token": kv_bytes_per_token(config, options.get("kv_cache_dtype", "auto"))}

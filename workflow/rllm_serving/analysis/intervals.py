@@ -128,48 +128,48 @@ Sums = tuple[Array, Array, Codes]
 
 
 class Comparison(NamedTuple):
-    """A statistic on two sides, with mine / reference and mine - reference."""
+    """A statistic on two sides, with candidate / baseline and candidate - baseline."""
 
     value: Interval
-    reference: Interval
+    baseline: Interval
     ratio: Interval
     difference: Interval
 
 
-def paired(mine: Sums, reference: Sums) -> Comparison:
+def paired(candidate: Sums, baseline: Sums) -> Comparison:
     """Two ratios of sums, their quotient and their difference, with paired intervals.
 
     Cluster k of both was drawn from the same unit (the same question, the same batch), so a resample draws it on
-    both sides: what the units have in common cancels. The quotient is missing where the reference is 0, and has no
+    both sides: what the units have in common cancels. The quotient is missing where the baseline is 0, and has no
     interval where it is 0 in a resample.
     """
-    size = max(_size(mine[2]), _size(reference[2]))
+    size = max(_size(candidate[2]), _size(baseline[2]))
     if not size:
         return Comparison(MISSING, MISSING, MISSING, MISSING)
-    (one,), (two,) = (_resample([top], [bottom], cluster, size) for top, bottom, cluster in (mine, reference))
+    (one,), (two,) = (_resample([top], [bottom], cluster, size) for top, bottom, cluster in (candidate, baseline))
     return _compared([one], [two])[0]
 
 
-def paired_means(mine: Sequence[Array], reference: Sequence[Array], cluster: Codes) -> list[Comparison]:
+def paired_means(candidate: Sequence[Array], baseline: Sequence[Array], cluster: Codes) -> list[Comparison]:
     """`paired` of several means over the same clusters on both sides; values that are NaN are left out."""
-    if not len(cluster) or not mine:
-        return [Comparison(MISSING, MISSING, MISSING, MISSING)] * len(mine)
-    columns = [*mine, *reference]
+    if not len(cluster) or not candidate:
+        return [Comparison(MISSING, MISSING, MISSING, MISSING)] * len(candidate)
+    columns = [*candidate, *baseline]
     found = _resample(columns, [np.ones(len(cluster))] * len(columns), cluster, _size(cluster))
-    return _compared(found[: len(mine)], found[len(mine) :])
+    return _compared(found[: len(candidate)], found[len(candidate) :])
 
 
-def _compared(mine: Sequence[Resampled], reference: Sequence[Resampled]) -> list[Comparison]:
-    ones, twos = (np.stack([rows for _, rows, _ in side]) for side in (mine, reference))
-    # Where the reference is 0 in a resample, the quotient has no interval.
+def _compared(candidate: Sequence[Resampled], baseline: Sequence[Resampled]) -> list[Comparison]:
+    ones, twos = (np.stack([rows for _, rows, _ in side]) for side in (candidate, baseline))
+    # Where the baseline is 0 in a resample, the quotient has no interval.
     nothing = (twos == 0).any(axis=1)
     quotients = np.divide(ones, twos, out=np.full_like(ones, np.nan), where=~nothing[:, None] & (twos != 0))
-    filled = np.array([[one for *_, one in side] for side in (mine, reference)])
+    filled = np.array([[one for *_, one in side] for side in (candidate, baseline)])
     both = filled.min(axis=0)
     ends = _intervals(np.concatenate([ones, twos, quotients, ones - twos]), [*filled.ravel(), *both, *both])
     found = []
-    for number, ((value, *_), (other, *_)) in enumerate(zip(mine, reference, strict=True)):
-        pairs = [ends[number + part * len(mine)] for part in range(4)]
+    for number, ((value, *_), (other, *_)) in enumerate(zip(candidate, baseline, strict=True)):
+        pairs = [ends[number + part * len(candidate)] for part in range(4)]
         values = [value, other, value / other if other else np.nan, value - other]
         estimates = [MISSING if np.isnan(x) else Interval(x, *pair) for x, pair in zip(values, pairs, strict=True)]
         found.append(Comparison(*estimates))

@@ -18,7 +18,7 @@ import pandas as pd
 
 from . import server_metrics
 from .intervals import Array, Codes, Interval, Sums, codes, mean, means, quantiles, ratio
-from .metrics import LATENCIES, LATENCY_SHARES, METRICS, MISSES, TOKEN_SHARES, TOKENS, WITH_INTERVAL
+from .metrics import FAILURE_MODES, LATENCIES, LATENCY_SHARES, METRICS, TOKEN_SHARES, TOKENS, WITH_INTERVAL
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous, batches, point_spans, token_gaps
 from .run_data import RunData
 from .validity import CLIENT_GATES
@@ -50,26 +50,28 @@ class Slo:
 
     def met(self, frame: pd.DataFrame) -> pd.Series:
         """Which requests (rows of `latencies`) met it; one of a single token has no TPOT to miss."""
-        paced = (frame["tpot"] * 1000 <= self.tpot_ms) | (frame["tpot"].isna() & frame["ok"])
+        paced = (frame["tpot"] * 1000 <= self.tpot_ms) | (frame["tpot"].isna() & frame["completed"])
         return (frame["ttfvt"] <= self.ttfvt_s) & paced
 
 
 def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None) -> None:
     """Everything that needs no more than the requests' own rows."""
-    ok = group["ok"]
-    row |= {"asked": len(group), "ok": ok.sum(), "failed": (~ok).sum()}
+    ok = group["completed"]
+    row |= {"num_requests": len(group), "completed": ok.sum(), "failed": (~ok).sum()}
     row |= {"questions": group["question"].nunique(), "repeats": group["repeat"].nunique()}
-    shares = {"failed_share": ~ok, "answered_share": group["answered"]}
-    shares["truncated_share"] = ok & (group["finish_reason"] == "length")
+    shares = {"failed_rate": ~ok, "answered_rate": group["answered"]}
+    shares["truncated_rate"] = ok & (group["finish_reason"] == "length")
     if slo is not None:
         within = slo.met(group)
-        shares["goodput_share"] = within
+        shares["slo_attainment"] = within
         seconds = point_spans(group)["seconds"].sum()
-        row["goodput_rate"] = within.sum() / seconds if seconds > 0 else np.nan
-    if ok.any() and group["correct"].notna().all() and group["asked_tokens"].isna().all():
+        row["goodput"] = within.sum() / seconds if seconds > 0 else np.nan
+    if ok.any() and group["correct"].notna().all() and group["forced_output_tokens"].isna().all():
         shares["accuracy"] = group["correct"]
-        row |= {f"miss_{miss.replace('-', '_')}": (group["miss"] == miss).mean() for miss in MISSES}
-    spread = {name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name != "tbt"}
+        row |= {
+            f"failure_mode_{miss.replace('-', '_')}": (group["failure_mode"] == miss).mean() for miss in FAILURE_MODES
+        }
+    spread = {name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name != "itl"}
     spread |= {name: (group[name].where(ok).to_numpy(dtype=float), TOKEN_SHARES) for name in TOKENS}
     averaged = {name: hit.to_numpy(dtype=float) for name, hit in shares.items()}
     averaged |= {f"{name}_mean": values for name, (values, _) in spread.items()}
@@ -83,14 +85,14 @@ def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Co
     """Time between tokens, throughput and stragglers. chunks: those of the group's successful requests."""
     gaps = token_gaps(chunks)
     gap, whose, tokens = gaps["gap"].to_numpy(), cluster[gaps["row"]], gaps["tokens"].to_numpy()
-    row.put("tbt_mean", mean(gap, whose, tokens))
-    row.spread("tbt", gap, whose, LATENCY_SHARES, tokens)
-    tps = throughput(group, chunks)
-    if tps is not None:
-        row.put("tps", ratio(*tps))
+    row.put("itl_mean", mean(gap, whose, tokens))
+    row.spread("itl", gap, whose, LATENCY_SHARES, tokens)
+    output_throughput = throughput(group, chunks)
+    if output_throughput is not None:
+        row.put("output_throughput", ratio(*output_throughput))
         if group["load"].iloc[0].startswith("batch"):
-            shares = batches(group)["straggler_share"].to_numpy()
-            row.put("straggler_share", mean(shares, codes(np.arange(len(shares)))))
+            shares = batches(group)["straggler_time_fraction"].to_numpy()
+            row.put("straggler_time_fraction", mean(shares, codes(np.arange(len(shares)))))
 
 
 def throughput(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums | None:
@@ -99,7 +101,7 @@ def throughput(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums | None:
     group: rows of `latencies` of one condition; chunks: `Chunks.take` of its successful requests. None where
     throughput would be made of nothing but errors, or of requests whose tokens nobody counted.
     """
-    if not group["ok"].any() or group.loc[group["ok"], "output_tokens"].isna().any():
+    if not group["completed"].any() or group.loc[group["completed"], "output_tokens"].isna().any():
         return None
     if not group["load"].iloc[0].startswith("batch"):
         return _time_blocks(group, chunks)
@@ -118,7 +120,7 @@ def _time_blocks(group: pd.DataFrame, chunks: pd.DataFrame) -> Sums:
     start, end = (point[name].to_numpy()[number] for name in ("start", "end"))
     row, tokens = chunks["row"].to_numpy(), chunks["tokens"].to_numpy()
     shown = np.bincount(row, tokens, len(group))
-    count = group["output_tokens"].where(group["ok"]).fillna(0).to_numpy()
+    count = group["output_tokens"].where(group["completed"]).fillna(0).to_numpy()
     # A request that showed no chunk of tokens counts at its end.
     silent = np.flatnonzero((shown == 0) & (count > 0))
     shown[silent] = count[silent]
@@ -136,7 +138,7 @@ def _groups(
     """Row with its keys, requests, their positions in the frame, their cluster."""
     # Questions as numbers in the order of their names; the keys are left out, which are the same all over a group.
     needed = frame.assign(question=pd.factorize(frame["question_id"], sort=True)[0])
-    constant = [*SERVER, "dataset", "load_size", "budget"]
+    constant = [*SERVER, "dataset", "load_level", "budget"]
     needed = needed.drop(columns=[*constant, "question_id", "domain", "difficulty", "status", "extracted"])
     for key, found in frame.groupby(keys, sort=True).indices.items():
         rows = np.asarray(found)
@@ -169,7 +171,7 @@ def _table(run: RunData, keys: list[str], slo: Slo | None) -> pd.DataFrame:
     samples: dict[Any, pd.DataFrame] = {} if run.server is None else dict(tuple(run.server.groupby(point)))
     rows = []
     for row, group, index, cluster in _groups(run.frame, keys, slo):
-        _per_token(row, group, run.chunks.take(index, group["ok"].to_numpy()), cluster)
+        _per_token(row, group, run.chunks.take(index, group["completed"].to_numpy()), cluster)
         key = tuple(row[name] for name in point)
         row |= server_metrics.gauge_summary(samples[key]) if key in samples else {}
         row |= told.loc[key].to_dict() if key in told.index else {}

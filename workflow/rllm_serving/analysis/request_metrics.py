@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from .intervals import Array, Codes
 
 SERVER = ["experiment", "engine", "model", "quantization", "setup"]
-CONDITION = ["dataset", "load", "load_size", "budget"]
-NUMERIC = ["scheduled", "sent", "first_token", "first_visible", "finished", "batch"]
-NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "asked_tokens"]
+CONDITION = ["dataset", "load", "load_level", "budget"]
+NUMERIC = ["scheduled", "sent", "first_token", "first_visible_token", "last_token", "batch"]
+NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "forced_output_tokens"]
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
 WRITTEN = ["reasoning_text", "answer_text"]
@@ -29,7 +29,7 @@ WRITTEN = ["reasoning_text", "answer_text"]
 
 def read(path: Path | str, texts: bool = False) -> pa.Table:
     """The columns of a requests.parquet that the analysis needs; with `texts` also `said`, batch by batch."""
-    measured = [*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "ended", *CHUNKS]
+    measured = [*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "closed", *CHUNKS]
     if not texts:
         return pq.read_table(path, columns=measured)
     file = pq.ParquetFile(path)
@@ -51,12 +51,12 @@ def with_text_hash(requests: pa.Table) -> pa.Table:
 def latencies(requests: pa.Table) -> pd.DataFrame:
     """One row a request in the same order: the columns without chunk lists, and its metrics.
 
-    ok: bool, status is "ok"; answered: bool, ok and some visible token came.
+    completed: bool, status is "ok"; answered: bool, completed and some visible token came.
     arrival, end: s since the point's start; end is the last chunk's time, missing unless ok.
-    ended: `end` or, of a request that failed, when that was over (s); missing where `requests` does not tell.
+    closed: `end` or, of a request that failed, when that was over (s); missing where `requests` does not tell.
     ttft = first token of any kind - arrival.
     ttfvt = first visible token (not thinking) - arrival; missing when none came.
-    e2e = last chunk - arrival.
+    e2e_latency = last chunk - arrival.
     tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
     """
     kept = [name for name in requests.column_names if name not in CHUNKS]
@@ -64,17 +64,17 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     frame[NUMERIC] = frame[NUMERIC].astype(float)
     clocked = ~frame["load"].str.startswith(("batch", "closed"))
     ok = frame["status"] == "ok"
-    arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["finished"].where(ok)
+    arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["last_token"].where(ok)
     later_tokens = frame["output_tokens"] - 1
     return frame.assign(
-        ok=ok,
-        answered=ok & frame["first_visible"].notna(),
+        completed=ok,
+        answered=ok & frame["first_visible_token"].notna(),
         arrival=arrival,
         end=end,
-        ended=end.fillna(frame["ended"]) if "ended" in frame else end,
+        closed=end.fillna(frame["closed"]) if "closed" in frame else end,
         ttft=frame["first_token"].where(ok) - arrival,
-        ttfvt=frame["first_visible"].where(ok) - arrival,
-        e2e=end - arrival,
+        ttfvt=frame["first_visible_token"].where(ok) - arrival,
+        e2e_latency=end - arrival,
         tpot=(end - frame["first_token"]) / later_tokens.where(later_tokens >= 1),
     )
 
@@ -139,7 +139,7 @@ def point_spans(frame: pd.DataFrame) -> pd.DataFrame:
     start: first arrival (s); end: when its last request was over, well or not (s), so that the time that failures
     took counts wherever they happened; seconds: end - start, missing where no request's end is known.
     """
-    table = frame.groupby("repeat")[["arrival", "ended"]].agg({"arrival": "min", "ended": "max"})
+    table = frame.groupby("repeat")[["arrival", "closed"]].agg({"arrival": "min", "closed": "max"})
     table.columns = pd.Index(["start", "end"])
     return table.assign(seconds=table["end"] - table["start"])
 
@@ -150,14 +150,16 @@ def batches(frame: pd.DataFrame) -> pd.DataFrame:
     start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
     requests; size: their number; seconds: time until the next batch's start, the last one's until its last request
     was over, well or not, so that the batches of a point add up to its span (see `point_spans`).
-    straggler_share: share of start..end during which fewer than half of its successful requests were running
+    straggler_time_fraction: share of start..end during which fewer than half of its successful requests were running
     (arrival <= t < end); missing below two successful requests.
     """
-    group = frame.assign(output_tokens=frame["output_tokens"].where(frame["ok"])).groupby(["repeat", "batch"])
-    table = group.agg(start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("ok", "sum"))
+    group = frame.assign(output_tokens=frame["output_tokens"].where(frame["completed"])).groupby(["repeat", "batch"])
+    table = group.agg(
+        start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("completed", "sum")
+    )
     following = table.groupby(level="repeat")["start"].shift(-1)
-    table["seconds"] = following.fillna(group["ended"].max()) - table["start"]
-    table["straggler_share"] = _share_below_half(frame[frame["ok"]], table)
+    table["seconds"] = following.fillna(group["closed"].max()) - table["start"]
+    table["straggler_time_fraction"] = _share_below_half(frame[frame["completed"]], table)
     return table
 
 

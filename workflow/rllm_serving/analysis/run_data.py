@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from .request_metrics import CONDITION, SERVER, Chunks, latencies, read
 
-GRADED = ["correct", "miss", "extracted"]
+GRADED = ["correct", "failure_mode", "extracted"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RunData:
         """`latencies`, with GRADED of grades.parquet: correct is a float, NaN where there is no grade."""
         frame = latencies(self.requests)
         if self.grades is None:
-            return frame.assign(correct=np.nan, miss=None, extracted=None)
+            return frame.assign(correct=np.nan, failure_mode=None, extracted=None)
         keys = [name for name in [*SERVER, *CONDITION, "repeat", "index"] if name in self.grades.columns]
         found = self.grades[[*keys, *GRADED]].astype({"correct": float})
         return frame.merge(found, on=keys, how="left", validate="one_to_one")

@@ -11,7 +11,7 @@ import pandas as pd
 from .intervals import Array, Codes, Sums, quantiles, ratio
 
 BLOCKS = 20
-GAUGES = {"kv": "kv_use", "running": "running", "waiting": "waiting"}
+GAUGES = {"kv_cache_usage": "kv_cache_usage", "running": "running", "waiting": "waiting"}
 
 
 def time_weights(samples: pd.DataFrame) -> Array:
@@ -33,7 +33,7 @@ def time_blocks(time: Array, point: Codes, start: Array, end: Array) -> Codes:
 
 def under_load(samples: pd.DataFrame, column: str) -> pd.DataFrame:
     """The samples taken while the load lasted that have a value, sorted by repeat and time."""
-    seen: pd.DataFrame = samples[samples["loaded"] & samples[column].notna()]
+    seen: pd.DataFrame = samples[samples["in_window"] & samples[column].notna()]
     return seen.sort_values(["repeat", "time"], kind="stable")
 
 
@@ -58,9 +58,9 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
     Gauges are described by the samples taken while the load lasted; counters by all.
 
     {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
-    blocks a point), and maximum. kv_p5, kv_p95: time-weighted quantiles; kv_swing = kv_p95 - kv_p5. KV use is
-    a share (0..1), running and waiting are requests. preemptions, energy (J): see
-    `counter_delta`. A gauge without samples has no entry.
+    blocks a point), and maximum. kv_cache_usage_p5, kv_cache_usage_p95: time-weighted quantiles; kv_cache_usage_swing
+    = kv_cache_usage_p95 - kv_cache_usage_p5. KV use is a share (0..1), running and waiting are requests. preemptions,
+    energy (J): see `counter_delta`. A gauge without samples has no entry.
     """
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
@@ -72,9 +72,9 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
         estimate, block = ratio(*parts), parts[2]
         result |= {f"{name}_mean": estimate.value, f"{name}_max": value.max()}
         result |= {f"{name}_mean_low": estimate.low, f"{name}_mean_high": estimate.high}
-        if name == "kv":
+        if name == "kv_cache_usage":
             low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], parts[1]))
-            result |= {"kv_p5": low, "kv_p95": high, "kv_swing": high - low}
+            result |= {"kv_cache_usage_p5": low, "kv_cache_usage_p95": high, "kv_cache_usage_swing": high - low}
     counters = {"preemptions": "preemptions", "energy": "device_energy_j"}
     return result | {name: counter_delta(samples, column) for name, column in counters.items()}
 

@@ -39,23 +39,25 @@ class ValidityGate:
         return f"{value * self.factor:.3g} {self.unit}"
 
 
-FAILED = "failed_share"
+FAILED = "failed_rate"
 GATES = {
     "loop_lag_p99_s": ValidityGate("99 % quantile of how late the client's event loop was", 1e3, "ms"),
-    "client_cpu_share": ValidityGate("CPU time of the client / wall time, a share of one core", 100, "% of a core"),
+    "client_cpu_utilization": ValidityGate(
+        "CPU time of the client / wall time, a share of one core", 100, "% of a core"
+    ),
     "schedule_lag_p99_s": ValidityGate("99 % quantile of sent - scheduled", 1e3, "ms"),
-    "missing_samples_share": ValidityGate("samples of the server that did not come / due", 100, "%"),
-    "usage_mismatch_share": ValidityGate(
+    "missing_samples_rate": ValidityGate("samples of the server that did not come / due", 100, "%"),
+    "usage_mismatch_rate": ValidityGate(
         "|tokens that came in chunks - tokens that the usage tells| / the latter", 100, "%"
     ),
-    "counter_mismatch_share": ValidityGate(
+    "counter_mismatch_rate": ValidityGate(
         "|growth of the server's token counter - sum of usage| / the latter", 100, "%"
     ),
     FAILED: ValidityGate("requests that failed / asked", 100, "%"),
 }
 """Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
 CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
-"""All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_share`."""
+"""All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_rate`."""
 
 
 def compute_gates(
@@ -73,11 +75,11 @@ def compute_gates(
     lag = pc.subtract(requests["sent"], requests["scheduled"]).drop_null().to_numpy()
     return {
         "loop_lag_p99_s": float(np.quantile(health.lags, 0.99)) if health.lags else None,
-        "client_cpu_share": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
+        "client_cpu_utilization": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
         "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
-        "missing_samples_share": _missing(samples, health.wall_s * sample_hz),
-        "usage_mismatch_share": _mismatch(counted, told),
-        "counter_mismatch_share": _mismatch(grown, told),
+        "missing_samples_rate": _missing(samples, health.wall_s * sample_hz),
+        "usage_mismatch_rate": _mismatch(counted, told),
+        "counter_mismatch_rate": _mismatch(grown, told),
         FAILED: (requests.num_rows - ok.num_rows) / requests.num_rows,
     }
 
@@ -98,13 +100,13 @@ def _mismatch(value: float | None, told: float | None) -> float | None:
 
 def _missing(samples: pa.Table, due: float) -> float:
     """One sample may fall before or after the load: only what lacks beyond it is missing."""
-    came = samples.filter(pc.and_(samples["loaded"], pc.is_valid(samples["running"]))).num_rows
+    came = samples.filter(pc.and_(samples["in_window"], pc.is_valid(samples["running"]))).num_rows
     return max(0.0, 1 - (came + 1) / due) if due > 0 else 0.0
 
 
 def limits(measurement: Mapping[str, Any]) -> dict[str, float]:
     """The limit of each of GATES, of the config's `measurement`."""
-    return {**measurement["gates"], FAILED: measurement["max_failed_share"]}
+    return {**measurement["gates"], FAILED: measurement["max_failed_rate"]}
 
 
 def invalid(numbers: Mapping[str, float | None], limits: Mapping[str, float]) -> str | None:

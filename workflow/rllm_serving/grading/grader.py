@@ -36,12 +36,12 @@ GRADE_SCHEMA = pa.schema(
         pa.field("question_id", pa.string(), nullable=False),
         pa.field("extracted", pa.string()),
         pa.field("correct", pa.bool_()),
-        pa.field("how", pa.string(), nullable=False),
-        pa.field("miss", pa.string()),
+        pa.field("grader", pa.string(), nullable=False),
+        pa.field("failure_mode", pa.string()),
     ]
 )
 _KEYS = GRADE_SCHEMA.names[: GRADE_SCHEMA.get_field_index("extracted")]
-READ = [*_KEYS, "asked_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
+READ = [*_KEYS, "forced_output_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
 """Columns of requests.parquet that grading reads."""
 _WORKER = Path(__file__).with_name("math_worker.py")
 
@@ -58,10 +58,10 @@ class GradingError(UserError):
 
 
 class Grade(NamedTuple):
-    """Whether the answer is right (None: that was not asked), and how that was found out, see `grade`."""
+    """Whether the answer is right (None: that was not asked), and what decided that, see `grade`."""
 
     correct: bool | None
-    how: str
+    grader: str
 
 
 class Grader:
@@ -93,11 +93,11 @@ class Grader:
     def grade(self, requests: pa.Table) -> pa.Table:
         """One row of GRADE_SCHEMA a request, in the order of `requests`, which has the columns READ.
 
-        how: "letter" for choices; "tests" for code, "tests-timeout" or "tests-crash" where its process was ended or
+        grader: "letter" for choices; "tests" for code, "tests-timeout" or "tests-crash" where its process was ended or
         died; else "math-verify" (also where there was nothing to compare), "math-verify-timeout" or "-crash". correct
-        and miss are null, and `how` says why, where nothing was graded: answers that were made to have a length, and
-        code without `execute_code`.
-        miss says why an answer is not correct, and is null where it is:
+        and failure_mode are null, and `grader` says why, where nothing was graded: answers that were made to have a
+        length, and code without `execute_code`.
+        failure_mode says why an answer is not correct, and is null where it is:
         failed (status is not "ok"; its text is never graded), truncated-thinking (the budget ended before any
         answer), truncated-answer (the budget ended within the answer and what is there is not right), no-answer
         (nothing that counts as an answer, or one that math-verify could not finish), wrong.
@@ -143,7 +143,7 @@ class Grader:
             if row["status"] == "ok"
             else None
         )
-        found["ungraded"] = FORCED_LENGTH if row["asked_tokens"] is not None else None
+        found["ungraded"] = FORCED_LENGTH if row["forced_output_tokens"] is not None else None
         if question["kind"] == "code" and not self._execute_code:
             found["ungraded"] = CODE_NOT_EXECUTED
         return found
@@ -156,14 +156,14 @@ def _program(row: Mapping[str, Any]) -> Program:
 def _grade_row(row: Mapping[str, Any], verdicts: Mapping[Any, Grade]) -> dict[str, Any]:
     graded = {name: row[name] for name in (*_KEYS, "extracted")}
     if row["ungraded"] is not None:
-        return graded | {"correct": None, "how": row["ungraded"], "miss": None}
+        return graded | {"correct": None, "grader": row["ungraded"], "failure_mode": None}
     if row["kind"] == "choice":
         verdict = Grade(row["extracted"] == row["gold"], "letter")
     elif row["kind"] == "code":
         verdict = verdicts.get(_program(row), Grade(False, "tests"))
     else:
         verdict = verdicts.get((row["gold"], row["extracted"]), Grade(False, "math-verify"))
-    return graded | verdict._asdict() | {"miss": _failure_mode(row, verdict)}
+    return graded | verdict._asdict() | {"failure_mode": _failure_mode(row, verdict)}
 
 
 def _failure_mode(row: Mapping[str, Any], verdict: Grade) -> str | None:
@@ -174,7 +174,7 @@ def _failure_mode(row: Mapping[str, Any], verdict: Grade) -> str | None:
     if row["finish_reason"] == "length":
         thinking = row["reasoning_text"] and not (row["answer_text"] or "").strip()
         return "truncated-thinking" if thinking else "truncated-answer"
-    unfinished = row["extracted"] is None or verdict.how.startswith("math-verify-")
+    unfinished = row["extracted"] is None or verdict.grader.startswith("math-verify-")
     return "no-answer" if unfinished else "wrong"
 
 
@@ -186,7 +186,7 @@ def execute(programs: Sequence[Program], workers: int = 1, timeout_s: float = 10
     def work(program: Program) -> Grade:
         question, code, tests = program
         outcome = sandbox.check(question, code, tests, timeout_s)
-        return Grade(outcome.passed, outcome.how)
+        return Grade(outcome.passed, outcome.grader)
 
     try:
         with ThreadPoolExecutor(workers) as pool:

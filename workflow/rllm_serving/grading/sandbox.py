@@ -41,10 +41,10 @@ class SandboxError(RuntimeError):
 
 
 class ExecutionResult(NamedTuple):
-    """Whether an answer passed its tests; how: "tests", "tests-timeout", "tests-crash"; reason: what failed, or ""."""
+    """Whether an answer passed; grader: "tests", "tests-timeout", "tests-crash"; reason: what failed, or ""."""
 
     passed: bool
-    how: str
+    grader: str
     reason: str
 
 

@@ -82,14 +82,14 @@ def measured_capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, floa
     for server, path in paths.items():
         frame = request_metrics.latencies(request_metrics.read(path))
         frame = frame[(frame["dataset"] == dataset) & frame["load"].str.startswith("batch-")]
-        for name in ("load_size", "budget"):
+        for name in ("load_level", "budget"):
             frame = frame[frame[name] == frame[name].max()]
-        finished, seconds = int(frame["ok"].sum()), float(request_metrics.point_spans(frame)["seconds"].sum())
-        if not finished or seconds <= 0:
+        completed, seconds = int(frame["completed"].sum()), float(request_metrics.point_spans(frame)["seconds"].sum())
+        if not completed or seconds <= 0:
             raise ArrivalError(
                 f"{path}: no request of {dataset} ended well in its batches; a share of it means nothing"
             )
-        rates[server] = finished / seconds
+        rates[server] = completed / seconds
     return rates
 
 

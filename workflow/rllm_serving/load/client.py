@@ -29,13 +29,13 @@ clock = time.perf_counter
 class HttpExchange:
     """What was seen of one request: raw bytes with their stamps, and how it ended.
 
-    scheduled, sent, ended: seconds on `clock`. stamps[i] is when pieces[i] was received. failure is None or one of
+    scheduled, sent, closed: seconds on `clock`. stamps[i] is when pieces[i] was received. failure is None or one of
     "timeout", "connection", "protocol", "truncated" with the reason in `error`.
     """
 
     scheduled: float
     sent: float | None = None
-    ended: float | None = None
+    closed: float | None = None
     http_status: int | None = None
     content_type: str = ""
     stamps: list[float] = field(default_factory=list)
@@ -143,7 +143,7 @@ class _Connection(asyncio.Protocol):
         if self._complete or self.exchange is None:
             return
         self._complete = True
-        self.exchange.ended = clock()
+        self.exchange.closed = clock()
         self.exchange.stamps, self.exchange.pieces = list(self._stamps), list(self._pieces)
         self.exchange.failure, self.exchange.error = failure, error
         if self.done is not None and not self.done.done():
@@ -179,7 +179,7 @@ class Client:
             try:
                 connection = await (self._take() if result.sent is None else self._connect())
             except OSError as error:
-                result.ended = clock()
+                result.closed = clock()
                 result.failure, result.error = "connection", f"cannot connect: {error}"
                 return result
             reused = connection.used

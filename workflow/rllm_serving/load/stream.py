@@ -54,8 +54,8 @@ class RequestResult:
 
     status: ok, http, timeout, connection, protocol or truncated; everything but ok is a failure with its reason in
     `error`. A failed request keeps the chunks that came, but never finished. chunk_times/chunk_tokens: one entry a
-    chunk that carried tokens or text. first_visible: first chunk of the answer (not of the thinking) with a visible
-    character. reasoning_tokens does not count `</think>`; reasoning_source says where it is from: "token_ids"
+    chunk that carried tokens or text. first_visible_token: first chunk of the answer (not of the thinking) with a
+    visible character. reasoning_tokens does not count `</think>`; reasoning_source says where it is from: "token_ids"
     (counted up to `</think>`) or "usage" (the engine's count; the whole output when the budget cut the thinking).
     """
 
@@ -64,8 +64,8 @@ class RequestResult:
     http_status: int | None = None
     finish_reason: str | None = None
     first_token: float | None = None
-    first_visible: float | None = None
-    finished: float | None = None
+    first_visible_token: float | None = None
+    last_token: float | None = None
     chunk_times: list[float] = field(default_factory=list)
     chunk_tokens: list[int | None] = field(default_factory=list)
     prompt_tokens: int | None = None
@@ -128,7 +128,7 @@ def decode(exchange: HttpExchange, think_close: int | None = None, counts_think_
     elif outcome.status == "ok" and outcome.output_tokens is None:
         outcome.status, outcome.error = "protocol", "the stream carried no usage: tokens cannot be counted"
     if outcome.status != "ok":
-        outcome.finished = None
+        outcome.last_token = None
     if think_close is not None and ids and len(ids) == outcome.output_tokens:
         # vLLM's own count misses thinking whose opening tag stands in the prompt, as chat templates put it.
         outcome.reasoning_tokens = ids.index(think_close) if think_close in ids else len(ids)
@@ -174,12 +174,12 @@ def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int]) -> boo
             outcome.chunk_times.append(stamp)
             outcome.chunk_tokens.append(tokens)
             outcome.first_token = stamp if outcome.first_token is None else outcome.first_token
-        if outcome.first_visible is None and said.strip():
-            outcome.first_visible = stamp
+        if outcome.first_visible_token is None and said.strip():
+            outcome.first_visible_token = stamp
         if finish is not None:
             outcome.finish_reason = finish
         if thought or said or tokens or finish is not None:
-            outcome.finished = stamp
+            outcome.last_token = stamp
     outcome.reasoning_text, outcome.answer_text = "".join(reasoning), "".join(answer)
     return done
 

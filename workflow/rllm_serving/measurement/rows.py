@@ -16,7 +16,7 @@ _KEYS = [
     *((name, pa.string()) for name in ("experiment", "engine", "model", "quantization", "setup")),
     ("dataset", pa.string()),
     ("load", pa.string()),
-    ("load_size", pa.float64()),
+    ("load_level", pa.float64()),
     ("budget", pa.int32()),
     ("repeat", pa.int32()),
 ]
@@ -28,8 +28,11 @@ REQUESTS = pa.schema(
         ("batch", pa.int32()),
         *((name, pa.string()) for name in ("question_id", "kind", "domain", "difficulty")),
         ("seed", pa.int64()),
-        ("asked_tokens", pa.int32()),
-        *((name, pa.float64()) for name in ("scheduled", "sent", "first_token", "first_visible", "finished", "ended")),
+        ("forced_output_tokens", pa.int32()),
+        *(
+            (name, pa.float64())
+            for name in ("scheduled", "sent", "first_token", "first_visible_token", "last_token", "closed")
+        ),
         ("chunk_times", pa.list_(pa.float64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
@@ -43,19 +46,19 @@ REQUESTS = pa.schema(
         ("answer_text", pa.string()),
     ]
 )
-"""A row a request. load_size: see `Load.amount`. Times: seconds since the point's start on one monotonic clock, null
-when it never happened; finished: of a request that ended well, ended: of any. asked_tokens: output tokens that the
-answer was made to have, null for its own."""
+"""A row a request. load_level: see `Load.amount`. Times: seconds since the point's start on one monotonic clock, null
+when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
+that the answer was made to have, null for its own."""
 
 SERVER = pa.schema(
     [
         *_KEYS,
-        ("loaded", pa.bool_()),
+        ("in_window", pa.bool_()),
         *(
             (name, pa.float64())
             for name in (
                 "time",
-                "kv_use",
+                "kv_cache_usage",
                 "running",
                 "waiting",
                 "preemptions",
@@ -76,7 +79,7 @@ SERVER = pa.schema(
     ]
 )
 """A row a sample. time: seconds since the point's start (below 0 before it);
-loaded: whether it was taken while the load lasted; kv_use and device_utilisation: 0-1;
+in_window: whether it was taken while the load lasted; kv_cache_usage and device_utilisation: 0-1;
 preemptions to generated_tokens: counters of the server since its start; device_energy_j: a counter of the device since
 its driver was loaded; null where a source has none."""
 
@@ -101,11 +104,11 @@ def request_row(
         "batch": batch,
         **{name: ask.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
         "seed": ask.seed,
-        "asked_tokens": ask.output_tokens,
+        "forced_output_tokens": ask.output_tokens,
         "scheduled": since(exchange.scheduled),
         "sent": since(exchange.sent),
-        "ended": since(exchange.ended),
-        **{name: since(getattr(outcome, name)) for name in ("first_token", "first_visible", "finished")},
+        "closed": since(exchange.closed),
+        **{name: since(getattr(outcome, name)) for name in ("first_token", "first_visible_token", "last_token")},
         "chunk_times": [stamp - start for stamp in outcome.chunk_times],
         **{name: getattr(outcome, name) for name in _OUTCOME_COLUMNS},
     }

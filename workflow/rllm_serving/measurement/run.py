@@ -226,7 +226,7 @@ class Measurement:
         server.check(CRASH_GRACE_S if cut else 0.0)
         requests = self._requests(point, start, asks, exchanges)
         keys = {**self.run.keys, **point.keys}
-        end = max(exchange.ended or start for exchange, _ in exchanges)
+        end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = records.to_table([{**keys, **row} for row in sampler.rows(start, end)], records.SERVER)
         numbers = validity.compute_gates(health, requests, samples, self.run.measurement["sample_hz"])
         self._check_validity(point, requests, numbers)
@@ -274,7 +274,7 @@ class Measurement:
             return
         kept = Journal(self.places.partial, self.fingerprint).reject(point.name, requests)
         raise RunError(
-            f"{message}. See measurement.gates, measurement.max_failed_share and measurement.on_invalid of the config. "
+            f"{message}. See measurement.gates, measurement.max_failed_rate and measurement.on_invalid of the config. "
             f"The requests are in {kept}, the server's log is {self.places.server_log}. "
             "Finished points are kept; call snakemake again to go on."
         )

@@ -138,13 +138,13 @@ class MetricsSampler:
     def rows(self, start: float, end: float) -> list[dict[str, float | None]]:
         """One row a sample: time in seconds since `start`, server metrics, device, host memory and CPU.
 
-        loaded: whether the sample was taken between start and end of the load. host_cpu_cores: CPU time that the
+        in_window: whether the sample was taken between start and end of the load. host_cpu_cores: CPU time that the
         server's processes used since the sample before, in cores.
         """
         rows: list[dict[str, float | None]] = []
         before: _RawSample | None = None
         for raw in self._raw:
-            row: dict[str, float | None] = {"time": raw.time - start, "loaded": start <= raw.time <= end}
+            row: dict[str, float | None] = {"time": raw.time - start, "in_window": start <= raw.time <= end}
             row |= {**read(raw.page, self.sources), **raw.device}
             row["host_rss_bytes"] = None if raw.rss is None else float(raw.rss)
             row["host_cpu_cores"] = None

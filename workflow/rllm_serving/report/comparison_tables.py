@@ -13,16 +13,24 @@ from .tables import COMPARED, Table, table
 # A metric of `comparison.compare` -> the column of HEADERS that its value stands under, and how its change is told.
 CHANGE_COLUMNS = {
     "accuracy": ("accuracy", "difference"),
-    "tps": ("tps", "ratio"),
+    "output_throughput": ("output_throughput", "ratio"),
     "ttfvt": ("ttfvt_mean", "ratio"),
     "tpot": ("tpot_mean", "ratio"),
-    "e2e": ("e2e_mean", "ratio"),
+    "e2e_latency": ("e2e_latency_mean", "ratio"),
     "output_tokens": ("output_tokens_mean", "ratio"),
-    "kv_max": ("kv_max", "ratio"),
+    "kv_cache_usage_max": ("kv_cache_usage_max", "ratio"),
     "memory": ("memory_max", "ratio"),
 }
-REASONS = ["delta_e2e", "first_token", "thinking", "answer", "speed", "thinking_difference", "prefix_hit_rate"]
-REASONS += ["preemptions", "accepted_share", "accepted_share_thinking", "accepted_share_answer", "kv_bytes_per_token"]
+REASONS = [
+    "delta_e2e_latency",
+    "queue_and_prefill",
+    "thinking",
+    "answer",
+    "speed",
+    "thinking_difference",
+    "prefix_hit_rate",
+]
+REASONS += ["preemptions", "accepted_rate", "accepted_rate_thinking", "accepted_rate_answer", "kv_bytes_per_token"]
 KEY_COLUMNS = ["engine", "model", "dataset", "load", "budget", "quantization", "setup"]
 
 
@@ -50,13 +58,13 @@ def optimisations(versus: pd.DataFrame) -> Table:
     engine, model and dataset.
     """
     marked = versus[versus["reason"].notna()] if "reason" in versus else None
-    wanted = [(name, part) for name, (_, change) in CHANGE_COLUMNS.items() for part in ("value", "reference", change)]
+    wanted = [(name, part) for name, (_, change) in CHANGE_COLUMNS.items() for part in ("value", "baseline", change)]
     frame = pivot_metrics(versus if marked is None else versus[versus["reason"].isna()], wanted)
     base = frame.drop_duplicates(["engine", "model", *CONDITION]).assign(quantization="bf16", setup="baseline")
-    base["invalid"] = base["invalid_reference"]
+    base["invalid"] = base["invalid_baseline"]
     for name in CHANGE_COLUMNS:
         for end in ("", "_low", "_high"):
-            base[f"{name}_value{end}"] = base[f"{name}_reference{end}"]
+            base[f"{name}_value{end}"] = base[f"{name}_baseline{end}"]
             base[f"{name}_{CHANGE_COLUMNS[name][1]}{end}"] = math.nan
     names = {f"{name}_value": column for name, (column, _) in CHANGE_COLUMNS.items()}
     names |= {f"{name}_{change}": f"{column}_{change}" for name, (column, change) in CHANGE_COLUMNS.items()}
@@ -64,7 +72,7 @@ def optimisations(versus: pd.DataFrame) -> Table:
     frame = pd.concat([base, frame, marked], ignore_index=True).rename(columns=names)
     order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
     frame = frame.assign(order=order).sort_values(
-        ["engine", "model", "dataset", "load_size", "budget", "order", "quantization", "setup"], kind="stable"
+        ["engine", "model", "dataset", "load_level", "budget", "order", "quantization", "setup"], kind="stable"
     )
     return Table(
         KEY_COLUMNS, [column for column, _ in CHANGE_COLUMNS.values()], frame.reset_index(drop=True), changes=True
@@ -82,13 +90,13 @@ def pivot_metrics(versus: pd.DataFrame, wanted: list[tuple[str, str]]) -> pd.Dat
     ends = ("", "_low", "_high")
     found = versus.pivot(index=keys, columns="metric", values=[f"{p}{e}" for p in {p for _, p in wanted} for e in ends])
     columns = {f"{name}_{part}{end}": found[f"{part}{end}", name] for name, part in wanted for end in ends}
-    marks = versus.drop_duplicates(keys)[[*keys, "invalid", "invalid_reference"]]
+    marks = versus.drop_duplicates(keys)[[*keys, "invalid", "invalid_baseline"]]
     return pd.DataFrame(columns).reset_index().merge(marks, on=keys)
 
 
 def why(reasons: pd.DataFrame) -> Table:
     """What each change of E2E is made of, and what the servers counted, from `decomposition.decompose`."""
-    order = ["engine", "model", "dataset", "load_size", "budget", "quantization", "setup"]
+    order = ["engine", "model", "dataset", "load_level", "budget", "quantization", "setup"]
     frame = reasons.sort_values(order, kind="stable").reset_index(drop=True)
     return Table([*KEY_COLUMNS, "kernels"], REASONS, frame)
 

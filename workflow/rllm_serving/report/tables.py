@@ -36,32 +36,32 @@ KEYS |= {
 PERCENT = 100.0
 # column: header, factor from the column's unit to the header's
 HEADERS = {
-    "asked": ("Asked", 1.0),
-    "failed_share": ("Failed (%)", PERCENT),
+    "num_requests": ("Asked", 1.0),
+    "failed_rate": ("Failed (%)", PERCENT),
     "accuracy": ("Accuracy (%)", PERCENT),
-    "answered_share": ("Answered (%)", PERCENT),
-    "tps": ("Throughput (tokens/s)", 1.0),
+    "answered_rate": ("Answered (%)", PERCENT),
+    "output_throughput": ("Throughput (tokens/s)", 1.0),
     "ttfvt_mean": ("TTFVT mean (s)", 1.0),
     "ttfvt_p99": ("TTFVT p99 (s)", 1.0),
     "tpot_mean": ("TPOT mean (ms)", 1000.0),
-    "e2e_mean": ("E2E mean (s)", 1.0),
-    "e2e_p50": ("E2E median (s)", 1.0),
-    "e2e_p99": ("E2E p99 (s)", 1.0),
+    "e2e_latency_mean": ("E2E mean (s)", 1.0),
+    "e2e_latency_p50": ("E2E median (s)", 1.0),
+    "e2e_latency_p99": ("E2E p99 (s)", 1.0),
     "output_tokens_mean": ("Output tokens mean", 1.0),
     "output_tokens_p99": ("Output tokens p99", 1.0),
     "reasoning_tokens_mean": ("Thinking tokens mean", 1.0),
-    "kv_max": ("KV cache max (%)", PERCENT),
-    "straggler_share": ("Batch time below half running (%)", PERCENT),
+    "kv_cache_usage_max": ("KV cache max (%)", PERCENT),
+    "straggler_time_fraction": ("Batch time below half running (%)", PERCENT),
 }
 # A metric of `comparison.compare`: header of its ratio or, for the others, of its value.
 COMPARED = {
     "accuracy": "Accuracy",
-    "tps": "Throughput",
+    "output_throughput": "Throughput",
     "ttfvt": "TTFVT",
     "tpot": "TPOT",
-    "e2e": "E2E",
+    "e2e_latency": "E2E",
     "output_tokens": "Output tokens",
-    "kv": "KV use",
+    "kv_cache_usage": "KV use",
 }
 HEADERS |= {f"{name}_ratio": (f"{text} ratio", 1.0) for name, text in COMPARED.items()}
 HEADERS |= {"accuracy_difference": ("Accuracy difference (points)", PERCENT)}
@@ -73,43 +73,59 @@ HEADERS |= dict(
     )
 )
 HEADERS |= {
-    "goodput_share": ("Within SLO (%)", PERCENT),
-    "goodput_rate": ("Within SLO (requests/s)", 1.0),
+    "slo_attainment": ("Within SLO (%)", PERCENT),
+    "goodput": ("Within SLO (requests/s)", 1.0),
     "waiting_max": ("Waiting max", 1.0),
     "schedule_lag_p99_s": ("Sent late, p99 (ms)", 1000.0),
 }
 HEADERS |= {
     "memory_max": ("Memory max (GB)", 1e-9),
-    "delta_e2e": ("E2E change (ms)", 1000.0),
-    "first_token": ("of queue and prefill (ms)", 1000.0),
+    "delta_e2e_latency": ("E2E change (ms)", 1000.0),
+    "queue_and_prefill": ("of queue and prefill (ms)", 1000.0),
     "thinking": ("of thinking tokens (ms)", 1000.0),
     "answer": ("of answer tokens (ms)", 1000.0),
     "speed": ("of time per token (ms)", 1000.0),
     "thinking_difference": ("Thinking change (tokens)", 1.0),
     "prefix_hit_rate": ("Prefix hits (%)", PERCENT),
     "preemptions": ("Preemptions", 1.0),
-    "accepted_share": ("Drafts accepted (%)", PERCENT),
-    "accepted_share_thinking": ("while thinking (%)", PERCENT),
-    "accepted_share_answer": ("while answering (%)", PERCENT),
+    "accepted_rate": ("Drafts accepted (%)", PERCENT),
+    "accepted_rate_thinking": ("while thinking (%)", PERCENT),
+    "accepted_rate_answer": ("while answering (%)", PERCENT),
     "kv_bytes_per_token": ("KV bytes a token", 1.0),
 }
 NO_CHANGE = {"_ratio": 1.0, "_difference": 0.0}
 ABOUT = "≈"
 INVALID = "†"
-MAIN = ["accuracy", "tps", "ttfvt_mean", "ttfvt_p99", "answered_share", "tpot_mean", "e2e_mean"]
-MAIN += ["output_tokens_mean", "kv_max"]
-STRAGGLERS = ["straggler_share", "e2e_p50", "e2e_p99", "output_tokens_mean", "output_tokens_p99", "tps"]
+MAIN = ["accuracy", "output_throughput", "ttfvt_mean", "ttfvt_p99", "answered_rate", "tpot_mean", "e2e_latency_mean"]
+MAIN += ["output_tokens_mean", "kv_cache_usage_max"]
+STRAGGLERS = [
+    "straggler_time_fraction",
+    "e2e_latency_p50",
+    "e2e_latency_p99",
+    "output_tokens_mean",
+    "output_tokens_p99",
+    "output_throughput",
+]
 DIFFICULTY = [
-    "asked",
+    "num_requests",
     "accuracy",
-    "answered_share",
-    "e2e_mean",
+    "answered_rate",
+    "e2e_latency_mean",
     "output_tokens_mean",
     "reasoning_tokens_mean",
 ]
-TRAFFIC = ["asked", "goodput_share", "goodput_rate", "ttfvt_mean", "ttfvt_p99", "tpot_mean", "e2e_mean", "e2e_p99"]
-TRAFFIC += ["tps", "waiting_max", "kv_max", "accuracy", "schedule_lag_p99_s"]
-DOMAIN = ["asked", "accuracy", "answered_share", "failed_share"]
+TRAFFIC = [
+    "num_requests",
+    "slo_attainment",
+    "goodput",
+    "ttfvt_mean",
+    "ttfvt_p99",
+    "tpot_mean",
+    "e2e_latency_mean",
+    "e2e_latency_p99",
+]
+TRAFFIC += ["output_throughput", "waiting_max", "kv_cache_usage_max", "accuracy", "schedule_lag_p99_s"]
+DOMAIN = ["num_requests", "accuracy", "answered_rate", "failed_rate"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,7 @@ def table(frame: pd.DataFrame, metrics: list[str], part: list[str]) -> Table:
     optional = [name for name in ("quantization", "setup") if len(set(frame[name])) > 1]
     server = [name for name in ("engine", "against", "model") if name in frame]
     keys = [*server, *optional, "dataset", *part, "load", "budget"]
-    order = [*server, *optional, "dataset", *part, "load_size", "budget"]
+    order = [*server, *optional, "dataset", *part, "load_level", "budget"]
     return Table(keys, metrics, frame.sort_values(order, kind="stable").reset_index(drop=True))
 
 

@@ -87,7 +87,7 @@ class Point:
         return {
             "dataset": self.dataset,
             "load": self.load.name,
-            "load_size": self.load.amount,
+            "load_level": self.load.amount,
             "budget": self.budget,
             "repeat": self.repeat,
         }

@@ -14,4 +14,4 @@ def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path |
     """summary: rows of `points.summary` of one experiment; its batch loads at the largest token budget."""
     frame = style.roles(summary[summary["load"].str.startswith("batch")], pairs)
     budget = frame["budget"].max()
-    sweep.draw(frame[frame["budget"] == budget], "load_size", "Batch size", f"budget {budget} tokens", pdf, png)
+    sweep.draw(frame[frame["budget"] == budget], "load_level", "Batch size", f"budget {budget} tokens", pdf, png)

@@ -13,5 +13,5 @@ from . import style, sweep
 def draw(summary: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
     """summary: rows of `points.summary` of one experiment; of several loads the largest is shown."""
     frame = style.roles(summary, pairs)
-    frame = frame[frame["load_size"] == frame["load_size"].max()]
+    frame = frame[frame["load_level"] == frame["load_level"].max()]
     sweep.draw(frame, "budget", "Token budget", f"load {frame['load'].iloc[0]}", pdf, png)

@@ -16,7 +16,7 @@ from .optimisations import server
 
 # Part of `analysis.decomposition`: label, colour of Okabe and Ito's, hatch for print in grey.
 PARTS = {
-    "first_token": ("Queue and prefill", "#CC79A7", "..."),
+    "queue_and_prefill": ("Queue and prefill", "#CC79A7", "..."),
     "thinking": ("Thinking tokens", "#D55E00", ""),
     "answer": ("Answer tokens", "#56B4E9", "///"),
     "speed": ("Time per token", "#009E73", "\\\\\\"),
@@ -35,7 +35,7 @@ def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str
     frame = style.largest_load(style.roles(why, pairs, several=True)).copy()
     frame["line"] = server(frame)
     lines = list(dict.fromkeys(frame.sort_values(["quantization", "setup"], key=lambda c: c != "bf16")["line"]))
-    known = frame.sort_values("e2e_reference")["dataset"].unique()
+    known = frame.sort_values("e2e_latency_baseline")["dataset"].unique()
     rows = list(product(style.ordered(frame["dataset"], known), sorted(frame["pair"].unique())))
     columns = list(product(style.engines(frame), style.ordered(frame["role"], style.ROLES)))
     fig, axes = style.figure(len(rows), len(columns), 0.55 + 0.19 * len(lines), sharey=True)
@@ -65,12 +65,12 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[str]) -> None:
     ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.use_sticky_edges = False  # bars end before the frame
-    panel = panel[panel["delta_e2e"].notna()]
+    panel = panel[panel["delta_e2e_latency"].notna()]
     if panel.empty:
         style.annotate_empty(ax)
         return
     y = panel["line"].map(lines.index).to_numpy(dtype=float)
-    scale = PERCENT / panel["e2e_reference"].to_numpy(dtype=float)
+    scale = PERCENT / panel["e2e_latency_baseline"].to_numpy(dtype=float)
     ends = {1: np.zeros(len(y)), -1: np.zeros(len(y))}
     for name, (_, colour, hatch) in PARTS.items():
         value = np.nan_to_num(panel[name].to_numpy(dtype=float)) * scale
@@ -78,8 +78,8 @@ def _panel(ax: Axes, panel: pd.DataFrame, lines: list[str]) -> None:
             width = np.where(value * sign > 0, value, 0)
             ax.barh(y, width, 0.66, end, color=colour, hatch=hatch, edgecolor="black", lw=0.4, zorder=2)
             ends[sign] = end + width
-    whole = panel["delta_e2e"].to_numpy(dtype=float) * scale
-    spread = style.error(panel, "delta_e2e") * scale
+    whole = panel["delta_e2e_latency"].to_numpy(dtype=float) * scale
+    spread = style.error(panel, "delta_e2e_latency") * scale
     beyond = panel["invalid"].notna().to_numpy()
     ax.plot(whole[beyond], y[beyond], **style.CROSS)
     ax.errorbar(whole, y, xerr=spread, color="black", marker="D", mfc="white", ls="", capsize=2, zorder=4)

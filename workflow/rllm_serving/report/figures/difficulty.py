@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from . import style
 
-ROWS = {"e2e": "E2E running time (s)", "output_tokens": "Output tokens"}
+ROWS = {"e2e_latency": "E2E running time (s)", "output_tokens": "Output tokens"}
 ORDER = ["easy", "medium", "hard"]
 
 

@@ -19,7 +19,7 @@ def draw(versus: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | 
     frame = style.roles(frame[frame["budget"] == frame["budget"].max()], pairs)
     length = style.select(frame, metric="output_tokens").groupby("dataset")["value"].max().sort_values()
     datasets = style.ordered(frame["dataset"], length.index)
-    loads = frame[["load", "load_size"]].drop_duplicates().sort_values("load_size")["load"].tolist()
+    loads = frame[["load", "load_level"]].drop_duplicates().sort_values("load_level")["load"].tolist()
     one = len(loads) == 1
     lines = [dataset if one else f"{dataset}, {load}" for dataset in datasets for load in loads]
     frame["line"] = frame["dataset"] if one else frame["dataset"] + ", " + frame["load"]

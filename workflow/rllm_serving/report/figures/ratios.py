@@ -14,11 +14,11 @@ from . import style
 
 METRICS = {
     "accuracy": "Accuracy",
-    "tps": "Throughput",
+    "output_throughput": "Throughput",
     "ttfvt": "TTFVT",
     "tpot": "TPOT",
-    "e2e": "E2E",
-    "kv": "KV use",
+    "e2e_latency": "E2E",
+    "kv_cache_usage": "KV use",
 }
 
 

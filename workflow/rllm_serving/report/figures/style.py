@@ -125,7 +125,7 @@ def by_length(frame: pd.DataFrame) -> list[str]:
 
 def largest_load(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows at the largest load and, of these, at the largest token budget."""
-    frame = frame[frame["load_size"] == frame["load_size"].max()]
+    frame = frame[frame["load_level"] == frame["load_level"].max()]
     result: pd.DataFrame = frame[frame["budget"] == frame["budget"].max()]
     return result
 

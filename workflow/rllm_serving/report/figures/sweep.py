@@ -15,8 +15,8 @@ from . import style
 # metric: label, factor to the label's unit
 ROWS = {
     "accuracy": ("Accuracy (%)", 100.0),
-    "answered_share": ("Answered (%)", 100.0),
-    "tps": ("Throughput\n(tokens/s)", 1.0),
+    "answered_rate": ("Answered (%)", 100.0),
+    "output_throughput": ("Throughput\n(tokens/s)", 1.0),
     "ttfvt_mean": ("Mean TTFVT (s)", 1.0),
 }
 
@@ -26,7 +26,7 @@ def _series(ax: Axes, rows: pd.DataFrame, x: str, metric: str, role: str, line: 
     rows = rows.sort_values(x)
     at, value = rows[x].to_numpy(dtype=float) * shift, rows[metric].to_numpy(dtype=float) * scale
     ax.errorbar(at, value, style.error(rows, metric, scale), color=colour, ls=line, capsize=1.5, elinewidth=0.8)
-    partial = (rows["answered_share"] < 1).to_numpy() & (metric == "ttfvt_mean")
+    partial = (rows["answered_rate"] < 1).to_numpy() & (metric == "ttfvt_mean")
     for chosen, fill in ((~partial, "full"), (partial, "left")):
         look: dict[str, Any] = {"color": colour, "fillstyle": fill, "markerfacecoloralt": "white"}
         ax.plot(at[chosen], value[chosen], style.MARKERS[role], zorder=3, **look)
@@ -60,7 +60,7 @@ def draw(frame: pd.DataFrame, x: str, label: str, fixed: str, pdf: Path | str, p
     for ax in axes[-1]:
         ax.set_xlabel(label)
     entries = style.legend_handles(engines)
-    if (frame.loc[frame["ttfvt_mean"].notna(), "answered_share"] < 1).any():
+    if (frame.loc[frame["ttfvt_mean"].notna(), "answered_rate"] < 1).any():
         text = "TTFVT of those that answered only"
         half: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white"}
         entries.append(Line2D([], [], color=style.GREY, marker="D", ls="", label=text, **half))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from . import style
 
-ROWS = {"kv_use": ("KV cache\nin use (%)", 100.0), "running": ("Running\nrequests", 1.0)}
+ROWS = {"kv_cache_usage": ("KV cache\nin use (%)", 100.0), "running": ("Running\nrequests", 1.0)}
 
 
 @style.styled

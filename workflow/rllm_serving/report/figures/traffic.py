@@ -13,12 +13,12 @@ from . import style
 
 # metric: label, factor to the label's unit
 ROWS = {
-    "goodput_share": ("Within SLO (%)", 100.0),
+    "slo_attainment": ("Within SLO (%)", 100.0),
     "ttfvt_p99": ("TTFVT p99 (s)", 1.0),
-    "e2e_mean": ("Mean E2E (s)", 1.0),
+    "e2e_latency_mean": ("Mean E2E (s)", 1.0),
     "tpot_mean": ("Mean TPOT (ms)", 1000.0),
 }
-LOGARITHMIC = ("ttfvt_p99", "e2e_mean")
+LOGARITHMIC = ("ttfvt_p99", "e2e_latency_mean")
 
 
 def _place(load: str) -> tuple[bool, float, str]:

@@ -24,7 +24,7 @@ class Sglang(Engine):
     stop_grace_s = 0.5
     # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
     metrics: ClassVar[Mapping[str, MetricSource]] = {
-        "kv_use": MetricSource("sglang:full_token_usage", "max"),
+        "kv_cache_usage": MetricSource("sglang:full_token_usage", "max"),
         "running": MetricSource("sglang:num_running_reqs"),
         "waiting": MetricSource("sglang:num_queue_reqs"),
         "preemptions": MetricSource("sglang:num_retracted_requests_total", absent=0.0),

@@ -30,7 +30,7 @@ class Vllm(Engine):
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
     metrics: ClassVar[Mapping[str, MetricSource]] = {
-        "kv_use": MetricSource("vllm:kv_cache_usage_perc", "max"),
+        "kv_cache_usage": MetricSource("vllm:kv_cache_usage_perc", "max"),
         "running": MetricSource("vllm:num_requests_running"),
         "waiting": MetricSource("vllm:num_requests_waiting"),
         "preemptions": MetricSource("vllm:num_preemptions_total"),
