@@ -17,16 +17,16 @@ from rllm_serving.serving import gpus
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
-SLOW_FOLDERS = ("engines", "cluster", "gpu")
+SLOW_PATHS = ("cluster/", "engines/", "gpu/", "integration/test_faults", "integration/test_reruns", "workflow/test_dag")
 SLOW_FIXTURES = {"engine_environments", "small_study"}
-"""Tests of these folders, and those that use one of these fixtures, are marked slow; others mark themselves."""
+"""Tests at these paths, and those that use one of these fixtures, are marked slow; others mark themselves."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what builds an environment or starts an engine, so that `-m "not slow"` is quick everywhere."""
+    """Mark the tests that build environments, start engines, or call the workflow or whole runs often."""
     for item in items:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        if folder in SLOW_FOLDERS or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        if path.startswith(SLOW_PATHS) or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

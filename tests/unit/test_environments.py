@@ -208,6 +208,7 @@ def test_versions_agree_across_locks() -> None:
         assert pins["train-cpu"][package] == pins["vllm-cpu"][package]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_lock_resolves_to_itself(name: str, tmp_path: Path) -> None:
     """lock.py on a copy changes no version: what the lock lists is there, fits, and is all that its .in asks for."""

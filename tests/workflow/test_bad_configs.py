@@ -230,6 +230,7 @@ def test_snakemake_says_that_line_and_nothing_else(tmp_path: Path, name: str) ->
     assert all(part in said for part in parts)
 
 
+@pytest.mark.slow
 def test_snakemake_refuses_a_name_given_twice(tmp_path: Path) -> None:
     file = write(TINY, tmp_path / "study.yaml")
     lines = file.read_text().splitlines()
@@ -239,23 +240,27 @@ def test_snakemake_refuses_a_name_given_twice(tmp_path: Path) -> None:
     assert said == f"Error in the config: {file}: line {at + 1}: the key 'easy' is given twice; names must be unique"
 
 
+@pytest.mark.slow
 def test_an_experiment_may_not_be_named_like_a_rule(tmp_path: Path) -> None:
     config = changed(("experiments.grade", TINY["experiments"]["single"]))
     said = dry_run(tmp_path, write(config, tmp_path / "study.yaml"))
     assert said == "Error in the config: experiments.grade: the workflow has a rule so named; choose another"
 
 
+@pytest.mark.slow
 def test_snakemake_checks_values_of_the_command_line_too(tmp_path: Path) -> None:
     said = dry_run(tmp_path, write(TINY, tmp_path / "study.yaml"), "--config", "device=tpu")
     assert said == "Error in the config: device: 'tpu' is not one of auto, cpu, cuda"
 
 
+@pytest.mark.slow
 def test_a_job_of_a_cluster_does_not_find_out_its_device(tmp_path: Path) -> None:
     file = write(changed(("device", "auto")), tmp_path / "study.yaml")
     said = dry_run(tmp_path, file, "--mode", "remote")
     assert said == "Error in the config: device: 'auto' is what one machine finds; jobs on others need cpu or cuda"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_yaml_ends_without_a_traceback(tmp_path: Path) -> None:
     # Snakemake reads the file before any of our code runs: the words are its own.
     (tmp_path / "study.yaml").write_text("models: {a: [1\n")
