@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rllm_serving.grading.grader import GRADE_SCHEMA
 from rllm_serving.measurement.rows import REQUESTS, SERVER
-from rllm_serving.study.design import SERVER_KEYS, Load
+from rllm_serving.schemas import SERVER_KEYS
+from rllm_serving.study.design import Load
 
 REPEATS = 4
 LOADS = (Load("batch", 16), Load("batch", 64), Load("closed", 32), Load("open", rate=20.0, shape=0.5))

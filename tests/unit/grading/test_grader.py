@@ -22,7 +22,7 @@ from rllm_serving.grading.grader import (
 )
 from rllm_serving.grading.sandbox import ExecutionResult
 from rllm_serving.measurement.rows import REQUESTS
-from rllm_serving.study.design import SERVER_KEYS
+from rllm_serving.schemas import SERVER_KEYS
 
 # Written for these tests in the forms that golds take in GSM8K.
 GSM8K_ANSWERS = [

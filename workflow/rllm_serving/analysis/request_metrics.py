@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..schemas import CONDITION_KEYS, SERVER_KEYS
 from .intervals import Array, Codes
 
-SERVER = ["experiment", "engine", "model", "quantization", "setup"]
-CONDITION = ["dataset", "load", "load_level", "budget"]
+SERVER = list(SERVER_KEYS)
+CONDITION = list(CONDITION_KEYS)
 NUMERIC = ["scheduled", "sent", "first_token", "first_visible_token", "last_token", "batch"]
 NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens", "forced_output_tokens"]
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ..errors import UserError
-from ..study.design import SERVER_KEYS
+from ..schemas import SERVER_KEYS
 from . import sandbox
 from .extraction import extract
 

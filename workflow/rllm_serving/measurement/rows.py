@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from ..load.client import HttpExchange
 from ..load.requests import PlannedRequest
 from ..load.stream import RequestResult
+from ..schemas import SERVER_KEYS
 
 _KEYS = [
-    *((name, pa.string()) for name in ("experiment", "engine", "model", "quantization", "setup")),
+    *((name, pa.string()) for name in SERVER_KEYS),
     ("dataset", pa.string()),
     ("load", pa.string()),
     ("load_level", pa.float64()),

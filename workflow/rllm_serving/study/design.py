@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from ..schemas import SERVER_KEYS
 from ..serving.engines import SAMPLED_SPECULATION, Options
 
 MEASUREMENT = 5
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
-
-SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
-POINT_KEYS = ("dataset", "load", "budget", "repeat")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""The columns that name a row, in the order that every file has them."""
+
+SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
+"""Name a server of an experiment."""
+
+CONDITION_KEYS = ("dataset", "load", "load_level", "budget")
+"""Name what is asked of a server; the repeats of a condition are its points."""
