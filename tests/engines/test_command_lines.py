@@ -183,8 +183,8 @@ def lines(engine: str, python: Path, folder: Path) -> list[Line]:
         if one.engine == engine:
             draft = records["eagle3" if one.options.speculation == "eagle3" else "draft"]
             measurement = Measurement(one, replace(places, draft=draft if one.options.draft else None), device)
-            command = ENGINES[engine].command(measurement.launch, 4711)
-            line = json.dumps([device, command, ENGINES[engine].environment(measurement.launch)])
+            command = ENGINES[engine].command(measurement.server_config, 4711)
+            line = json.dumps([device, command, ENGINES[engine].environment(measurement.server_config)])
             asking.setdefault(line, []).append(who)
     return [Line(tuple(who), *json.loads(line)) for line, who in asking.items()]
 

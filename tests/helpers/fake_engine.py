@@ -1,4 +1,4 @@
-"""An engine class in front of the scripted server."""
+"""An engine class that starts the mock server."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from helpers.mock_server import PROGRAM
 from rllm_serving.serving.engines import ENGINES, Engine, ServerConfig
 
 
-class Stand(Engine):
-    """Starts the scripted server, or whatever else a test wants."""
+class FakeEngine(Engine):
+    """Starts the mock server, or another program."""
 
-    name = title = "stand"
+    name = title = "fake"
     module = "json"
-    distributions = ("stand",)
+    distributions = ("fake",)
     flush_path = "/reset_prefix_cache"
     metrics = ENGINES["vllm"].metrics
     kernels: ClassVar[Mapping[str, str]] = {"listener": r"^(\w+)$"}
@@ -26,10 +26,10 @@ class Stand(Engine):
     def __init__(self, *arguments: object, program: str | None = None) -> None:
         self.arguments, self.program = [str(a) for a in arguments], program
 
-    def command(self, launch: ServerConfig, port: int) -> list[str]:
+    def command(self, config: ServerConfig, port: int) -> list[str]:
         if self.program is not None:
-            return [str(launch.python), "-c", self.program]
+            return [str(config.python), "-c", self.program]
         return [*PROGRAM, "--port", str(port), *self.arguments]
 
-    def environment(self, launch: ServerConfig) -> dict[str, str]:
-        return {"STAND": "here"}
+    def environment(self, config: ServerConfig) -> dict[str, str]:
+        return {"FAKE_ENGINE": "here"}

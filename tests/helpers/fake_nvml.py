@@ -13,7 +13,7 @@ class Nvml:
     """NVML with `count` GPUs; a handle is a GPU's place, SLICE's is 100.
 
     power: whether the second and later ones tell their power; divided: those in MIG mode, whose number of slices is
-    one; kept: those that a scheduler keeps from this process.
+    one; withheld: those that a scheduler withholds from this process.
     """
 
     class NVMLError(Exception):
@@ -25,9 +25,9 @@ class Nvml:
         driver: bool = True,
         power: bool = True,
         divided: tuple[int, ...] = (),
-        kept: tuple[int, ...] = (),
+        withheld: tuple[int, ...] = (),
     ) -> None:
-        self.count, self.driver, self.power, self.divided, self.kept = count, driver, power, divided, kept
+        self.count, self.driver, self.power, self.divided, self.withheld = count, driver, power, divided, withheld
 
     def nvmlInit(self) -> None:
         if not self.driver:
@@ -40,7 +40,7 @@ class Nvml:
         return self.count
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        if index in self.kept:
+        if index in self.withheld:
             raise self.NVMLError("Insufficient Permissions")
         return index
 

@@ -1,7 +1,7 @@
 """A real HTTP server on loopback that speaks the engines' protocol from a script, faults included.
 
 The last word of a request's prompt names its reply in REPLIES (anything else gets "ok"). In a test's own process it
-is the context manager `Scripted`; as a program (PROGRAM) it stands in for an engine. Standard library only.
+is the context manager `MockServer`; as a program (PROGRAM) it stands in for an engine. Standard library only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
 
 
 @dataclass
-class Scripted:
+class MockServer:
     """The server, in a thread of its own while the context is open.
 
     metrics: the page under /metrics (None: 404). width, total: with `width` set, a completion is answered only when
@@ -223,5 +223,5 @@ def main() -> None:
     if note is not None:
         sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         note.write_text(str(sleeper.pid))
-    server = Scripted(**options, metrics=None if page is None else page.read_bytes())
+    server = MockServer(**options, metrics=None if page is None else page.read_bytes())
     asyncio.run(server.serve(lambda: print("listening", flush=True)))

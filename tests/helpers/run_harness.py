@@ -1,4 +1,4 @@
-"""A run over the scripted engine: all that it reads, and a count of what reached the engine."""
+"""A run over the mock server: all that it reads, and a count of what reached the engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from helpers.fake_engine import Stand
+from helpers.fake_engine import FakeEngine
 from helpers.sse_fixtures import THINK_CLOSE
 from rllm_serving.analysis.validity import GATES
 from rllm_serving.measurement.paths import RunPaths
@@ -25,7 +25,7 @@ BUDGETS = (64, 128, 256)
 POINTS = tuple(Point("sums", Load("batch", 2), budget, 0, QUESTIONS) for budget in BUDGETS)
 RUN = Run(
     experiment="e",
-    engine="stand",
+    engine="fake",
     model="m",
     quantization="bf16",
     setup="baseline",
@@ -40,7 +40,7 @@ RUN = Run(
         "sample_hz": 20,
         "max_failed_rate": 0,
         "on_invalid": "fail",
-        # The scripted engine counts nothing, and machines that test may be busy.
+        # The mock server counts nothing, and machines that test may be busy.
         "gates": dict.fromkeys(GATES, math.inf),
     },
     seed=7,
@@ -48,13 +48,13 @@ RUN = Run(
 )
 
 
-class Bench:
+class RunHarness:
     """A folder with all that a run needs, and a count of what reached the engine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.record, self.faults = folder, folder / "record", folder / "faults"
         page = folder / "page"
-        ENGINES["stand"] = Stand("--record", self.record, "--faults", self.faults, "--metrics", page)
+        ENGINES["fake"] = FakeEngine("--record", self.record, "--faults", self.faults, "--metrics", page)
         if page.exists():
             return
         page.write_bytes(PAGE)
@@ -62,14 +62,14 @@ class Bench:
         tokens = [{"id": THINK_CLOSE, "content": "</think>"}, {"id": 1, "content": "<think>"}]
         (folder / "model" / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
         (folder / "model.json").write_text(json.dumps({"path": str(folder / "model"), "digest": "d"}))
-        (folder / "environment.json").write_text(json.dumps({"packages": {"stand": "1.0"}, "python": "3.11"}))
+        (folder / "environment.json").write_text(json.dumps({"packages": {"fake": "1.0"}, "python": "3.11"}))
         (folder / "sums.jinja").write_text("{{ question }}")
         facts = {"choices": [], "gold": "1", "kind": "number", "domain": "arithmetic", "difficulty": "easy"}
         rows = [{"question_id": f"id-{i}", "question": f"q{i} ok", **facts} for i in range(QUESTIONS + 2)]
         pq.write_table(pa.Table.from_pylist(rows), folder / "sums.parquet")
 
     @property
-    def places(self) -> RunPaths:
+    def paths(self) -> RunPaths:
         out = self.folder / "runs" / "baseline"
         out.mkdir(parents=True, exist_ok=True)
         return RunPaths(
@@ -87,7 +87,7 @@ class Bench:
         )
 
     def execute(self, run: Run = RUN, device: str = "cpu") -> None:
-        Measurement(run, self.places, device).execute()
+        Measurement(run, self.paths, device).execute()
 
     def sent(self) -> list[dict[str, Any]]:
         """Bodies of the measured requests since the last call; warm-ups and the first completion are left out."""
@@ -104,8 +104,8 @@ class Bench:
         self.faults.write_text(json.dumps({name.replace("_", " "): reply for name, reply in replies.items()}))
 
     def outputs(self) -> list[bool]:
-        return [path.exists() for path in (self.places.requests, self.places.server, self.places.record)]
+        return [path.exists() for path in (self.paths.requests, self.paths.server, self.paths.record)]
 
-    def kept(self) -> list[str]:
+    def journaled(self) -> list[str]:
         """Points in the journal."""
-        return sorted(path.stem for path in self.places.partial.glob("sums*.json"))
+        return sorted(path.stem for path in self.paths.partial.glob("sums*.json"))

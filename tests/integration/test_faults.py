@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers import mock_server
-from helpers.mock_server import Scripted, eventually
-from helpers.run_harness import BUDGETS, POINTS, RUN, Bench
+from helpers.mock_server import MockServer, eventually
+from helpers.run_harness import BUDGETS, POINTS, RUN, RunHarness
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, MORE_FAULTS, OUTPUT_TOKENS, THOUGHTS
 from rllm_serving.analysis import request_metrics
 from rllm_serving.analysis.points import LATENCIES, TOKENS, points
@@ -63,20 +63,20 @@ STREAMS = 1000
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])  # so that it is taken out again
-    return Bench(tmp_path)
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
+    return RunHarness(tmp_path)
 
 
 @pytest.fixture
-def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs are served from within this process; connections and tasks that they leave behind are told here."""
     found: list[str] = []
 
     @contextmanager
     def serve(*_: object, niceness: int, gpus: GpuLease) -> Iterator[SimpleNamespace]:
-        bench.places.server_log.touch()
-        with Scripted(PAGE, faults=bench.faults, record=bench.record) as server:
+        harness.paths.server_log.touch()
+        with MockServer(PAGE, faults=harness.faults, record=harness.record) as server:
             seen = {
                 "url": "here",
                 "command": [],
@@ -84,7 +84,7 @@ def leaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 "niceness": niceness,
                 "gpus": gpus,
                 "environment": {},
-                "log": bench.places.server_log,
+                "log": harness.paths.server_log,
             }
             calls = {"flush": lambda: None, "check": lambda _: None}
             try:
@@ -123,19 +123,21 @@ def test_every_fault_is_followed_through_a_run() -> None:
 
 
 @pytest.mark.parametrize("faults", CASES, ids="+".join)
-def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], bench: Bench, leaks: list[str]) -> None:
-    bench.fail(**{f"q{SIZE + place}_64": fault for place, fault in enumerate(faults)})
+def test_a_fault_costs_its_request_and_nothing_beside_it(
+    faults: list[str], harness: RunHarness, leaks: list[str]
+) -> None:
+    harness.fail(**{f"q{SIZE + place}_64": fault for place, fault in enumerate(faults)})
     with pytest.raises(RunError, match=f"{len(faults)} of {COUNT} failed") as caught:
-        bench.execute(under(0))
-    assert bench.outputs() == [False] * 3 and bench.kept() == []
+        harness.execute(under(0))
+    assert harness.outputs() == [False] * 3 and harness.journaled() == []
     # Only a request whose connection was closed before any byte of an answer is sent again, and that once.
-    assert bench.measured() == {64: COUNT + (faults == ["drop"])}
+    assert harness.measured() == {64: COUNT + (faults == ["drop"])}
     files = psutil.Process().num_fds()
-    bench.execute(under(len(faults) / COUNT))
+    harness.execute(under(len(faults) / COUNT))
     assert not leaks and eventually(lambda: psutil.Process().num_fds() == files)
 
-    rows = pq.read_table(bench.places.requests).to_pylist()
-    [entry] = json.loads(bench.places.record.read_text())["points"]
+    rows = pq.read_table(harness.paths.requests).to_pylist()
+    [entry] = json.loads(harness.paths.record.read_text())["points"]
     broken = rows[SIZE : SIZE + len(faults)]
     for fault, row in zip(faults, broken, strict=True):
         status, http_status, reason, begun = EVERY[fault]
@@ -146,7 +148,7 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], benc
         if row not in broken:
             assert_unmoved(row, entry["duration_s"])
 
-    table = request_metrics.read(bench.places.requests)
+    table = request_metrics.read(harness.paths.requests)
     frame = request_metrics.latencies(table)
     assert frame.loc[~frame["completed"], ["end", "ttft", "ttfvt", "tpot", "e2e_latency"]].isna().all(axis=None)
     point = points(RunData(table)).iloc[0]
@@ -156,28 +158,28 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(faults: list[str], benc
     assert point[numbers].notna().all() and point[numbers].to_dict() == alone[numbers].to_dict()
 
 
-def test_answers_that_come_in_odd_ways_are_no_failures(bench: Bench, leaks: list[str]) -> None:
+def test_answers_that_come_in_odd_ways_are_no_failures(harness: RunHarness, leaks: list[str]) -> None:
     odd = ("leave", "two-in-one", "twenty-pieces", "drop-reused", "trickle", "empty-choices")
-    bench.fail(**{f"q{place}_64": name for place, name in enumerate(odd)})
-    bench.execute(under(0))
-    [entry] = json.loads(bench.places.record.read_text())["points"]
-    for row in pq.read_table(bench.places.requests).to_pylist():
+    harness.fail(**{f"q{place}_64": name for place, name in enumerate(odd)})
+    harness.execute(under(0))
+    [entry] = json.loads(harness.paths.record.read_text())["points"]
+    for row in pq.read_table(harness.paths.requests).to_pylist():
         assert_unmoved(row, entry["duration_s"])
     assert set(odd) <= set(FINE) and not leaks
 
 
 def test_a_connection_that_was_given_up_carries_no_other_request() -> None:
-    with Scripted() as server:
+    with MockServer() as server:
         seen = send(server.port, ["hang", "drip", "not-http", "ok", "ok", "ok"], size=3, timeout_s=TIMEOUT_S)
         assert server.accepted == 6
     assert [outcome.status for _, outcome in seen] == ["timeout", "timeout", "protocol", "ok", "ok", "ok"]
 
 
-def test_a_server_that_dies_within_its_streams_ends_the_run_however_many_may_fail(bench: Bench) -> None:
-    bench.fail(q4_64="die-halfway")
+def test_a_server_that_dies_within_its_streams_ends_the_run_however_many_may_fail(harness: RunHarness) -> None:
+    harness.fail(q4_64="die-halfway")
     with pytest.raises(ServerError, match="ended with exit code 7"):
-        bench.execute(under(1))
-    assert bench.outputs() == [False] * 3 and bench.kept() == []
+        harness.execute(under(1))
+    assert harness.outputs() == [False] * 3 and harness.journaled() == []
 
 
 def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None:
@@ -187,7 +189,7 @@ def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None
         pytest.skip(f"this process may open {hard} files, {need} are needed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft if soft == resource.RLIM_INFINITY else max(soft, need), hard))
     try:
-        with Scripted(width=STREAMS, total=STREAMS) as server:  # nothing is answered until all are there
+        with MockServer(width=STREAMS, total=STREAMS) as server:  # nothing is answered until all are there
             files = psutil.Process().num_fds()
             seen = send(server.port, [f"{number} echo" for number in range(STREAMS)], timeout_s=60)
             assert eventually(lambda: server.open == 0 and psutil.Process().num_fds() == files)
@@ -217,36 +219,36 @@ def child(program: str, *arguments: object, before: Sequence[str] = ()) -> subpr
 KILLED = """
 import itertools, os, signal, sys
 from pathlib import Path
-from helpers.run_harness import Bench
+from helpers.run_harness import RunHarness
 fsync, written = os.fsync, itertools.count(1)
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(written) == int(sys.argv[2]) else fsync(file)
-Bench(Path(sys.argv[1])).execute()
+RunHarness(Path(sys.argv[1])).execute()
 """
 
 
 # The marker of the journal, three files of each of three points, then the three files of the run.
 @pytest.mark.parametrize(("write", "kept"), [(3, 0), (7, 1), (12, 3)])
 def test_a_kill_while_a_file_is_written_costs_one_point_at_most(
-    write: int, kept: int, bench: Bench, leaks: list[str]
+    write: int, kept: int, harness: RunHarness, leaks: list[str]
 ) -> None:
-    assert child(KILLED, bench.folder, write).returncode == -signal.SIGKILL
-    named = str(bench.record)  # on the command lines of the server and of its guard
+    assert child(KILLED, harness.folder, write).returncode == -signal.SIGKILL
+    named = str(harness.record)  # on the command lines of the server and of its supervisor
     assert eventually(lambda: not any(named in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])))
-    assert bench.kept() == sorted(point.name for point in POINTS[:kept])
-    assert bench.measured() == dict.fromkeys(BUDGETS[: kept + 1], 4)
-    bench.execute()
-    assert bench.measured() == dict.fromkeys(BUDGETS[kept:], 4)
-    assert bench.outputs() == [True] * 3 and not bench.places.partial.exists()
-    assert pq.read_table(bench.places.requests)["budget"].to_pylist() == [b for b in BUDGETS for _ in range(4)]
+    assert harness.journaled() == sorted(point.name for point in POINTS[:kept])
+    assert harness.measured() == dict.fromkeys(BUDGETS[: kept + 1], 4)
+    harness.execute()
+    assert harness.measured() == dict.fromkeys(BUDGETS[kept:], 4)
+    assert harness.outputs() == [True] * 3 and not harness.paths.partial.exists()
+    assert pq.read_table(harness.paths.requests)["budget"].to_pylist() == [b for b in BUDGETS for _ in range(4)]
 
 
 FULL = """
 import contextlib, json, os, sys
 from pathlib import Path
-from helpers.run_harness import POINTS, Bench
+from helpers.run_harness import POINTS, RunHarness
 from rllm_serving.measurement.journal import Journal
-bench, add = Bench(Path(sys.argv[1])), Journal.add
-filler = bench.folder / "runs" / "filler"
+harness, add = RunHarness(Path(sys.argv[1])), Journal.add
+filler = harness.folder / "runs" / "filler"
 def add_and_fill(journal, point, *rest):
     add(journal, point, *rest)
     if point in (POINTS[0].name, POINTS[-1].name):
@@ -259,10 +261,10 @@ Journal.add = add_and_fill
 for _ in range(3):
     told = ""
     try:
-        bench.execute()
+        harness.execute()
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
-    print(json.dumps([told, list(bench.measured()), bench.kept(), bench.outputs()]))
+    print(json.dumps([told, list(harness.measured()), harness.journaled(), harness.outputs()]))
     filler.unlink(missing_ok=True)
 """
 
@@ -294,5 +296,5 @@ def test_a_full_disk_costs_the_point_that_was_to_be_written(full: list[list[Any]
 
 def test_a_full_disk_is_told_with_what_to_do(full: list[list[Any]]) -> None:
     for told, *_ in full[:2]:
-        assert "No space left on device" in told and told.startswith("RunError: ")
+        assert "No space left on device" in told and told.startswith("WriteError: ")
         assert "runs" in told and "Finished points are kept; call snakemake again" in told

@@ -1,4 +1,4 @@
-"""Whole runs over a scripted engine: what is asked of it, and what is written."""
+"""Whole runs over a mock server: what is asked of it, and what is written."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, Bench
+from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
 from helpers.sse_fixtures import THINK_CLOSE
 from rllm_serving import logs
-from rllm_serving.measurement import rows as records
-from rllm_serving.measurement.progress import Progress
-from rllm_serving.measurement.run import Measurement, RunError
+from rllm_serving.measurement.rows import REQUESTS, SERVER
+from rllm_serving.measurement.run import Measurement, RunError, log_progress
 from rllm_serving.serving.engines import ENGINES
 from rllm_serving.study.design import request_seed
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])  # so that it is taken out again
-    return Bench(tmp_path)
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
+    return RunHarness(tmp_path)
 
 
-def test_a_whole_run_writes_its_three_files(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run_writes_its_three_files(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_a-secret")
-    bench.execute()
-    requests, samples = pq.read_table(bench.places.requests), pq.read_table(bench.places.server)
-    assert requests.schema.equals(records.REQUESTS) and samples.schema.equals(records.SERVER)
+    harness.execute()
+    requests, samples = pq.read_table(harness.paths.requests), pq.read_table(harness.paths.server)
+    assert requests.schema.equals(REQUESTS) and samples.schema.equals(SERVER)
     rows = requests.to_pylist()
     assert len(rows) == QUESTIONS * len(BUDGETS)
     assert [(row["budget"], row["index"]) for row in rows] == [(b, i) for b in BUDGETS for i in range(QUESTIONS)]
@@ -47,24 +46,24 @@ def test_a_whole_run_writes_its_three_files(bench: Bench, monkeypatch: pytest.Mo
     assert {row["generated_tokens"] for row in samples.to_pylist()} == {28698.0}
     assert set(samples["budget"].to_pylist()) == set(BUDGETS)
 
-    record = json.loads(bench.places.record.read_text())
+    record = json.loads(harness.paths.record.read_text())
     assert record["server"] == RUN.keys and record["device"] == "cpu" and record["model"]["digest"] == "d"
     assert record["config"]["seed"] == 7 and record["config"]["sampling"] == RUN.sampling
-    assert record["environment"]["packages"] == {"stand": "1.0"}
+    assert record["environment"]["packages"] == {"fake": "1.0"}
     [session] = record["sessions"]
-    assert "--record" in session["command"] and session["environment"] == {"STAND": "here"}
-    assert session["startup_seconds"] > 0 and session["server_log"] == str(bench.places.server_log)
+    assert "--record" in session["command"] and session["environment"] == {"FAKE_ENGINE": "here"}
+    assert session["startup_seconds"] > 0 and session["server_log"] == str(harness.paths.server_log)
     assert {"cpu", "gpus", "driver", "memory_bytes"} <= set(session["hardware"]) and "git_commit" in session
     assert [entry["point"] for entry in record["points"]] == [asdict(point) for point in POINTS]
     assert all(entry["session"] == session["id"] and entry["duration_s"] > 0 for entry in record["points"])
-    assert not bench.places.partial.exists()
-    for path in bench.folder.rglob("*"):
+    assert not harness.paths.partial.exists()
+    for path in harness.folder.rglob("*"):
         assert path.is_dir() or b"hf_a-secret" not in path.read_bytes()
 
 
-def test_what_is_asked_of_the_engine(bench: Bench) -> None:
-    bench.execute(replace(RUN, points=POINTS[:1]))
-    bodies = {body["messages"][0]["content"]: body for body in bench.sent()}
+def test_what_is_asked_of_the_engine(harness: RunHarness) -> None:
+    harness.execute(replace(RUN, points=POINTS[:1]))
+    bodies = {body["messages"][0]["content"]: body for body in harness.sent()}
     assert set(bodies) == {f"q{i} ok" for i in range(QUESTIONS)}
     assert bodies["q1 ok"] == {
         "model": "m",
@@ -79,46 +78,44 @@ def test_what_is_asked_of_the_engine(bench: Bench) -> None:
     }
 
 
-def test_a_model_that_thinks_on_request_is_told_so(bench: Bench) -> None:
-    bench.execute(replace(RUN, points=POINTS[:1], thinking=False))
-    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in bench.sent())
+def test_a_model_that_thinks_on_request_is_told_so(harness: RunHarness) -> None:
+    harness.execute(replace(RUN, points=POINTS[:1], thinking=False))
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in harness.sent())
 
 
-def test_failures_within_the_limit_are_kept_as_failures(bench: Bench) -> None:
-    bench.fail(q1_64="http-500", q2_64="close")
+def test_failures_within_the_limit_are_kept_as_failures(harness: RunHarness) -> None:
+    harness.fail(q1_64="http-500", q2_64="close")
     run = replace(RUN, points=POINTS[:1], measurement={**RUN.measurement, "max_failed_rate": 0.5})
-    bench.execute(run)
-    rows = pq.read_table(bench.places.requests).to_pylist()
+    harness.execute(run)
+    rows = pq.read_table(harness.paths.requests).to_pylist()
     assert [row["status"] for row in rows] == ["ok", "http", "truncated", "ok"]
     for row in rows[1:3]:
         assert row["last_token"] is None and row["first_visible_token"] is None and row["error"]
     assert rows[1]["first_token"] is None and rows[1]["output_tokens"] is None and rows[1]["chunk_times"] == []
 
 
-def test_without_a_reasoning_parser_every_token_is_the_answers(bench: Bench) -> None:
-    bench.execute(replace(RUN, reasoning_parser=None, points=POINTS[:1]))
-    for row in pq.read_table(bench.places.requests).to_pylist():
+def test_without_a_reasoning_parser_every_token_is_the_answers(harness: RunHarness) -> None:
+    harness.execute(replace(RUN, reasoning_parser=None, points=POINTS[:1]))
+    for row in pq.read_table(harness.paths.requests).to_pylist():
         assert (row["reasoning_tokens"], row["answer_tokens"]) == (0, 9)
         assert row["reasoning_source"] == "no reasoning parser"
 
 
-def test_the_end_of_thinking_is_found_in_the_tokenizer(bench: Bench) -> None:
-    assert Measurement(RUN, bench.places, "cpu").think_close == THINK_CLOSE
-    (bench.folder / "model" / "tokenizer.json").write_text(json.dumps({"model": {}}))
-    assert Measurement(RUN, bench.places, "cpu").think_close is None
-    (bench.folder / "model" / "tokenizer.json").unlink()
-    assert Measurement(RUN, bench.places, "cpu").think_close is None
+def test_the_end_of_thinking_is_found_in_the_tokenizer(harness: RunHarness) -> None:
+    assert Measurement(RUN, harness.paths, "cpu").think_close == THINK_CLOSE
+    (harness.folder / "model" / "tokenizer.json").write_text(json.dumps({"model": {}}))
+    assert Measurement(RUN, harness.paths, "cpu").think_close is None
+    (harness.folder / "model" / "tokenizer.json").unlink()
+    assert Measurement(RUN, harness.paths, "cpu").think_close is None
 
 
 def test_progress_tells_the_time_left_at_the_pace_so_far(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([100.0, 110.0, 130.0])
     monkeypatch.setattr(logging.getLogger("rllm_serving"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="rllm_serving"):
-        progress = Progress(4, lambda: next(clock))
-        progress.step("a")
-        progress.step("b")
+        log_progress("a", 1, 4, 10.0)
+        log_progress("b", 2, 4, 30.0)
     assert [record.getMessage() for record in caplog.records] == [
         "point 1/4 a done, 30 s left",
         "point 2/4 b done, 30 s left",

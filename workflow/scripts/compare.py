@@ -5,7 +5,7 @@ from rllm_serving.analysis.comparison import compare
 from rllm_serving.analysis.decomposition import decompose
 from rllm_serving.analysis.run_data import RunData
 from rllm_serving.logs import logged
-from rllm_serving.serving import kernels
+from rllm_serving.serving.engines import describe_backends
 
 
 def observed(number: int) -> RunData:
@@ -21,6 +21,6 @@ with logged(snakemake.log[0]):
         for number in others:
             candidate = observed(number)
             versus.append(compare(candidate, base))
-            reasons.append(decompose(candidate, base).assign(kernels=kernels.describe_backends(candidate.record)))
+            reasons.append(decompose(candidate, base).assign(kernels=describe_backends(candidate.record)))
     pd.concat(versus, ignore_index=True).to_parquet(snakemake.output.versus)
     pd.concat(reasons, ignore_index=True).to_parquet(snakemake.output.why)

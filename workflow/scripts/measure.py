@@ -12,7 +12,7 @@ from rllm_serving.study.design import Run, expand_sweep
 run = Run.from_dict(snakemake.params.run, expand_sweep(snakemake.params.sweep))
 names = sorted(snakemake.params.sweep["datasets"])
 environment = Path(snakemake.input.environment)
-places = RunPaths(
+paths = RunPaths(
     python=environments.python(environment.parent),
     environment=environment,
     model=Path(snakemake.input.model),
@@ -27,4 +27,4 @@ places = RunPaths(
 )
 with logged(snakemake.log.run):
     check_granted(run.folder, run.gpus(snakemake.params.device), snakemake.resources.get("gpu", 0))
-    Measurement(run, places, snakemake.params.device).execute()
+    Measurement(run, paths, snakemake.params.device).execute()

@@ -15,8 +15,6 @@ from rllm_serving.analysis.decomposition import COUNTERS, PARTS, decompose
 from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.run_data import RunData
 from rllm_serving.report.figures import decomposition
-from rllm_serving.serving.engines import ENGINES
-from rllm_serving.serving.kernels import selected_backends
 
 SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
@@ -146,50 +144,6 @@ def test_kv_bytes_of_a_token() -> None:
     unknown = [{}, config | {"kv_lora_rank": 512}, config | {"layer_types": ["sliding_attention"]}]
     unknown.append(config | {"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}})
     assert all(np.isnan(kv_bytes_per_token(one, "auto")) for one in unknown)
-
-
-VLLM = """\
-(APIServer pid=1) WARNING 11-24 11:36:26 [vllm.py:725] Model Runner V2 requires Triton; \
-using the V1 model runner instead.
-(EngineCore pid=16530) INFO 11-24 11:36:40 [utils.py:347] Using LBHNC KV cache layout.
-(EngineCore pid=16530) WARNING 11-24 11:36:52 [vllm.py:725] Model Runner V2 requires Triton; \
-using the V1 model runner instead.
-"""
-# As vLLM's sources write them where there is a GPU or a quantized checkpoint.
-VLLM_SOURCES = """\
-INFO [cuda.py:506] Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN', 'FLASHINFER'].
-INFO [__init__.py:758] Selected CPUInt8ScaledMMLinearKernel for CompressedTensorsW8A8Int8
-INFO [auto_gptq.py:352] Using MarlinLinearKernel for AutoGPTQLinearMethod
-INFO [topk_topp_sampler.py:124] Using FlashInfer for top-p & top-k sampling.
-INFO [base.py:123] Using Transformers modeling backend.
-"""
-SGLANG = """\
-[2026-11-24 11:55:53] server_args=ServerArgs(model_path='/m', quantization=None, kv_cache_dtype='auto', \
-attention_backend='torch_native', decode_attention_backend=None, sampling_backend='pytorch', \
-fp8_gemm_runner_backend='auto', speculative_draft_attention_backend=None, moe_runner_backend='auto')
-[2026-11-24 11:56:01] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 16384, K size: 0.02 GB, V size: 0.02 GB
-"""
-
-
-@pytest.mark.parametrize(
-    ("engine", "text", "found"),
-    [
-        ("vllm", VLLM, {"kv_layout": ["LBHNC"], "runner": ["V1"]}),
-        (
-            "vllm",
-            VLLM_SOURCES,
-            {
-                "attention": ["FLASH_ATTN"],
-                "linear": ["CPUInt8ScaledMMLinearKernel", "MarlinLinearKernel"],
-                "sampling": ["FlashInfer"],
-            },
-        ),
-        ("sglang", SGLANG, {"attention": ["torch_native"], "sampling": ["pytorch"], "kv_cache": ["bfloat16"]}),
-    ],
-)
-def test_the_log_says_which_kernels(engine: str, text: str, found: dict[str, list[str]], tmp_path: Path) -> None:
-    (tmp_path / "log").write_text(text)
-    assert selected_backends(ENGINES[engine], tmp_path / "log") == found
 
 
 @pytest.mark.filterwarnings("error")

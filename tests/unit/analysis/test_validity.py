@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.run_harness import POINTS, QUESTIONS, RUN, Bench
+from helpers.run_harness import POINTS, QUESTIONS, RUN, RunHarness
 from rllm_serving.analysis import validity
 from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.measurement.run import RunError
@@ -78,49 +78,49 @@ def test_what_is_not_known_is_no_number() -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setitem(ENGINES, "stand", ENGINES["vllm"])
-    return Bench(tmp_path)
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])
+    return RunHarness(tmp_path)
 
 
 def strict(on_invalid: str) -> dict:
-    # The scripted engine's counter never moves: every point is beyond this gate.
+    # The mock server's counter never moves: every point is beyond this gate.
     gates = {**RUN.measurement["gates"], "counter_mismatch_rate": 0.005}
     return {**RUN.measurement, "on_invalid": on_invalid, "gates": gates}
 
 
-def test_a_point_beyond_a_gate_fails_the_run(bench: Bench) -> None:
+def test_a_point_beyond_a_gate_fails_the_run(harness: RunHarness) -> None:
     with pytest.raises(RunError, match=r"counter_mismatch_rate 100 %, allowed 0\.5 %.*measurement\.on_invalid"):
-        bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
-    assert bench.outputs() == [False, False, False]
+        harness.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
+    assert harness.outputs() == [False, False, False]
 
 
-def test_or_is_kept_and_marked(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_or_is_kept_and_marked(harness: RunHarness, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))
+        harness.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))
     assert len([line for line in caplog.messages if "kept and marked" in line]) == 1
-    [point] = json.loads(bench.places.record.read_text())["points"]
+    [point] = json.loads(harness.paths.record.read_text())["points"]
     assert point["invalid"].startswith("counter_mismatch_rate") and point["validity"]["failed_rate"] == 0
-    assert pq.read_table(bench.places.requests).num_rows == QUESTIONS
+    assert pq.read_table(harness.paths.requests).num_rows == QUESTIONS
 
 
-def test_gates_that_change_judge_anew_and_measure_nothing(bench: Bench) -> None:
-    bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
-    bench.sent()
-    bench.execute(replace(RUN, points=POINTS[:1]))
-    [point] = json.loads(bench.places.record.read_text())["points"]
-    assert point["invalid"] is None and bench.measured() == {}
+def test_gates_that_change_judge_anew_and_measure_nothing(harness: RunHarness) -> None:
+    harness.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
+    harness.sent()
+    harness.execute(replace(RUN, points=POINTS[:1]))
+    [point] = json.loads(harness.paths.record.read_text())["points"]
+    assert point["invalid"] is None and harness.measured() == {}
 
 
-def test_a_marked_point_is_measured_again_where_it_would_fail_the_run(bench: Bench) -> None:
-    bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
-    bench.sent()
+def test_a_marked_point_is_measured_again_where_it_would_fail_the_run(harness: RunHarness) -> None:
+    harness.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:2]))
+    harness.sent()
     with pytest.raises(RunError, match="counter_mismatch_rate"):
-        bench.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
-    assert bench.measured() == {64: QUESTIONS}
+        harness.execute(replace(RUN, measurement=strict("fail"), points=POINTS[:1]))
+    assert harness.measured() == {64: QUESTIONS}
 
 
-def test_a_point_of_nothing_but_failures_is_never_kept(bench: Bench) -> None:
-    bench.fail(**{f"q{i}_64": "http-500" for i in range(QUESTIONS)})
+def test_a_point_of_nothing_but_failures_is_never_kept(harness: RunHarness) -> None:
+    harness.fail(**{f"q{i}_64": "http-500" for i in range(QUESTIONS)})
     with pytest.raises(RunError, match=r"4 of 4 failed: http: HTTP 500"):
-        bench.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))
+        harness.execute(replace(RUN, measurement=strict("mark"), points=POINTS[:1]))

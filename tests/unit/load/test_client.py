@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from helpers.mock_server import HOST, Scripted, eventually
+from helpers.mock_server import HOST, MockServer, eventually
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS
 from rllm_serving.load import client
 from rllm_serving.load.client import Client, HttpExchange, clock
@@ -72,8 +72,8 @@ def open_files() -> int:
 
 
 @pytest.fixture
-def server() -> Iterator[Scripted]:
-    with Scripted() as scripted:
+def server() -> Iterator[MockServer]:
+    with MockServer() as scripted:
         yield scripted
 
 
@@ -83,7 +83,7 @@ def together() -> dict[str, list[Seen]]:
     names = [name for fault in FAULTS for name in (fault, "ok", "ok")]
     assert set(FAULTS) == set(EXPECTED)
     found: dict[str, list[Seen]] = {}
-    with Scripted() as scripted:
+    with MockServer() as scripted:
         for name, seen in zip(names, send(scripted.port, names, timeout_s=TIMEOUT_S), strict=True):
             found.setdefault(name, []).append(seen)
         # The client's side of every connection is closed; the server sees each of them go.
@@ -113,18 +113,18 @@ def test_the_streams_beside_the_faults_are_unmoved(together: dict[str, list[Seen
 
 
 @pytest.mark.parametrize("name", FINE)
-def test_no_way_of_cutting_a_stream_changes_what_is_read(name: str, server: Scripted) -> None:
+def test_no_way_of_cutting_a_stream_changes_what_is_read(name: str, server: MockServer) -> None:
     for seen in send(server.port, [name, name], size=1):
         assert_whole(seen)
 
 
-def test_each_piece_has_the_time_at_which_it_came(server: Scripted) -> None:
+def test_each_piece_has_the_time_at_which_it_came(server: MockServer) -> None:
     [(exchange, _)] = send(server.port, ["ok"])
     assert b"".join(exchange.pieces) == b"".join(FINE["ok"].pieces)
     assert len(exchange.pieces) == len(FINE["ok"].pieces)
 
 
-def test_faults_leave_no_connection_file_or_task(server: Scripted) -> None:
+def test_faults_leave_no_connection_file_or_task(server: MockServer) -> None:
     names = [name for name in FAULTS if name not in SLOW]
     left: list[int] = []
 
@@ -152,25 +152,25 @@ def test_a_refused_connection_is_a_failed_request_and_no_crash() -> None:
         assert exchange.sent is None and outcome.http_status is None and outcome.first_token is None
 
 
-def test_a_connection_closed_between_requests_is_replaced_silently(server: Scripted) -> None:
+def test_a_connection_closed_between_requests_is_replaced_silently(server: MockServer) -> None:
     """Whether the client has seen the end of the old connection (leave) or not yet (drop-reused)."""
     for seen in send(server.port, ["leave", "ok", "drop-reused", "ok", "leave", "ok"], size=1):
         assert_whole(seen)
     assert server.accepted == 4
 
 
-def test_a_request_is_replaced_over_a_fresh_connection_however_many_old_ones_are_dead(server: Scripted) -> None:
+def test_a_request_is_replaced_over_a_fresh_connection_however_many_old_ones_are_dead(server: MockServer) -> None:
     for seen in send(server.port, ["ok"] * 4 + ["drop-reused"], size=4):
         assert_whole(seen)
 
 
-def test_a_request_that_was_taken_up_is_never_sent_again(server: Scripted) -> None:
+def test_a_request_that_was_taken_up_is_never_sent_again(server: MockServer) -> None:
     statuses = [outcome.status for _, outcome in send(server.port, ["ok", "close", "ok", "drop"], size=1)]
     assert statuses == ["ok", "truncated", "ok", "connection"]
     assert server.seen.count("POST /v1/chat/completions") == 5  # the dropped one twice: it was not taken up
 
 
-def test_the_time_limit_of_a_request_ends_with_it(server: Scripted) -> None:
+def test_the_time_limit_of_a_request_ends_with_it(server: MockServer) -> None:
     async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         first = await c.exchange(r[0], clock())
         await asyncio.sleep(1.5)  # past the limit of the first
@@ -182,7 +182,7 @@ def test_the_time_limit_of_a_request_ends_with_it(server: Scripted) -> None:
     assert server.accepted == 1
 
 
-def test_connections_are_open_before_the_point_starts_and_used_again(server: Scripted) -> None:
+def test_connections_are_open_before_the_point_starts_and_used_again(server: MockServer) -> None:
     opened: list[int] = []
 
     async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
@@ -201,7 +201,7 @@ def test_a_request_is_one_complete_http_message() -> None:
     assert b"Content-Length: %d" % len(body) in head.split(b"\r\n") and b"Host: 127.0.0.1:7" in head
 
 
-def test_the_collector_rests_while_a_point_runs(server: Scripted) -> None:
+def test_the_collector_rests_while_a_point_runs(server: MockServer) -> None:
     during: list[bool] = []
 
     async def drive(c: Client, r: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby
 
 import pytest
-from helpers.mock_server import HOST, Scripted
+from helpers.mock_server import HOST, MockServer
 from rllm_serving.load import client
 from rllm_serving.load.client import HttpExchange
 from rllm_serving.load.patterns import LOADS
@@ -15,7 +15,7 @@ from rllm_serving.load.stream import decode
 
 
 def drive(
-    server: Scripted, load: str, size: int, prompts: list[str], **options: object
+    server: MockServer, load: str, size: int, prompts: list[str], **options: object
 ) -> list[tuple[HttpExchange, int | None]]:
     """Exchange and batch of each request, in order."""
     bodies = [{"messages": [{"role": "user", "content": prompt}], "stream": True} for prompt in prompts]
@@ -38,7 +38,7 @@ def in_flight(seen: list[tuple[HttpExchange, int | None]]) -> int:
 def test_batch_sends_its_size_at_once_and_the_next_when_all_have_ended(size: int, count: int) -> None:
     prompts = [f"question {i}" for i in range(count)]
     sizes = [len(prompts[i : i + size]) for i in range(0, count, size)]
-    with Scripted(width=size, total=count, groups=True) as server:
+    with MockServer(width=size, total=count, groups=True) as server:
         # A batch is answered once it is there as a whole: were the next sent early, its start would
         # stand between these ends.
         seen = drive(server, "batch", size, prompts)
@@ -55,7 +55,7 @@ def test_batch_sends_its_size_at_once_and_the_next_when_all_have_ended(size: int
 def test_closed_keeps_exactly_its_size_in_flight(size: int, count: int) -> None:
     prompts = [f"question {i}" for i in range(count)]
     width = min(size, count)
-    with Scripted(width=size, total=count) as server:
+    with MockServer(width=size, total=count) as server:
         # Each answer waits until as many as can be are in flight: fewer, and the point would never end.
         seen = drive(server, "closed", size, prompts)
     assert statuses(seen) == [("ok", None)] * count
@@ -70,7 +70,7 @@ def test_closed_keeps_exactly_its_size_in_flight(size: int, count: int) -> None:
 def test_open_sends_on_schedule_whatever_is_still_unanswered() -> None:
     prompts = [f"question {i}" for i in range(6)]
     times = [0.0, 0.02, 0.02, 0.15, 0.151, 0.7]
-    with Scripted(width=6, total=6) as server:
+    with MockServer(width=6, total=6) as server:
         # Nothing is answered before all are there: a load that waited for answers would never end.
         seen = drive(server, "open", 2, prompts, times=times)
     assert statuses(seen) == [("ok", None)] * 6 and in_flight(seen) == 6
@@ -85,7 +85,7 @@ def test_a_late_request_counts_from_its_time() -> None:
         """Opening connections takes the loop for longer than the requests are apart."""
         time.sleep(0.3)
 
-    with Scripted() as server, pytest.MonkeyPatch.context() as patch:
+    with MockServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(client.Client, "open", asleep)
         seen = drive(server, "open", 1, ["a", "b"], times=[0.05, 0.1])
     exchanges = [exchange for exchange, _ in seen]
@@ -95,6 +95,6 @@ def test_a_late_request_counts_from_its_time() -> None:
 
 @pytest.mark.parametrize("load", ["batch", "closed"])
 def test_a_failure_takes_its_place_and_the_load_goes_on(load: str) -> None:
-    with Scripted() as server:
+    with MockServer() as server:
         seen = drive(server, load, 2, ["ok", "close", "http-500", "ok", "reset", "ok"])
     assert [status for status, _ in statuses(seen)] == ["ok", "truncated", "http", "ok", "truncated", "ok"]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from helpers.fake_nvml import UUIDS, Nvml
-from helpers.mock_server import Scripted, eventually
-from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler, _RawSample, read
+from helpers.mock_server import MockServer, eventually
+from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler, _RawSample, parse_metrics
 from rllm_serving.serving.engines import ENGINES, MetricSource
 
 # From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
@@ -54,29 +54,29 @@ def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> MetricsSampler:
 
 
 def test_a_real_page_gives_every_column_and_null_where_it_is_silent() -> None:
-    assert read(PAGE, METRICS) == VALUES
+    assert parse_metrics(PAGE, METRICS) == VALUES
 
 
 def test_without_a_page_every_column_is_null() -> None:
-    assert read(None, METRICS) == dict.fromkeys(METRICS)
+    assert parse_metrics(None, METRICS) == dict.fromkeys(METRICS)
 
 
 def test_label_sets_are_added_or_the_largest_taken() -> None:
     page = b'a{rank="0"} 0.25\na{rank="1"} 0.75\nb{rank="0"} 3\nb{rank="1"} 4\n'
     sources = {"share": MetricSource("a", "max"), "count": MetricSource("b"), "other": MetricSource("c", "max")}
-    assert read(page, sources) == {"share": 0.75, "count": 7.0, "other": None}
+    assert parse_metrics(page, sources) == {"share": 0.75, "count": 7.0, "other": None}
 
 
 def test_a_measured_zero_is_no_null() -> None:
-    assert read(b"a 0.0\n", {"x": MetricSource("a"), "y": MetricSource("a", "max")}) == {"x": 0.0, "y": 0.0}
+    assert parse_metrics(b"a 0.0\n", {"x": MetricSource("a"), "y": MetricSource("a", "max")}) == {"x": 0.0, "y": 0.0}
 
 
 def test_a_counter_shown_only_once_it_moved_is_zero_before_but_null_without_a_page() -> None:
     sources = {"retracted": MetricSource("r_total", absent=0.0), "running": MetricSource("r")}
-    assert read(b"r 3\n", sources) == {"retracted": 0.0, "running": 3.0}
-    assert read(b"r 3\nr_total 2\n", sources) == {"retracted": 2.0, "running": 3.0}
-    assert read(b"\n", sources) == {"retracted": 0.0, "running": None}
-    assert read(None, sources) == {"retracted": None, "running": None}
+    assert parse_metrics(b"r 3\n", sources) == {"retracted": 0.0, "running": 3.0}
+    assert parse_metrics(b"r 3\nr_total 2\n", sources) == {"retracted": 2.0, "running": 3.0}
+    assert parse_metrics(b"\n", sources) == {"retracted": 0.0, "running": None}
+    assert parse_metrics(None, sources) == {"retracted": None, "running": None}
 
 
 def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() -> None:
@@ -110,7 +110,7 @@ def tree() -> Iterator[int]:
 
 
 def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> None:
-    with Scripted(metrics=PAGE) as server, sampler(server.port, tree) as telemetry:
+    with MockServer(metrics=PAGE) as server, sampler(server.port, tree) as telemetry:
         # The parent rests: the time and the memory are its child's.
         assert eventually(lambda: any((row["host_cpu_cores"] or 0) > 0.02 for row in telemetry.rows(0.0, 1e9)))
         own = psutil.Process(tree).memory_info().rss
@@ -126,7 +126,7 @@ def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> 
 def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
-    with Scripted() as server, sampler(server.port, gone.pid) as telemetry:
+    with MockServer() as server, sampler(server.port, gone.pid) as telemetry:
         assert eventually(lambda: len(server.seen) > 2)  # each a 404
     nothing = dict.fromkeys([*METRICS, *NO_DEVICE, "host_rss_bytes", "host_cpu_cores"])
     assert all(
@@ -140,7 +140,7 @@ def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
 
 
 def test_without_a_device_its_columns_are_null() -> None:
-    assert GpuSampler().parse_metrics() == NO_DEVICE
+    assert GpuSampler().read() == NO_DEVICE
 
 
 @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ def test_the_devices_that_are_used_are_summed_and_null_where_they_do_not_tell(
     nvml: Nvml, used: list[int], values: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert tuple(GpuSampler([UUIDS[i] for i in used]).parse_metrics().values()) == pytest.approx(values)
+    assert tuple(GpuSampler([UUIDS[i] for i in used]).read().values()) == pytest.approx(values)

@@ -27,24 +27,24 @@ def test_gpus_are_those_that_a_scheduler_gave_in_its_order(
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = visible_gpus()
-    assert [gpu.token for gpu in found] == tokens
-    assert [gpu.uuid for gpu in found] == [UUIDS[int(token)] for token in tokens]
+    gpus = visible_gpus()
+    assert [gpu.token for gpu in gpus] == tokens
+    assert [gpu.uuid for gpu in gpus] == [UUIDS[int(token)] for token in tokens]
 
 
 def test_a_job_sees_its_gpus_alone_counted_as_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0")
-    with acquire_gpus(2) as got:
-        assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,1"}
-        assert got.uuids == (UUIDS[3], UUIDS[1])
+    with acquire_gpus(2) as lease:
+        assert lease.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,1"}
+        assert lease.uuids == (UUIDS[3], UUIDS[1])
 
 
 def test_a_divided_gpu_is_used_by_its_slices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, divided=(1,)))
     assert [gpu.token for gpu in visible_gpus()] == ["0", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", SLICE)
-    with acquire_gpus(1) as got:
-        assert got.variables["CUDA_VISIBLE_DEVICES"] == SLICE and got.uuids == (SLICE,)
+    with acquire_gpus(1) as lease:
+        assert lease.variables["CUDA_VISIBLE_DEVICES"] == SLICE and lease.uuids == (SLICE,)
     for whole in ("1", UUIDS[1]):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", whole)
         with pytest.raises(GpuError, match=r"is no GPU here.*by their slices"):
@@ -52,12 +52,12 @@ def test_a_divided_gpu_is_used_by_its_slices_alone(monkeypatch: pytest.MonkeyPat
 
 
 def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, kept=(0,)))
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, withheld=(0,)))
     assert [(gpu.token, gpu.uuid) for gpu in visible_gpus()] == [("0", UUIDS[1]), ("1", UUIDS[2])]
 
 
 @pytest.mark.parametrize(
-    ("visible", "order", "told"),
+    ("visible", "order", "message"),
     [
         ("0,9", None, r"names '9', which is no GPU here: there is 0 = GPU-0000-uuid, 1 = "),
         ("GPU-", None, r"names 'GPU-', which is no GPU here"),
@@ -66,17 +66,17 @@ def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pyt
     ],
 )
 def test_names_that_mean_no_gpu_for_sure_are_told(
-    visible: str, order: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    visible: str, order: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     if order is not None:
         monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
-    with pytest.raises(GpuError, match=told):
+    with pytest.raises(GpuError, match=message):
         visible_gpus()
 
 
 def test_a_uuid_means_the_same_in_every_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[2])
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    with acquire_gpus(1) as got:
-        assert got.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}
+    with acquire_gpus(1) as lease:
+        assert lease.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}

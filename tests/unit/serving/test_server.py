@@ -1,4 +1,4 @@
-"""A server's life, with a scripted one in the engine's place: ready when it answers, told when it dies, gone after."""
+"""A server's life, with a mock server in the engine's place: ready when it answers, told when it dies, gone after."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import mock_server
-from helpers.fake_engine import Stand
+from helpers.fake_engine import FakeEngine
 from helpers.mock_server import HOST, eventually
 from rllm_serving.serving import server as module
 from rllm_serving.serving.engines import Options, ServerConfig
 from rllm_serving.serving.server import HIGHEST_PORT, Server, ServerError, check_port, free_port, tail
 from rllm_serving.serving.supervisor import alive
 
-LAUNCH = ServerConfig(Path(sys.executable), Path("model"), None, "m", "cpu", Options(), None, False, 1)
+CONFIG = ServerConfig(Path(sys.executable), Path("model"), None, "m", "cpu", Options(), None, False, 1)
 
 
 def serve(folder: Path, *arguments: object, timeout_s: float = 60, program: str | None = None) -> Server:
-    return Server(Stand(*arguments, program=program), LAUNCH, folder / "logs" / "server.log", timeout_s)
+    return Server(FakeEngine(*arguments, program=program), CONFIG, folder / "logs" / "server.log", timeout_s)
 
 
 def failure(server: Server) -> str:
@@ -32,7 +32,7 @@ def failure(server: Server) -> str:
     with pytest.raises(ServerError) as caught, server:
         pytest.fail("it got ready")
     assert server.pid is None or eventually(lambda: not alive(server.pid or 0))
-    assert server._guard is None or server._guard.returncode is not None
+    assert server._supervisor is None or server._supervisor.returncode is not None
     return str(caught.value)
 
 
@@ -49,7 +49,7 @@ def test_it_is_ready_when_healthy_and_a_real_completion_came(tmp_path: Path) -> 
 
 
 def test_a_server_can_be_started_at_a_lower_priority(tmp_path: Path) -> None:
-    with Server(Stand(), LAUNCH, tmp_path / "server.log", 60, niceness=5) as server:
+    with Server(FakeEngine(), CONFIG, tmp_path / "server.log", 60, niceness=5) as server:
         assert psutil.Process(server.pid).nice() == psutil.Process().nice() + 5
 
 
@@ -92,24 +92,24 @@ def test_killing_the_whole_process_group_of_a_run_leaves_nothing(tmp_path: Path)
 
 def test_a_server_that_dies_while_loading_is_told_at_once_with_its_log_and_advice(tmp_path: Path) -> None:
     program = "import sys; print('loading'); print('CUDA out of memory', file=sys.stderr); sys.exit(3)"
-    told = failure(serve(tmp_path, program=program, timeout_s=600))
-    assert "'m' failed: it ended with exit code 3" in told
-    assert "  | CUDA out of memory" in told and "Lower serving.memory_share, or" in told
-    assert str(tmp_path / "logs" / "server.log") in told and "Command: " in told
+    message = failure(serve(tmp_path, program=program, timeout_s=600))
+    assert "'m' failed: it ended with exit code 3" in message
+    assert "  | CUDA out of memory" in message and "Lower serving.memory_share, or" in message
+    assert str(tmp_path / "logs" / "server.log") in message and "Command: " in message
 
 
 def test_the_log_of_an_earlier_start_is_kept_but_is_no_news(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "server.log"
     log.parent.mkdir()
     log.write_text("CUDA out of memory\n")
-    told = failure(serve(tmp_path, program="raise SystemExit('another reason')"))
-    assert "another reason" in told and "out of memory" not in told and "memory_share" not in told
+    message = failure(serve(tmp_path, program="raise SystemExit('another reason')"))
+    assert "another reason" in message and "out of memory" not in message and "memory_share" not in message
     assert log.read_text().startswith("CUDA out of memory\n")
 
 
 def test_a_server_killed_while_loading_is_told_at_once(tmp_path: Path) -> None:
-    told = failure(serve(tmp_path, program="import os, signal; os.kill(os.getpid(), signal.SIGKILL)", timeout_s=600))
-    assert "ended with exit code 137" in told and "| (empty)" in told
+    message = failure(serve(tmp_path, program="import os, signal; os.kill(os.getpid(), signal.SIGKILL)", timeout_s=600))
+    assert "ended with exit code 137" in message and "| (empty)" in message
 
 
 def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:
@@ -135,15 +135,15 @@ def test_a_refused_first_completion_is_told_with_the_servers_words(tmp_path: Pat
     )
     server = serve(tmp_path)
     server.command = [sys.executable, "-c", program.format(port=server.port)]
-    told = failure(server)
-    assert "its first completion failed: HTTP 400" in told and "no chat template" in told
+    message = failure(server)
+    assert "its first completion failed: HTTP 400" in message and "no chat template" in message
 
 
 def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind((HOST, 0))
-        other.listen()
-        server = Server(Stand(), LAUNCH, tmp_path / "server.log", port=other.getsockname()[1])
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        server = Server(FakeEngine(), CONFIG, tmp_path / "server.log", port=taken.getsockname()[1])
         assert f"port {server.port} is taken" in failure(server)
     assert server.pid is None and not server.log.exists()
 
@@ -170,20 +170,20 @@ def test_a_dead_server_cannot_be_flushed(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_flush_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stand, "flush_path", "/no-such-path")
+    monkeypatch.setattr(FakeEngine, "flush_path", "/no-such-path")
     with serve(tmp_path) as server, pytest.raises(ServerError, match=r"did not empty its prefix cache.*404"):
-        server.flush(patience_s=0.3)
+        server.flush(timeout_s=0.3)
 
 
 def test_the_environment_has_the_engines_variables_no_token_and_no_foreign_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*module.UNSET_VARIABLES, "KEPT"):
+    for name in (*module.UNSET_VARIABLES, "UNTOUCHED"):
         monkeypatch.setenv(name, f"value-of-{name}")
     with serve(tmp_path) as server:
-        found = psutil.Process(server.pid).environ()
-    assert found["STAND"] == "here" and found["KEPT"] == "value-of-KEPT"
-    assert "HF_TOKEN" in module.UNSET_VARIABLES and not set(module.UNSET_VARIABLES) & set(found)
+        variables = psutil.Process(server.pid).environ()
+    assert variables["FAKE_ENGINE"] == "here" and variables["UNTOUCHED"] == "value-of-UNTOUCHED"
+    assert "HF_TOKEN" in module.UNSET_VARIABLES and not set(module.UNSET_VARIABLES) & set(variables)
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
@@ -232,5 +232,5 @@ def test_a_run_watches_its_ancestors_up_to_the_outermost_of_the_workflow(
         (folder / name).write_text(own)
         command = [sys.executable, str(folder / name), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
-    *pids, found = done.stdout.splitlines()
-    assert sorted(map(int, found.split())) == sorted(int(pids[level]) for level in watched)
+    *pids, printed = done.stdout.splitlines()
+    assert sorted(map(int, printed.split())) == sorted(int(pids[level]) for level in watched)

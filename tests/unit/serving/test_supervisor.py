@@ -1,4 +1,4 @@
-"""The guard: whoever dies, the server goes too, with all that it started."""
+"""The supervisor: when the run or the workflow exits, the server goes too, with all that it started."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def python(program: str, *arguments: str) -> tuple[str, ...]:
     return sys.executable, "-c", program, *arguments
 
 
-class Guarded:
-    """A guard over SERVER; `pids` of the server and its grandchild."""
+class SupervisedServer:
+    """SERVER under a supervisor; `pids`: of the server and its grandchild."""
 
     def __init__(self, folder: Path, deaf: bool = False, **options: object) -> None:
         note = folder / "pids"
         server = python(SERVER.format(deaf=DEAF if deaf else "pass"), str(note))
-        self.guard = subprocess.Popen(
+        self.process = subprocess.Popen(
             command(*server, **options),  # type: ignore[arg-type]
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -57,13 +57,13 @@ class Guarded:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    guarded = Guarded(tmp_path)
-    assert all(alive(pid) for pid in guarded.pids)
-    yield guarded
-    with guarded.guard:
-        guarded.guard.kill()
-    for pid in guarded.pids:
+def supervised(tmp_path: Path) -> Iterator[SupervisedServer]:
+    supervised = SupervisedServer(tmp_path)
+    assert all(alive(pid) for pid in supervised.pids)
+    yield supervised
+    with supervised.process:
+        supervised.process.kill()
+    for pid in supervised.pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -78,40 +78,42 @@ def test_alive_knows_the_living_from_zombies_and_the_dead() -> None:
     assert not alive(process.pid) and not alive(before)
 
 
-def test_the_first_line_is_the_servers_id(guarded: Guarded) -> None:
-    assert guarded.guard.stdout is not None
-    assert int(guarded.guard.stdout.readline()) == guarded.pids[0]
+def test_the_first_line_is_the_servers_id(supervised: SupervisedServer) -> None:
+    assert supervised.process.stdout is not None
+    assert int(supervised.process.stdout.readline()) == supervised.pids[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_server_and_grandchild(guarded: Guarded, number: signal.Signals) -> None:
-    guarded.guard.send_signal(number)
-    assert guarded.guard.wait(30) == 128 + signal.SIGTERM
-    assert guarded.gone()
+def test_a_signal_ends_server_and_grandchild(supervised: SupervisedServer, number: signal.Signals) -> None:
+    supervised.process.send_signal(number)
+    assert supervised.process.wait(30) == 128 + signal.SIGTERM
+    assert supervised.gone()
 
 
-def test_the_end_of_its_input_ends_server_and_grandchild(guarded: Guarded) -> None:
-    assert guarded.guard.stdin is not None
-    guarded.guard.stdin.close()
-    assert guarded.guard.wait(30) == 128 + signal.SIGTERM
-    assert guarded.gone()
+def test_the_end_of_its_input_ends_server_and_grandchild(supervised: SupervisedServer) -> None:
+    assert supervised.process.stdin is not None
+    supervised.process.stdin.close()
+    assert supervised.process.wait(30) == 128 + signal.SIGTERM
+    assert supervised.gone()
 
 
-def test_a_server_killed_from_outside_takes_its_grandchild_along(guarded: Guarded) -> None:
-    os.kill(guarded.pids[0], signal.SIGKILL)
-    assert guarded.guard.wait(30) == 128 + signal.SIGKILL
-    assert guarded.gone()
+def test_a_server_killed_from_outside_takes_its_grandchild_along(supervised: SupervisedServer) -> None:
+    os.kill(supervised.pids[0], signal.SIGKILL)
+    assert supervised.process.wait(30) == 128 + signal.SIGKILL
+    assert supervised.gone()
 
 
-def test_a_server_does_not_outlive_a_guard_killed_hard(guarded: Guarded) -> None:
-    guarded.guard.kill()
-    assert eventually(lambda: not alive(guarded.pids[0]))
+def test_a_server_does_not_outlive_a_supervisor_killed_hard(supervised: SupervisedServer) -> None:
+    supervised.process.kill()
+    assert eventually(lambda: not alive(supervised.pids[0]))
 
 
 def test_the_server_goes_when_the_run_is_killed_hard(tmp_path: Path) -> None:
     note = tmp_path / "pids"
-    guard_command = command(*python(SERVER.format(deaf="pass"), str(note)))
-    run = f"import subprocess, time; p = subprocess.Popen({guard_command!r}, stdin=subprocess.PIPE); time.sleep(600)"
+    supervisor_command = command(*python(SERVER.format(deaf="pass"), str(note)))
+    run = (
+        f"import subprocess, time; p = subprocess.Popen({supervisor_command!r}, stdin=subprocess.PIPE); time.sleep(600)"
+    )
     process = subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert eventually(note.exists)
     pids = [int(pid) for pid in note.read_text().split()]
@@ -122,22 +124,22 @@ def test_the_server_goes_when_the_run_is_killed_hard(tmp_path: Path) -> None:
 
 
 def test_the_server_goes_when_a_watched_process_dies(tmp_path: Path) -> None:
-    """Its own run may live on: here the test, which keeps the guard's input open."""
+    """Its own run may live on: here the test, which keeps the supervisor's input open."""
     watched = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    guarded = Guarded(tmp_path, watch=f"{os.getpid()},{watched.pid}")
+    supervised = SupervisedServer(tmp_path, watch=f"{os.getpid()},{watched.pid}")
     watched.kill()  # left a zombie: nobody has waited for it
-    with guarded.guard:
-        assert guarded.guard.wait(30) == 128 + signal.SIGTERM
-    assert guarded.gone()
+    with supervised.process:
+        assert supervised.process.wait(30) == 128 + signal.SIGTERM
+    assert supervised.gone()
     watched.wait()
 
 
 def test_a_server_that_ignores_the_request_to_stop_is_killed_after_the_grace(tmp_path: Path) -> None:
-    guarded = Guarded(tmp_path, deaf=True, grace=0.3)
-    with guarded.guard:
-        guarded.guard.terminate()
-        assert guarded.guard.wait(30) == 128 + signal.SIGKILL
-    assert guarded.gone()
+    supervised = SupervisedServer(tmp_path, deaf=True, grace=0.3)
+    with supervised.process:
+        supervised.process.terminate()
+        assert supervised.process.wait(30) == 128 + signal.SIGKILL
+    assert supervised.gone()
 
 
 def test_a_server_that_stops_by_itself_when_asked_is_given_the_time(tmp_path: Path) -> None:
@@ -170,8 +172,8 @@ def test_what_the_server_prints_goes_to_the_log_alone() -> None:
         command(*python(program)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        said, told = process.stdout.read(), process.stderr.read()
-    assert said.strip().isdigit() and sorted(told.split()) == ["err", "out"]
+        printed, errors = process.stdout.read(), process.stderr.read()
+    assert printed.strip().isdigit() and sorted(errors.split()) == ["err", "out"]
 
 
 def test_a_watched_process_that_is_gone_already_means_no_start(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The journal of a run: every finished point is on disk at once, whole or not at all.
+"""The journal of a run: every completed point is written to disk at once, whole or not at all.
 
-A folder beside the run's outputs, `<run>.partial/`, holds `fingerprint.json` and three files a point. A rerun after
-a failure takes up the points whose files are whole, if the fingerprint (what was measured, with what) is the same.
+A folder beside the run's outputs, `<run>.partial/`, holds `fingerprint.json` and three files a point. A rerun after a
+failure reuses the points whose files are whole, if the fingerprint (what was measured, with what) is the same.
 """
 
 from __future__ import annotations
@@ -10,19 +10,33 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..analysis import validity
+from ..errors import UserError
+from ..study.design import Run
+from .paths import RunPaths
+from .rows import rows_with
 
-class WriteError(OSError):
-    """A file that could not be written; the message names it."""
+MeasuredPoint = tuple[pa.Table, pa.Table, dict[str, Any]]
+"""A point's rows of requests.parquet and of server.parquet, and its entry in run.json."""
+
+
+class WriteError(UserError):
+    """A file of a run could not be written."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is, after a crash at any moment, either whole or not there."""
+    """Write a file so that a crash at any moment leaves the whole file or the previous state.
+
+    Raises:
+        WriteError: when it cannot be written, as on a full disk.
+    """
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -31,8 +45,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)  # half a file on a full disk only takes room
-        raise WriteError(f"cannot write {path}: {error.strerror}") from error
+        part.unlink(missing_ok=True)
+        raise WriteError(
+            f"cannot write {path}: {error.strerror}. Make room there, or allow writing. "
+            "Finished points are kept; call snakemake again to go on."
+        ) from error
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -43,10 +60,14 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 class Journal:
-    """The points of one run that are measured and safe."""
+    """The completed points of one run.
+
+    Attributes:
+        folder: where it is.
+    """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        """Open the journal; one with another fingerprint is thrown away, for its numbers belong to another run."""
+        """Open the journal in `folder`; one with another fingerprint is deleted, since its numbers differ."""
         self.folder = folder
         marker = folder / "fingerprint.json"
         if folder.exists() and _json(marker).get("fingerprint") != fingerprint:
@@ -56,13 +77,13 @@ class Journal:
             write_atomically(marker, json.dumps({"fingerprint": fingerprint}).encode())
 
     def add(self, point: str, requests: pa.Table, server: pa.Table, record: Mapping[str, Any]) -> None:
-        """Record a finished point. The .json comes last: a point counts only when it is there."""
+        """Write a completed point; its .json comes last, because a point counts only when that is there."""
         write_atomically(self.folder / f"{point}.requests.parquet", parquet_bytes(requests))
         write_atomically(self.folder / f"{point}.server.parquet", parquet_bytes(server))
         write_atomically(self.folder / f"{point}.json", json.dumps(record).encode())
 
-    def get(self, point: str) -> tuple[pa.Table, pa.Table, dict[str, Any]] | None:
-        """The point's requests, samples and record, or None when it is missing or any of its files is damaged."""
+    def get(self, point: str) -> MeasuredPoint | None:
+        """Read a point; None when it is missing or any of its files is damaged."""
         record = _json(self.folder / f"{point}.json")
         if not record:
             return None
@@ -74,7 +95,7 @@ class Journal:
         return requests, server, record
 
     def reject(self, point: str, requests: pa.Table) -> Path:
-        """Keep the requests of an invalid point for reading, outside of what a rerun takes up."""
+        """Write the requests of an invalid point for the user to read; reruns ignore them. Returns the file."""
         path = self.folder / f"{point}.rejected.parquet"
         write_atomically(path, parquet_bytes(requests))
         return path
@@ -90,3 +111,50 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def completed_points(run: Run, paths: RunPaths, fingerprint: str, journal: Journal) -> dict[str, MeasuredPoint]:
+    """Points of the run that need not be measured again, by name.
+
+    Args:
+        run: the run.
+        paths: its files, which have the points of an earlier complete run.
+        fingerprint: what they must have been measured with.
+        journal: has the points of an attempt that failed.
+
+    Returns:
+        Name -> point; without invalid ones where the config has these fail the run.
+    """
+    completed = _points_from_previous_run(run, paths, fingerprint)
+    for point in run.points:
+        measured = journal.get(point.name)
+        if measured is not None and measured[2]["point"] == asdict(point):
+            completed[point.name] = measured
+    if run.measurement["on_invalid"] == "fail":
+        # They were accepted under on_invalid: mark or under other limits.
+        limits = validity.limits(run.measurement)
+        return {n: point for n, point in completed.items() if validity.invalid(point[2]["validity"], limits) is None}
+    return completed
+
+
+def _points_from_previous_run(run: Run, paths: RunPaths, fingerprint: str) -> dict[str, MeasuredPoint]:
+    """Points of an earlier complete run that this one has too.
+
+    A run that grew (a budget more) measures only what is new, one that shrank nothing. If its points are the same,
+    the user has asked for it again (--forcerun): then everything is measured anew.
+    """
+    try:
+        record = json.loads(paths.record.read_text())
+        if record["fingerprint"] != fingerprint:
+            return {}
+        requests, server = pq.read_table(paths.requests), pq.read_table(paths.server)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return {}
+    sessions = {session["id"]: session for session in record["sessions"]}
+    entries = {entry["name"]: {**entry, "session": sessions[entry["session"]]} for entry in record["points"]}
+    points: dict[str, MeasuredPoint] = {}
+    for point in run.points:
+        entry = entries.get(point.name)
+        if entry is not None and entry["point"] == asdict(point):
+            points[point.name] = rows_with(requests, point.keys), rows_with(server, point.keys), entry
+    return {} if len(points) == len(run.points) == len(entries) else points

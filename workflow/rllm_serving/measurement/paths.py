@@ -1,4 +1,4 @@
-"""Where a run's files are."""
+"""The files of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Files and folders of a run: what it reads, and the three files that it writes."""
+    """Files and folders of a run.
+
+    Attributes:
+        python: interpreter of the engine's environment.
+        environment: environment.json, the packages in it.
+        model: model.json, the model's folder and digest.
+        draft: the same of the model that proposes tokens.
+        arrivals: request times and lengths of its open-loop points.
+        datasets: dataset -> its questions.
+        templates: dataset -> its prompt template.
+        requests: requests.parquet, which it writes.
+        server: server.parquet, which it writes.
+        record: run.json, which it writes.
+        server_log: the server's log.
+    """
 
     python: Path
     environment: Path

@@ -87,14 +87,24 @@ its driver was loaded; null where a source has none."""
 
 def request_row(
     keys: Mapping[str, Any],
-    ask: PlannedRequest,
+    planned: PlannedRequest,
     index: int,
     batch: int | None,
     start: float,
     exchange: HttpExchange,
-    outcome: RequestResult,
+    result: RequestResult,
 ) -> dict[str, Any]:
-    """One row of requests.parquet; `start` is the point's start on the client's clock."""
+    """Make a row of requests.parquet.
+
+    Args:
+        keys: of the run and the point.
+        planned: what was to be sent.
+        index: number of the request in its point.
+        batch: number of its batch; None for loads without batches.
+        start: the point's start on the client's clock (s).
+        exchange: what was sent and received when.
+        result: what the answer says.
+    """
 
     def since(stamp: float | None) -> float | None:
         return None if stamp is None else stamp - start
@@ -103,28 +113,28 @@ def request_row(
         **keys,
         "index": index,
         "batch": batch,
-        **{name: ask.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
-        "seed": ask.seed,
-        "forced_output_tokens": ask.output_tokens,
+        **{name: planned.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
+        "seed": planned.seed,
+        "forced_output_tokens": planned.output_tokens,
         "scheduled": since(exchange.scheduled),
         "sent": since(exchange.sent),
         "closed": since(exchange.closed),
-        **{name: since(getattr(outcome, name)) for name in ("first_token", "first_visible_token", "last_token")},
-        "chunk_times": [stamp - start for stamp in outcome.chunk_times],
-        **{name: getattr(outcome, name) for name in _OUTCOME_COLUMNS},
+        **{name: since(getattr(result, name)) for name in ("first_token", "first_visible_token", "last_token")},
+        "chunk_times": [stamp - start for stamp in result.chunk_times],
+        **{name: getattr(result, name) for name in _RESULT_COLUMNS},
     }
 
 
-_OUTCOME_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]
+_RESULT_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]
 
 
 def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of exactly the schema's columns and types."""
+    """Make a table of exactly the schema's columns and types; values that a row lacks are null."""
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
 def rows_with(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
-    """The rows whose columns have the values of `keys`."""
+    """Select the rows whose columns have the values of `keys`."""
     for name, value in keys.items():
         table = table.filter(pc.equal(table[name], value))
     return table

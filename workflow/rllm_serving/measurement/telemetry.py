@@ -1,4 +1,4 @@
-"""What the server and the device did while a point ran: samples of /metrics, of the process tree and of the GPU."""
+"""Samples taken while a point runs: of the server's /metrics page, of its process tree and of the GPUs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from ..load.client import clock
 from ..serving.engines import MetricSource
 
 TREE_REFRESH_S = 2.0
+"""How often the server's descendants are listed anew."""
 
 
 @dataclass(slots=True)
 class _RawSample:
-    """One sample as taken: parsed only after the point, to leave the cores to server and client."""
+    """One sample as taken: parsed only after the point, to leave the cores to server and client.
+
+    Attributes:
+        time: on the client's clock (s).
+        page: lines of the metrics page.
+        rss: resident memory of the process tree (bytes).
+        cpu_s: CPU time of the process tree (s).
+        device: columns of the GPUs.
+    """
 
     time: float
     page: bytes | None
@@ -31,7 +40,7 @@ class _RawSample:
 
 
 class GpuSampler:
-    """The GPUs that a server uses, by their UUIDs, read through NVML; nothing where there are none."""
+    """Reads the GPUs that a server uses, named by their UUIDs, through NVML."""
 
     def __init__(self, uuids: Sequence[str] = ()) -> None:
         self._handles: list[Any] = []
@@ -43,8 +52,8 @@ class GpuSampler:
                 pynvml.nvmlInit()
                 self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
 
-    def parse_metrics(self) -> dict[str, float | None]:
-        """Of all devices: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum)."""
+    def read(self) -> dict[str, float | None]:
+        """Read, over all GPUs: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum)."""
         names = ("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j")
         if not self._handles:
             return dict.fromkeys(names)
@@ -65,29 +74,36 @@ class GpuSampler:
 
 @dataclass
 class MetricsSampler:
-    """Samples a server at `hz` in a thread of its own while the context is open; `rows` then gives the samples.
+    """Samples a server in a thread of its own while the context is open; `rows` then gives the samples.
 
-    The context opens with the first sample taken and closes after a last one, so that the counters' growth between
-    them is all that happened inside, however short it was.
+    The first sample is taken before the context opens and the last one when it closes, so that the growth of the
+    counters between them covers everything inside.
 
-    Attributes: cost_s, CPU seconds that the sampling itself took; late, samples that came over half a period late.
+    Attributes:
+        port: the server's TCP port.
+        pid: its first process.
+        sources: column -> metric.
+        hz: samples a second.
+        gpus: reads the server's GPUs.
+        cost_s: CPU time that the sampling itself took (s).
+        late: samples that were over half a period late.
     """
 
     port: int
     pid: int
     sources: Mapping[str, MetricSource]
     hz: float
-    devices: GpuSampler
+    gpus: GpuSampler
     cost_s: float = 0.0
     late: int = 0
     _raw: list[_RawSample] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._stop, self._begun = threading.Event(), threading.Event()
+        self._stop, self._started = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sample, name="telemetry", daemon=True)
         self._prefixes = tuple(source.metric.encode() for source in self.sources.values())
         self._thread.start()
-        self._begun.wait()
+        self._started.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,8 +119,8 @@ class MetricsSampler:
             if clock() - refreshed >= TREE_REFRESH_S:
                 tree, refreshed = self._tree(), clock()
             page = self._page(connection)
-            self._raw.append(_RawSample(clock(), page, *_usage(tree), self.devices.parse_metrics()))
-            self._begun.set()
+            self._raw.append(_RawSample(clock(), page, *_usage(tree), self.gpus.read()))
+            self._started.set()
             if ending:
                 break
             due += 1 / self.hz
@@ -112,7 +128,7 @@ class MetricsSampler:
             if wait < -0.5 / self.hz:
                 self.late += 1
                 due = clock()
-            # One sample more after the end, so that counters have all that happened.
+            # One more sample after the end, so that the counters cover everything.
             ending = self._stop.wait(max(0.0, wait))
         connection.close()
         self.cost_s = time.thread_time()
@@ -136,51 +152,51 @@ class MetricsSampler:
         return b"\n".join(line for line in page.split(b"\n") if line.startswith(self._prefixes)) + b"\n"
 
     def rows(self, start: float, end: float) -> list[dict[str, float | None]]:
-        """One row a sample: time in seconds since `start`, server metrics, device, host memory and CPU.
+        """Make a row of server.parquet, without its keys, of each sample.
 
-        in_window: whether the sample was taken between start and end of the load. host_cpu_cores: CPU time that the
-        server's processes used since the sample before, in cores.
+        Args:
+            start: when the load started, on the client's clock (s).
+            end: when it ended.
         """
         rows: list[dict[str, float | None]] = []
-        before: _RawSample | None = None
+        previous: _RawSample | None = None
         for raw in self._raw:
             row: dict[str, float | None] = {"time": raw.time - start, "in_window": start <= raw.time <= end}
-            row |= {**read(raw.page, self.sources), **raw.device}
+            row |= {**parse_metrics(raw.page, self.sources), **raw.device}
             row["host_rss_bytes"] = None if raw.rss is None else float(raw.rss)
             row["host_cpu_cores"] = None
-            if before is not None and raw.cpu_s is not None and before.cpu_s is not None:
-                # A process that left the tree takes its time along: such a difference tells nothing.
-                used = raw.cpu_s - before.cpu_s
-                row["host_cpu_cores"] = used / (raw.time - before.time) if used >= 0 else None
+            if previous is not None and raw.cpu_s is not None and previous.cpu_s is not None:
+                # Negative where a process has left the tree, whose CPU time is then missing.
+                used = raw.cpu_s - previous.cpu_s
+                row["host_cpu_cores"] = used / (raw.time - previous.time) if used >= 0 else None
             rows.append(row)
-            before = raw
+            previous = raw
         return rows
 
 
 def _usage(tree: list[psutil.Process]) -> tuple[int | None, float | None]:
-    """Resident bytes and CPU seconds of a process tree; None when none of it can be read."""
-    rss, cpu, seen = 0, 0.0, False
+    """Measure resident bytes and CPU seconds of a process tree; None when none of it can be read."""
+    rss, cpu, readable = 0, 0.0, False
     for process in tree:
         with contextlib.suppress(psutil.Error), process.oneshot():
             rss += process.memory_info().rss
             times = process.cpu_times()
             cpu += times.user + times.system
-            seen = True
-    return (rss, cpu) if seen else (None, None)
+            readable = True
+    return (rss, cpu) if readable else (None, None)
 
 
-def read(page: bytes | None, sources: Mapping[str, MetricSource]) -> dict[str, float | None]:
-    """The columns of `sources` from a Prometheus page; None where there is no page, or no such metric on it."""
-    found: dict[str, list[float]] = {}
+def parse_metrics(page: bytes | None, sources: Mapping[str, MetricSource]) -> dict[str, float | None]:
+    """Read the columns of `sources` from a Prometheus page; None where the page or the metric is missing."""
+    samples: dict[str, list[float]] = {}
     if page is not None:
         for family in text_string_to_metric_families(page.decode("utf-8", "replace")):
             for sample in family.samples:
-                found.setdefault(sample.name, []).append(sample.value)
+                samples.setdefault(sample.name, []).append(sample.value)
     values: dict[str, float | None] = {}
     for column, source in sources.items():
-        samples = found.get(source.metric)
-        if samples:
-            values[column] = max(samples) if source.combine == "max" else sum(samples)
+        if numbers := samples.get(source.metric):
+            values[column] = max(numbers) if source.combine == "max" else sum(numbers)
         else:
             values[column] = source.absent if page else None
     return values

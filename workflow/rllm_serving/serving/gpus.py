@@ -1,9 +1,8 @@
-"""Which GPUs a job uses: as many as it needs, of those that it may use, and none that another job holds.
+"""GPU leases: a job gets as many GPUs as it needs, of those that it may use, and none that another job has.
 
-Snakemake only counts GPUs, and a second Snakemake on the machine counts for itself. Which GPUs are free is settled by a
-lock file a GPU, in a folder that all users of the machine share. A lock lasts until every process that has the file
-open is gone, however it ends: so a server's guard gets it too, and the GPU of a run that was killed stays taken until
-its server has ended.
+Snakemake only counts GPUs, and a second Snakemake on the machine counts for itself. So each GPU has a lock file in a
+folder that all users of the machine share. A lock lasts until every process that has the file open is gone, however
+it ends. A server's supervisor gets it too: the GPU of a run that was killed stays taken until its server has ended.
 """
 
 from __future__ import annotations
@@ -25,21 +24,27 @@ from ..errors import UserError
 
 log = logging.getLogger(__name__)
 LOCKS = Path("/tmp/rllm-serving-gpus")
-"""Not where TMPDIR points to: jobs that have different ones must find the same locks."""
+"""A fixed folder, not TMPDIR: jobs with different ones must find the same locks."""
 GPU_WAIT_TIMEOUT_S = 60.0
 """Longer than the server of a run that was killed takes to end."""
 DEVICE_ORDER = "PCI_BUS_ID"
-"""CUDA's own order of GPUs, the fastest first, leaves open which of several equal ones has which number. By the PCI
-bus, as NVML and nvidia-smi count, a number means the same GPU to everyone."""
+"""CUDA's default order, fastest first, does not define the order of equal GPUs. In PCI bus order, which NVML and
+nvidia-smi use too, a number means the same GPU to every program."""
 
 
 class GpuError(UserError):
-    """A job that cannot have its GPUs; the message says why and what to do."""
+    """A job cannot have its GPUs."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, or a MIG slice of one. token: what CUDA_VISIBLE_DEVICES calls it; name: its product's."""
+    """A GPU, or a MIG slice of one.
+
+    Attributes:
+        uuid: NVML's UUID.
+        token: what CUDA_VISIBLE_DEVICES calls it.
+        name: the product's name.
+    """
 
     uuid: str
     token: str
@@ -48,9 +53,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuLease:
-    """GPUs that belong to one job; no GPUs unless some are given.
+    """GPUs that belong to one job.
 
-    locks: file descriptors. A process that keeps them open keeps the GPUs, whoever else ends.
+    Attributes:
+        gpus: the GPUs.
+        locks: file descriptors of their locks; the GPUs stay taken while any process keeps these open.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -58,7 +65,7 @@ class GpuLease:
 
     @property
     def uuids(self) -> tuple[str, ...]:
-        """The GPUs as NVML finds them again."""
+        """NVML's UUIDs of the GPUs."""
         return tuple(gpu.uuid for gpu in self.gpus)
 
     @property
@@ -73,7 +80,7 @@ NO_GPUS = GpuLease()
 
 
 def check_granted(job: str, need: int, granted: int) -> None:
-    """Raise AllotmentError when a job was granted fewer GPUs than it needs (Snakemake caps requests silently)."""
+    """Raise GpuError when a job was granted fewer GPUs than it needs (Snakemake caps requests silently)."""
     if granted < need:
         raise GpuError(
             f"{job}: too few GPUs: {need} needed, {granted} granted; call snakemake with --resources gpu={need} or more"
@@ -81,11 +88,13 @@ def check_granted(job: str, need: int, granted: int) -> None:
 
 
 def visible_gpus() -> list[Gpu]:
-    """GPUs that this process may use: those of CUDA_VISIBLE_DEVICES in its order, else all that NVML lists.
+    """List the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES in its order, else all of NVML's.
 
-    Whole GPUs get their number as token, however they were named: SGLang 0.5.15 reads nothing else where it has
-    several. GPUs in MIG mode are used by their slices (MIG-...), which CUDA_VISIBLE_DEVICES must name. Raises
-    AllotmentError without a driver, and for names that are no GPU.
+    The token of a whole GPU is its number, whatever CUDA_VISIBLE_DEVICES called it: SGLang 0.5.15 reads only numbers
+    where it has several GPUs. GPUs in MIG mode are used by their slices (MIG-...), which the variable must name.
+
+    Raises:
+        GpuError: without a driver, and for names that are no GPU.
     """
     import pynvml
 
@@ -103,55 +112,58 @@ def visible_gpus() -> list[Gpu]:
     if any(map(str.isdecimal, tokens)) and os.environ.get("CUDA_DEVICE_ORDER", DEVICE_ORDER) != DEVICE_ORDER:
         raise GpuError(
             f"CUDA_VISIBLE_DEVICES={visible} has numbers, and by CUDA_DEVICE_ORDER={os.environ['CUDA_DEVICE_ORDER']} "
-            f"nobody but CUDA knows which GPUs they are: set CUDA_DEVICE_ORDER={DEVICE_ORDER}, or name GPUs by UUID"
+            f"only CUDA knows which GPUs they are: set CUDA_DEVICE_ORDER={DEVICE_ORDER}, or name GPUs by UUID"
         )
-    found = [_gpu_named(pynvml, token, whole) for token in tokens]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(_gpu_named(pynvml, token, whole) for token in tokens))
 
 
 def _undivided_gpus(nvml: Any) -> dict[int, Gpu]:
-    """CUDA's number -> GPU, of GPUs that are not divided.
+    """Map CUDA's numbers to the GPUs that are not in MIG mode.
 
-    NVML also counts what a scheduler keeps from this process; CUDA does not, and numbers the others.
+    NVML also counts GPUs that a scheduler withholds from this process; CUDA skips them in its numbering.
     """
     handles = []
     for index in range(nvml.nvmlDeviceGetCount()):
         with contextlib.suppress(nvml.NVMLError):
             handles.append(nvml.nvmlDeviceGetHandleByIndex(index))
-    found = {}
+    gpus = {}
     for number, handle in enumerate(handles):
         divided = False
-        with contextlib.suppress(nvml.NVMLError):  # most GPUs cannot be divided, and say so by an error
+        with contextlib.suppress(nvml.NVMLError):  # most GPUs have no MIG mode: asking for it is an error
             divided = bool(nvml.nvmlDeviceGetMigMode(handle)[0])
         if not divided:
-            found[number] = Gpu(nvml.nvmlDeviceGetUUID(handle), str(number), nvml.nvmlDeviceGetName(handle))
-    return found
+            gpus[number] = Gpu(nvml.nvmlDeviceGetUUID(handle), str(number), nvml.nvmlDeviceGetName(handle))
+    return gpus
 
 
 def _gpu_named(nvml: Any, token: str, whole: dict[int, Gpu]) -> Gpu:
-    """The GPU that a word of CUDA_VISIBLE_DEVICES means: a number, a UUID or its beginning, a MIG slice."""
+    """Resolve a word of CUDA_VISIBLE_DEVICES: a number, a UUID or its beginning, a MIG slice."""
     if token.isdecimal() and int(token) in whole:
         return whole[int(token)]
-    meant = [gpu for gpu in whole.values() if token.startswith("GPU-") and gpu.uuid.startswith(token)]
-    if len(meant) == 1:
-        return meant[0]
+    matches = [gpu for gpu in whole.values() if token.startswith("GPU-") and gpu.uuid.startswith(token)]
+    if len(matches) == 1:
+        return matches[0]
     if token.startswith("MIG-"):
         with contextlib.suppress(nvml.NVMLError):
             handle = nvml.nvmlDeviceGetHandleByUUID(token)
             return Gpu(nvml.nvmlDeviceGetUUID(handle), token, nvml.nvmlDeviceGetName(handle))
-    seen = ", ".join(f"{gpu.token} = {gpu.uuid}" for gpu in whole.values()) or "no whole GPU"
+    known = ", ".join(f"{gpu.token} = {gpu.uuid}" for gpu in whole.values()) or "no whole GPU"
     raise GpuError(
-        f"CUDA_VISIBLE_DEVICES names '{token}', which is no GPU here: there is {seen}; "
+        f"CUDA_VISIBLE_DEVICES names '{token}', which is no GPU here: there is {known}; "
         "GPUs in MIG mode are named by their slices (MIG-...)"
     )
 
 
 @contextmanager
-def acquire_gpus(count: int, patience_s: float = GPU_WAIT_TIMEOUT_S) -> Iterator[GpuLease]:
-    """Hold exactly `count` GPUs of `visible_gpus` while the context is open; nothing is looked at for 0.
+def acquire_gpus(count: int, timeout_s: float = GPU_WAIT_TIMEOUT_S) -> Iterator[GpuLease]:
+    """Lease exactly `count` of `visible_gpus` while the context is open.
 
-    GPUs that other jobs hold are waited for, `patience_s` at most. Raises AllotmentError when there are too few, or
-    too few get free.
+    Args:
+        count: how many GPUs; for 0 the driver is not asked at all.
+        timeout_s: how long to wait for GPUs that other jobs have.
+
+    Raises:
+        GpuError: when there are too few, or too few become free in time.
     """
     if count == 0:
         yield NO_GPUS
@@ -164,41 +176,41 @@ def acquire_gpus(count: int, patience_s: float = GPU_WAIT_TIMEOUT_S) -> Iterator
             f"too few GPUs: {count} needed, {len(gpus)} can be used here{allowed}; "
             "lower serving.tensor_parallel, or run where there are more"
         )
-    deadline, waits = time.monotonic() + patience_s, False
+    deadline, waits = time.monotonic() + timeout_s, False
     while True:
-        with ExitStack() as held:
-            taken = _lock_free_gpus(gpus, count, held)
-            if len(taken) == count:
-                yield GpuLease(tuple(taken), tuple(taken.values()))
+        with ExitStack() as open_locks:
+            locked = _lock_free_gpus(gpus, count, open_locks)
+            if len(locked) == count:
+                yield GpuLease(tuple(locked), tuple(locked.values()))
                 return
-        # Those that were free are given back before waiting: two jobs must not wait for each other's.
+        # The locks were released before waiting: otherwise two jobs could wait for each other's GPUs forever.
         if time.monotonic() >= deadline:
             raise GpuError(
-                f"too few GPUs: {count} needed, {len(taken)} of {len(gpus)} free; {_describe_holders(gpus, taken)}. "
+                f"too few GPUs: {count} needed, {len(locked)} of {len(gpus)} free; {_describe_holders(gpus, locked)}. "
                 "Wait for those jobs or end them; give each workflow on this machine GPUs of its own by "
                 "CUDA_VISIBLE_DEVICES, and let --resources gpu=N be their number"
             )
         if not waits:
             log.info(
-                "waiting for GPUs, %.0f s at most: %d needed; %s", patience_s, count, _describe_holders(gpus, taken)
+                "waiting for GPUs, %.0f s at most: %d needed; %s", timeout_s, count, _describe_holders(gpus, locked)
             )
             waits = True
         time.sleep(0.5)
 
 
-def _lock_free_gpus(gpus: Sequence[Gpu], count: int, held: ExitStack) -> dict[Gpu, int]:
-    """Lock up to `count` GPUs that nobody holds; their descriptors are closed with `held`."""
-    taken: dict[Gpu, int] = {}
+def _lock_free_gpus(gpus: Sequence[Gpu], count: int, open_locks: ExitStack) -> dict[Gpu, int]:
+    """Lock up to `count` free GPUs; returns their locks' descriptors, which `open_locks` closes."""
+    locked: dict[Gpu, int] = {}
     for gpu in gpus:
-        if len(taken) < count:
+        if len(locked) < count:
             descriptor = _open_lock(gpu)
-            held.callback(os.close, descriptor)
+            open_locks.callback(os.close, descriptor)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A file that was cleared away meanwhile is nobody else's lock.
+                # If the file was unlinked meanwhile, this lock excludes nobody: the GPU is tried again later.
                 if os.fstat(descriptor).st_nlink:
-                    taken[gpu] = descriptor
-    return taken
+                    locked[gpu] = descriptor
+    return locked
 
 
 def _lock_file(gpu: Gpu) -> Path:
@@ -206,12 +218,12 @@ def _lock_file(gpu: Gpu) -> Path:
 
 
 def _open_lock(gpu: Gpu) -> int:
-    """Open a GPU's lock file, which whoever comes first makes. To lock it nobody needs the right to write to it."""
+    """Open a GPU's lock file, creating it if need be. Locking it needs no right to write to it."""
     umask = os.umask(0)
     try:
         with contextlib.suppress(FileExistsError):
             LOCKS.mkdir(mode=0o1777)
-        # Made and opened in two steps: the system may refuse to open by O_CREAT what another user has made there.
+        # Created and opened in two steps: the system may refuse O_CREAT for a file that another user has created.
         with contextlib.suppress(FileExistsError):
             return os.open(_lock_file(gpu), os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444)
         return os.open(_lock_file(gpu), os.O_RDONLY | os.O_NOFOLLOW)
@@ -224,20 +236,20 @@ def _open_lock(gpu: Gpu) -> int:
         os.umask(umask)
 
 
-def _describe_holders(gpus: Sequence[Gpu], mine: dict[Gpu, int]) -> str:
-    """Who holds the GPUs that are not `mine`, as far as this process may know."""
-    takers: dict[int, int] = {}
+def _describe_holders(gpus: Sequence[Gpu], locked: dict[Gpu, int]) -> str:
+    """Say which process holds each of the GPUs that are not `locked`, as far as this process may know."""
+    pid_by_inode: dict[int, int] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/locks").read_text().splitlines():
-            _, kind, *_, pid, place, _, _ = line.split()
+            _, kind, *_, pid, file, _, _ = line.split()
             if kind == "FLOCK":
-                takers[int(place.rpartition(":")[2])] = int(pid)
-    told = []
+                pid_by_inode[int(file.rpartition(":")[2])] = int(pid)
+    descriptions = []
     for gpu in gpus:
-        if gpu not in mine:
+        if gpu not in locked:
             holder = "a job that was killed and whose server is ending, or one of another container"
             with contextlib.suppress(OSError, KeyError, psutil.Error):
-                process = psutil.Process(takers[_lock_file(gpu).stat().st_ino])
+                process = psutil.Process(pid_by_inode[_lock_file(gpu).stat().st_ino])
                 holder = f"process {process.pid} of {process.username()}"
-            told.append(f"GPU {gpu.token} ({gpu.name}, {gpu.uuid}) is held by {holder}")
-    return "; ".join(told)
+            descriptions.append(f"GPU {gpu.token} ({gpu.name}, {gpu.uuid}) is held by {holder}")
+    return "; ".join(descriptions)

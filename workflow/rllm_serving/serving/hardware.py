@@ -1,4 +1,4 @@
-"""On what a number was measured: processor, memory, GPUs, driver, operating system, and the code's own version."""
+"""What a number was measured on: processor, memory, GPUs, driver, operating system, and the commit of this code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 
 import psutil
 
+CPU_WITHOUT_AVX512 = "cpu without AVX-512"
 
-def describe(used: Sequence[str] = ()) -> dict[str, Any]:
-    """Hardware and system of this machine; `driver` is null where there is no NVIDIA driver.
 
-    used: UUIDs of the GPUs that were measured, which `gpus` describes; `gpus_in_machine` counts the others too.
+def describe(gpu_uuids: Sequence[str] = ()) -> dict[str, Any]:
+    """Describe this machine; `driver` is None where there is no NVIDIA driver.
+
+    Args:
+        gpu_uuids: UUIDs of the GPUs that were measured: `gpus` has these, `gpus_in_machine` counts the others too.
     """
     gpus: list[dict[str, Any]] = []
     driver, count = None, 0
@@ -23,12 +26,12 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
         import pynvml
 
         pynvml.nvmlInit()
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        driver = pynvml.nvmlSystemGetDriverVersion()
         count = pynvml.nvmlDeviceGetCount()
-        for uuid in used:
+        for uuid in gpu_uuids:
             handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-            gpus.append({"name": _text(pynvml.nvmlDeviceGetName(handle)), "uuid": uuid, "memory_bytes": memory})
+            gpus.append({"name": pynvml.nvmlDeviceGetName(handle), "uuid": uuid, "memory_bytes": memory})
     return {
         "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=True),
@@ -40,25 +43,18 @@ def describe(used: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-CPU_WITHOUT_AVX512 = "cpu without AVX-512"
-
-
 def platform_tags(device: str) -> tuple[str, ...]:
-    """What engines refuse options for: the device and, where servers run on it, what this machine's CPU lacks."""
+    """The device and, for servers on the CPU, what this machine's CPU lacks: engines refuse options by these tags."""
     return (device, CPU_WITHOUT_AVX512) if device == "cpu" and "avx512f" not in _cpuinfo("flags").split() else (device,)
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def comparable_kind(description: Mapping[str, Any]) -> tuple[str, ...]:
-    """What two descriptions must share for numbers to be comparable: the CPU's model, and the GPUs' in any order."""
+    """The CPU model and the sorted GPU names: numbers of two machines are comparable where these are equal."""
     return str(description["cpu"]), *sorted(gpu["name"] for gpu in description["gpus"])
 
 
 def _cpuinfo(name: str) -> str:
-    """A line of /proc/cpuinfo about the first processor; empty where there is none."""
+    """The value of a line of /proc/cpuinfo about the first processor; empty where there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(name):

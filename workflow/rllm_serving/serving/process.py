@@ -1,4 +1,4 @@
-"""A program of another environment, followed to its end."""
+"""Programs of other environments, run to their end."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ LAST_LINES = 10
 
 
 class ChildError(RuntimeError):
-    """A program that ended with an error; the message has its exit code and its last lines."""
+    """A program ended with an error; the message has its exit code and its last lines."""
 
 
 def run_in_environment(
     name: str, python: Path, module: str, arguments: Sequence[str], gpus: GpuLease = NO_GPUS, **variables: str
 ) -> None:
-    """Run a module of this library with another Python, on one core, its lines going to the log under `name`.
+    """Run a module of this library with another environment's Python, on one core.
 
-    gpus: those that it sees, and that stay locked until it is gone, also where this process is killed; variables:
-    environment variables for it, beside this process's own. Raises ChildError when it fails.
+    Args:
+        name: what its lines are logged under.
+        python: the environment's interpreter.
+        module: the module.
+        arguments: the module's command line.
+        gpus: the GPUs that it sees; they stay locked until it is gone, even if this process is killed.
+        **variables: environment variables for it, beside this process's own.
+
+    Raises:
+        ChildError: when it fails.
     """
     library = str(Path(__file__).parents[2])
     fixed = {"PYTHONPATH": library, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

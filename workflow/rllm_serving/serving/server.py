@@ -1,4 +1,4 @@
-"""A server as a context manager: started, awaited until it really answers, watched, stopped with all it started."""
+"""A server as a context manager: started, ready once it has answered a request, stopped with all its processes."""
 
 from __future__ import annotations
 
@@ -32,22 +32,19 @@ UNSET_VARIABLES = (
 """The engines serve local folders: they need no token, and no library of the workflow's own environment. Snakemake
 sets the thread variables to a job's threads; torch takes the largest, and vLLM's worker, pinned to one core, then has
 two threads that wait for each other by spinning on it: 2.8 tokens/s instead of hundreds."""
-
-
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-"""Opens URLs of this machine: a proxy that the environment names must not be asked for them."""
-
-
-class ServerError(UserError):
-    """A server that did not start, or died; the message carries the end of its log and what to do."""
-
-
 HIGHEST_PORT = 55_000
 """SGLang derives further ports by adding up to 10,000 to its own, and refuses to start where that leaves the range."""
 
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Open a URL of this machine, without the proxies that the environment may name."""
+
+
+class ServerError(UserError):
+    """A server did not start, or died; the message has the end of its log and what to do."""
+
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on, at most HIGHEST_PORT."""
+    """Find a free TCP port of the loopback interface, at most HIGHEST_PORT."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -57,7 +54,7 @@ def free_port() -> int:
 
 
 def check_port(port: int) -> None:
-    """Raise ServerError when somebody listens on `port`: an engine would load its model first and then hang."""
+    """Raise ServerError when `port` is taken: an engine would load its model first and then hang."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -67,9 +64,9 @@ def check_port(port: int) -> None:
 
 
 def workflow_ancestors() -> list[int]:
-    """This process and its ancestors up to the workflow's main process: whose death must end the server.
+    """List the processes whose death must end the server: this one and its ancestors up to the outermost Snakemake.
 
-    Ancestors beyond the outermost one that runs Snakemake (a shell, a terminal) may go away without harm.
+    Ancestors beyond that (a shell, a terminal) may go away without harm.
     """
     chain = [psutil.Process()]
     workflow = 0
@@ -85,7 +82,7 @@ def workflow_ancestors() -> list[int]:
 
 
 def tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> list[str]:
-    """The last lines of a log file from byte `start` on (of at most its last 64 KiB)."""
+    """Read the last lines of a log file from byte `start` on (of at most its last 64 KiB)."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - 65536))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
@@ -93,33 +90,42 @@ def tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> list[str]:
 
 
 class Server:
-    """One engine process tree: ``with Server(engine, launch, log) as server`` yields it ready to answer.
+    """One engine process tree: ``with Server(engine, config, log) as server`` yields it ready to answer.
 
-    niceness: by how much its priority is lowered; gpus: those that it sees, and that stay locked until it is gone.
-    Attributes: url, port, command, environment (variables that are set for it), startup_s (seconds from start to the
-    first real completion), pid of the server's first process. Raises ServerError when it dies or does not get ready
-    in time.
+    Attributes:
+        engine: the engine.
+        config: what it is started with.
+        log: file that its output is appended to.
+        startup_timeout_s: how long it may take to become ready; then, and when it dies, entering raises ServerError.
+        port: its TCP port.
+        niceness: by how much its priority is lowered.
+        gpus: the GPUs that it sees; they stay locked until it is gone.
+        url: its address.
+        command: its command line.
+        environment: variables that are set for it.
+        startup_s: seconds from its start to the first completion.
+        pid: id of its first process.
     """
 
     def __init__(
         self,
         engine: Engine,
-        launch: ServerConfig,
+        config: ServerConfig,
         log: Path,
         startup_timeout_s: float = 1800.0,
         port: int | None = None,
         niceness: int = 0,
         gpus: GpuLease = NO_GPUS,
     ) -> None:
-        self.engine, self.launch, self.log = engine, launch, log
+        self.engine, self.config, self.log = engine, config, log
         self.startup_timeout_s, self.niceness, self.gpus = startup_timeout_s, niceness, gpus
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
-        self.command = engine.command(launch, self.port)
-        self.environment = engine.environment(launch) | gpus.variables
+        self.command = engine.command(config, self.port)
+        self.environment = engine.environment(config) | gpus.variables
         self.startup_s: float | None = None
         self.pid: int | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
     def __enter__(self) -> Self:
@@ -146,49 +152,49 @@ class Server:
         options = ["--watch", watch, "--grace", grace, "--nice", str(self.niceness)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self._log_start = log.tell()  # what an earlier start left there is no news of this one
-            self._guard = subprocess.Popen(
+            self._log_start = log.tell()  # lines of an earlier start say nothing about this one
+            self._supervisor = subprocess.Popen(
                 [sys.executable, supervisor.__file__, *options, "--", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=variables,
-                # Kept open by the guard alone, not by the server: the GPUs are free when the guard has cleared up.
+                # Open in the supervisor alone, not in the server: the GPUs are free once it has killed everything.
                 pass_fds=self.gpus.locks,
-                start_new_session=True,  # killing the run's whole process group must leave the guard to its work
+                start_new_session=True,  # it must survive the killing of the run's process group
             )
-        assert self._guard.stdout is not None
-        first = self._guard.stdout.readline()
-        if not first:
-            raise self._dead("its guard did not start it")
-        self.pid = int(first)
+        assert self._supervisor.stdout is not None
+        pid = self._supervisor.stdout.readline()
+        if not pid:
+            raise self._error("its supervisor did not start it")
+        self.pid = int(pid)
 
     def _await_ready(self, deadline: float) -> None:
-        for question in (self._healthy, self._completes):
-            while not question(max(1.0, deadline - time.monotonic())):
+        for is_ready in (self._healthy, self._completes):
+            while not is_ready(max(1.0, deadline - time.monotonic())):
                 self.check()
                 if time.monotonic() > deadline:
-                    raise self._dead(f"it was not ready after {self.startup_timeout_s:.0f} s")
+                    raise self._error(f"it was not ready after {self.startup_timeout_s:.0f} s")
                 time.sleep(0.2)
 
-    def _healthy(self, left_s: float) -> bool:
+    def _healthy(self, timeout_s: float) -> bool:
         try:
-            with _open(self.url + self.engine.health_path, timeout=min(5.0, left_s)) as response:
+            with _open(self.url + self.engine.health_path, timeout=min(5.0, timeout_s)) as response:
                 return response.status == 200
         except (OSError, http.client.HTTPException):
             return False
 
-    def _completes(self, left_s: float) -> bool:
+    def _completes(self, timeout_s: float) -> bool:
         body = {
-            "model": self.launch.served_name,
+            "model": self.config.served_name,
             "messages": [{"role": "user", "content": "1"}],
             "max_tokens": 2,
             "temperature": 0,
         }
         try:
-            answer = self.post("/v1/chat/completions", body, timeout_s=min(120.0, left_s))
+            answer = self.post("/v1/chat/completions", body, timeout_s=min(120.0, timeout_s))
         except urllib.error.HTTPError as error:
-            raise self._dead(f"its first completion failed: HTTP {error.code} {error.read(500)!r}") from None
+            raise self._error(f"its first completion failed: HTTP {error.code} {error.read(500)!r}") from None
         except (OSError, http.client.HTTPException):
             return False
         return bool(json.loads(answer)["choices"])
@@ -202,12 +208,13 @@ class Server:
         with _open(request, timeout=timeout_s) as response:
             return response.read()
 
-    def flush(self, patience_s: float = 10.0) -> None:
-        """Empty the prefix cache, waiting for a server that has not yet put away its last request.
+    def flush(self, timeout_s: float = 10.0) -> None:
+        """Empty the prefix cache; a server that still cleans up after its last request refuses for a moment.
 
-        Raises ServerError when the server refuses for longer than `patience_s`.
+        Raises:
+            ServerError: when it refuses for longer than `timeout_s`.
         """
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
                 self.post(self.engine.flush_path)
@@ -218,34 +225,34 @@ class Server:
                     raise ServerError(f"{self.engine.name} did not empty its prefix cache: {error}") from None
             time.sleep(0.1)
 
-    def check(self, patience_s: float = 0.0) -> None:
-        """Raise ServerError when the server's process is gone, or goes within `patience_s`."""
-        if self._guard is None:
+    def check(self, grace_s: float = 0.0) -> None:
+        """Raise ServerError when the server's process is gone, or goes within `grace_s`."""
+        if self._supervisor is None:
             return
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + grace_s
         while self.pid is not None and supervisor.alive(self.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
         if self.pid is not None and not supervisor.alive(self.pid):
-            self._guard.wait()  # it is clearing up after the server and then tells its exit code
-        if self._guard.poll() is not None:
-            raise self._dead(f"it ended with exit code {self._guard.returncode}")
+            self._supervisor.wait()  # it kills what the server left behind and then exits with the server's code
+        if self._supervisor.poll() is not None:
+            raise self._error(f"it ended with exit code {self._supervisor.returncode}")
 
-    def _dead(self, why: str) -> ServerError:
+    def _error(self, reason: str) -> ServerError:
         lines: Sequence[str] = tail(self.log, self._log_start)
-        advice = self.engine.advise(lines) or "Read the log above; --until and the server's log tell more."
+        advice = self.engine.advise(lines) or "Read the log above; the whole log is in that file."
         shown = "\n".join("  | " + line for line in lines) or "  | (empty)"
         return ServerError(
-            f"the {self.engine.name} server for '{self.launch.served_name}' failed: {why}.\n"
+            f"the {self.engine.name} server for '{self.config.served_name}' failed: {reason}.\n"
             f"Command: {' '.join(self.command)}\nEnd of its log {self.log}:\n{shown}\n{advice}"
         )
 
     def stop(self) -> int | None:
-        """Stop the server and everything it started; returns its exit code. Safe to call twice."""
-        if self._guard is None:
+        """Stop the server and everything it started; returns its exit code (None: never started). Safe to repeat."""
+        if self._supervisor is None:
             return None
-        assert self._guard.stdin is not None and self._guard.stdout is not None
+        assert self._supervisor.stdin is not None and self._supervisor.stdout is not None
         with contextlib.suppress(OSError):
-            self._guard.stdin.close()
-        code = self._guard.wait()
-        self._guard.stdout.close()
+            self._supervisor.stdin.close()
+        code = self._supervisor.wait()
+        self._supervisor.stdout.close()
         return code

@@ -1,10 +1,10 @@
-"""A small process between a run and its server that outlives neither: whoever dies, the server goes too.
+"""Supervisor: starts a server and kills its process tree when the run or the workflow exits.
 
-``python guard.py --watch PID[,PID...] -- COMMAND...`` starts COMMAND in a session of its own and ends it, with all
-its descendants, when standard input closes (the run ended or was killed), when a watched process is gone (the
-workflow was killed, though the run may live on), or when it gets SIGTERM or SIGINT. It prints the server's process
-id as its first line and exits with the server's exit code. Files that it was given open, the locks of the server's
-GPUs, stay open until it ends; the server does not get them. Standard library and psutil only.
+``python supervisor.py --watch PID[,PID...] -- COMMAND...`` starts COMMAND in a session of its own and ends it, with
+all its descendants, when standard input closes (the run ended or was killed), when a watched process is gone (the
+workflow was killed, though the run may live on), or when it gets SIGTERM, SIGINT or SIGHUP. It prints the server's
+process id as its first line and exits with the server's exit code. Files that it inherits open, the locks of the
+server's GPUs, stay open until it ends; the server does not get them. Standard library and psutil only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def alive(process: psutil.Process | int) -> bool:
-    """False also for a zombie, and for another process that got the same id (psutil compares start times)."""
+    """Whether a process runs; not a zombie, nor another process with the same id (psutil compares start times)."""
     try:
         process = psutil.Process(process) if isinstance(process, int) else process
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -41,10 +41,10 @@ def alive(process: psutil.Process | int) -> bool:
 
 
 def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """Ask the server's first process to stop, wait, then kill its group and every descendant that is left.
+    """Ask the server's first process to stop, wait `grace_s`, then kill its group and all remaining descendants.
 
-    Only the first process gets SIGTERM: sent to the whole group, an engine logs the death of its own workers as an
-    error. Descendants are found because the guard is their subreaper, whatever session they moved to.
+    Only the first process gets SIGTERM: an engine whose workers get it too logs their death as an error. Descendants
+    in other sessions are found too, because this process is their subreaper.
     """
     if server.poll() is None:
         server.terminate()
@@ -55,18 +55,28 @@ def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(1.0)  # before psutil waits for it too, and takes its exit code away
-        left = psutil.Process().children(recursive=True)
-        for process in left:
+            server.wait(1.0)  # before psutil waits for it, which would consume its exit code
+        descendants = psutil.Process().children(recursive=True)
+        for process in descendants:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        _, left = psutil.wait_procs(left, timeout=1.0)
-        if not left or time.monotonic() > deadline:
+        _, alive_still = psutil.wait_procs(descendants, timeout=1.0)
+        if not alive_still or time.monotonic() > deadline:
             return
 
 
 def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GRACE_S, niceness: int = 0) -> int:
-    """Run `command` until it ends or has to be ended; returns its exit code (negative: the signal that ended it)."""
+    """Run a server until it ends or has to be ended.
+
+    Args:
+        command: its command line.
+        watched: processes that it must not outlive.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        niceness: by how much its priority is lowered.
+
+    Returns:
+        Its exit code; negative: the signal that ended it.
+    """
     stop = False
 
     def on_signal(number: int, frame: object) -> None:
@@ -78,7 +88,7 @@ def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GR
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def in_server() -> None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with its guard
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with its supervisor
         os.nice(niceness)
 
     server = subprocess.Popen(
@@ -94,7 +104,7 @@ def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GR
 
 
 def main() -> int:
-    """Entry point: see the module's docstring."""
+    """Read the command line and serve; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--watch", default="", help="process ids, comma separated")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")

@@ -1,12 +1,13 @@
-"""What the pipeline knows about an engine: how to start it, when it is ready, what its numbers are called."""
+"""What the workflow knows about an engine: how to start it, when it is ready, what its metrics are called."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 SAMPLED_SPECULATION = "speculation at temperature > 0"
 """The option under which an engine refuses a kind of speculation only where tokens are sampled."""
@@ -22,12 +23,20 @@ COMMON_ADVICE = {
 class Options:
     """Serving options under one name each; every engine translates them into flags of its own.
 
-    context_length: tokens of prompt and output together; kv_cache_tokens: size of the KV pool (None: what
-    memory_share of the device allows); kv_cache_dtype: "auto" (the model's), "fp8-e4m3" or "fp8-e5m2";
-    scheduling: which waiting request runs next: "fcfs" (the first), "shortest-prompt", "longest-prefix" (most of it in
-    the prefix cache), "longest-output" or "random"; speculation: who proposes tokens: "none", "ngram" (the text so
-    far), "draft" (a small model) or "eagle3" (a head trained for the model); draft: name of that model;
-    speculative_tokens: tokens proposed at a time.
+    Attributes:
+        context_length: tokens of prompt and output together.
+        tensor_parallel: number of devices that the model is split over.
+        memory_share: share of a GPU's memory for weights and KV cache.
+        kv_cache_tokens: size of the KV pool; None: what memory_share of the device allows.
+        kv_cache_dtype: "auto" (the model's), "fp8-e4m3" or "fp8-e5m2".
+        max_running_requests: requests that are decoded at the same time, at most.
+        prefix_cache: whether requests with a common prefix share its KV cache.
+        scheduling: which waiting request runs next: "fcfs" (the first), "shortest-prompt", "longest-prefix" (most of
+            it in the prefix cache), "longest-output" or "random".
+        speculation: what proposes tokens: "none", "ngram" (the text so far), "draft" (a small model) or "eagle3" (a
+            head trained for the model).
+        speculative_tokens: tokens proposed at a time.
+        draft: name of the proposing model.
     """
 
     context_length: int = 32768
@@ -47,8 +56,18 @@ class Options:
 class ServerConfig:
     """Everything that one server start needs besides the engine.
 
-    draft: the folder of the speculating model; quantization: the method that `model` is served with; a checkpoint
-    that was quantized beforehand says so itself.
+    Attributes:
+        python: interpreter of the engine's environment.
+        model: folder of the model.
+        draft: folder of the model that proposes tokens.
+        served_name: name of the model in requests.
+        device: "cpu" or "cuda".
+        options: serving options.
+        reasoning_parser: its common name; None: the engine does not separate reasoning from answer.
+        trust_remote_code: whether code of the model's folder may run.
+        seed: of the engine's own random numbers.
+        quantization: method that weights are quantized with while they load; checkpoints that were quantized before
+            say so themselves.
     """
 
     python: Path
@@ -67,9 +86,10 @@ class ServerConfig:
 class MetricSource:
     """Where a column of server.parquet comes from: a metric of the engine's /metrics page.
 
-    Samples of several label sets are combined by `combine` ("sum" over engine ranks, or "max" for a share).
-    absent: the value where the page lacks the metric: None, or 0 for a counter that the engine shows only once it
-    has moved.
+    Attributes:
+        metric: the metric's name.
+        combine: how samples of several label sets are combined: "sum" (over engine ranks) or "max" (of a share).
+        absent: value where the page lacks the metric: None, or 0 for a counter that appears only once it has moved.
     """
 
     metric: str
@@ -98,36 +118,53 @@ class Engine(ABC):
     values: ClassVar[Mapping[str, Mapping[str, str]]]
     """Option -> our value -> the engine's. A value that is missing here is one that the engine does not have."""
     refused: ClassVar[Mapping[tuple[str, str, str], str]]
-    """(place, option, our value) -> why the engine can't do it there, as tried or read in its sources.
+    """(platform tag, option, our value) -> why the engine can't do it there, as tried or read in its sources.
 
-    place: a device, or what a machine lacks; see `hardware.platform_tags`.
+    For the tags see `hardware.platform_tags`.
     """
     advice: ClassVar[Mapping[str, str]]
     """Text found in the log of a server that died -> what the user can do about it; beside COMMON_ADVICE."""
 
     @abstractmethod
-    def command(self, launch: ServerConfig, port: int) -> list[str]:
+    def command(self, config: ServerConfig, port: int) -> list[str]:
         """Command line of a server on the loopback interface at `port`."""
 
     @abstractmethod
-    def environment(self, launch: ServerConfig) -> dict[str, str]:
+    def environment(self, config: ServerConfig) -> dict[str, str]:
         """Environment variables to set on top of the workflow's own."""
 
     def translate(self, option: str, value: str) -> str:
         """The engine's word for a value of ours."""
         return self.values[option][value]
 
-    def refusals(self, served: Mapping[str, object], places: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Option and reason for each option of a run (`Run.served`) that the engine can't serve in one of them."""
-        for option, known in self.values.items():
-            value = served.get(option)
-            if value is not None and value not in known:
-                yield option, f"{self.title} has no '{value}' here; it has {', '.join(known)}"
-        for (where, option, value), reason in self.refused.items():
-            if where in places and served.get(option) == value:
-                yield option, f"{self.title} on {where}: {reason}"
+    def refusals(self, options: Mapping[str, object], tags: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield (option, reason) for each option of a run that the engine can't serve.
+
+        Args:
+            options: options by name, as `Run.served` has them.
+            tags: the machine's `hardware.platform_tags`.
+        """
+        for option, supported in self.values.items():
+            value = options.get(option)
+            if value is not None and value not in supported:
+                yield option, f"{self.title} has no '{value}' here; it has {', '.join(supported)}"
+        for (tag, option, value), reason in self.refused.items():
+            if tag in tags and options.get(option) == value:
+                yield option, f"{self.title} on {tag}: {reason}"
 
     def advise(self, log: Sequence[str]) -> str:
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""
         text = "\n".join(log)
         return " ".join(advice for needle, advice in {**self.advice, **COMMON_ADVICE}.items() if needle in text)
+
+    def selected_backends(self, log: Path) -> dict[str, list[str]]:
+        """Kernels and backends that the log reports, {name: distinct values in order}; names not found are omitted."""
+        text = log.read_text(encoding="utf-8", errors="replace")
+        matches = {name: re.findall(pattern, text, re.MULTILINE) for name, pattern in self.kernels.items()}
+        return {name: list(dict.fromkeys(values)) for name, values in matches.items() if values}
+
+
+def describe_backends(record: Mapping[str, Any]) -> str:
+    """The kernels and backends of the last server of a run (run.json) in words; empty where its log had none."""
+    kernels: Mapping[str, list[str]] = record["sessions"][-1].get("kernels", {})
+    return "; ".join(f"{name} {'/'.join(values)}" for name, values in kernels.items())

