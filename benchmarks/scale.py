@@ -160,10 +160,10 @@ class Outputs(dict[str, str]):
 
 def job(script: str, folder: Path) -> None:
     """Run a script of workflow/scripts as Snakemake would, on the runs that `million.write` made in `folder`."""
-    runs = ["mine"] if script == "metrics" else ["other", "mine"]
+    runs = ["mine"] if script == "compute_metrics" else ["other", "mine"]
     names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
     given: dict[str, Any] = {key: [str(folder / run / name) for run in runs] for key, name in names.items()}
-    made = ("points", "summary", "difficulty", "domain") if script == "metrics" else ("versus", "why")
+    made = ("points", "summary", "difficulty", "domain") if script == "compute_metrics" else ("versus", "why")
     asked = SimpleNamespace(
         input=SimpleNamespace(**given, grades=str(folder / "grades.parquet")),
         output=Outputs({name: str(folder / f"{name}.parquet") for name in made}),

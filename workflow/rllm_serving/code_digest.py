@@ -29,7 +29,7 @@ class Library:
             self.modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
         self._names = {file: name for name, file in self.modules.items()}
         self._direct = cache(self._read_direct)
-        self._digest = cache(_content_digest)
+        self._digest = cache(lambda file: _short(file.read_bytes()))
 
     def reached(self, *programs: Path) -> list[Path]:
         """Return the programs and all modules of the library that they execute, each once, in order of their paths."""
@@ -40,10 +40,13 @@ class Library:
             pending = {module for file in pending for module in self._direct(file)} - files
         return sorted(files)
 
-    def digests(self, *programs: Path) -> list[str]:
-        """Return "FILE DIGEST" of everything that the programs reach; files relative to the package's parent."""
-        base = self.folder.parent
-        return [f"{file.relative_to(base)} {self._digest(file)}" for file in self.reached(*programs)]
+    def digests(self, *programs: Path) -> dict[str, str]:
+        """Return folder -> digest of the files in it that the programs reach; relative to the package's parent."""
+        folders: dict[str, str] = {}
+        for file in self.reached(*programs):
+            folder = file.parent.relative_to(self.folder.parent).as_posix()
+            folders[folder] = _short(f"{folders.get(folder, '')} {file.name} {self._digest(file)}".encode())
+        return folders
 
     def _read_direct(self, file: Path) -> frozenset[Path]:
         """Modules that a file itself imports or starts, and the packages that they lie in."""
@@ -76,9 +79,9 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _content_digest(file: Path) -> str:
-    """First 16 hex digits of the SHA-256 of a file's bytes."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+def _short(content: bytes) -> str:
+    """First 16 hex digits of the SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _mentioned(tree: ast.Module, package: str) -> Iterator[str]:

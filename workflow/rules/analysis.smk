@@ -1,7 +1,9 @@
 # From requests and samples to metrics with intervals: a job for all runs of a model in an experiment, then together.
+# A cluster gets one job for the analysis, tables and figures of an experiment.
 
 
-rule metrics:
+rule compute_metrics:
+    """Compute metrics with intervals for all runs of one model in one experiment."""
     input:
         unpack(group_inputs),
         grades=f"{GROUP}/grades.parquet",
@@ -11,7 +13,11 @@ rule metrics:
         difficulty=f"{GROUP}/difficulty.parquet",
         domain=f"{GROUP}/domain.parquet",
     log:
-        "logs/metrics/{experiment}/{model}.log",
+        "logs/compute_metrics/{experiment}/{model}.log",
+    benchmark:
+        "logs/benchmarks/compute_metrics/{experiment}/{model}.tsv"
+    group:
+        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -19,14 +25,14 @@ rule metrics:
         mem_mb=8000,
         runtime=120,
     params:
+        code=code("compute_metrics.py"),
         slo=lambda wildcards: config["experiments"][wildcards.experiment].get("slo"),
-        library=library("metrics.py", *METRICS_MODULES),
     script:
-        "../scripts/metrics.py"
+        "../scripts/compute_metrics.py"
 
 
-# Two runs side by side: an engine against the first one, a setup or a quantization against the baseline.
-rule compare:
+rule compare_runs:
+    """Compare the runs of one model in one experiment with another engine's, or with the baseline setup."""
     input:
         unpack(group_inputs),
         grades=f"{GROUP}/grades.parquet",
@@ -34,9 +40,13 @@ rule compare:
         versus=f"{GROUP}/versus-{{basis}}.parquet",
         why=f"{GROUP}/why-{{basis}}.parquet",
     log:
-        "logs/compare/{experiment}/{model}-{basis}.log",
+        "logs/compare_runs/{experiment}/{model}-{basis}.log",
+    benchmark:
+        "logs/benchmarks/compare_runs/{experiment}/{model}-{basis}.tsv"
     wildcard_constraints:
         basis="engine|baseline",
+    group:
+        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -44,22 +54,26 @@ rule compare:
         mem_mb=8000,
         runtime=120,
     params:
+        code=code("compare_runs.py"),
         compared=lambda wildcards: STUDY.compared(wildcards.experiment, wildcards.model, wildcards.basis),
-        library=library("compare.py", *METRICS_MODULES, *COMPARE_MODULES),
     script:
-        "../scripts/compare.py"
+        "../scripts/compare_runs.py"
 
 
-rule collect:
+rule collect_results:
+    """Collect one table of every model and experiment in one file, as Parquet and CSV."""
     input:
-        rows=lambda wildcards: [file for experiment in USUAL for file in files_of(experiment, wildcards.level)],
+        rows=lambda wildcards: [
+            file for experiment in DEFAULT_EXPERIMENTS for file in files_of(experiment, wildcards.level)
+        ],
     output:
         parquet="results/{level}.parquet",
         csv="results/{level}.csv",
     log:
-        "logs/collect/{level}.log",
+        "logs/collect_results/{level}.log",
     wildcard_constraints:
         level="points|summary|difficulty|domain",
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -67,6 +81,6 @@ rule collect:
         mem_mb=4000,
         runtime=30,
     params:
-        library=library("collect.py"),
+        code=code("collect_results.py"),
     script:
-        "../scripts/collect.py"
+        "../scripts/collect_results.py"

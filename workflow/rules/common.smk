@@ -1,5 +1,4 @@
 # What all rules share: the validated study and small helpers. Functions live here, rules in the other files.
-import hashlib
 import os
 import re
 import sys
@@ -10,10 +9,10 @@ from snakemake.logging import logger
 from snakemake.utils import validate
 
 # Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
-BASE = Path(os.path.relpath(workflow.basedir))
-WORKFLOW = BASE / "workflow"
+# From where this file is, for this may be a module of another workflow.
+WORKFLOW = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent
 ENVS = WORKFLOW / "envs"
-PROMPTS = BASE / "resources" / "prompts"
+PROMPTS = Path(os.path.relpath(WORKFLOW.parent / "resources" / "prompts"))
 SCHEMA = (WORKFLOW / "schemas" / "config.schema.yaml").absolute()
 
 # For this process, and for the scripts that it starts.
@@ -21,6 +20,7 @@ sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
 from rllm_serving.study import config as checks
+from rllm_serving.code_digest import Library
 from rllm_serving.report import catalogue as outputs
 from rllm_serving.serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
@@ -51,7 +51,7 @@ if workflow.is_main_process:
         logger.warning(note)
 DEVICE = STUDY.device
 # Optional experiments are made only when they are asked for by name.
-USUAL = STUDY.default_experiments
+DEFAULT_EXPERIMENTS = STUDY.default_experiments
 MICRO = [name for name, spec in STUDY.models.items() if spec["source"] == "micro"]
 MODELS = STUDY.checkpoints(STUDY.experiments)
 
@@ -61,19 +61,27 @@ def one_of(names):
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
 
-@cache
-def digest(file):
-    """What a file's content is told by."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+LIBRARY = Library(WORKFLOW.absolute() / "rllm_serving")
 
 
-def library(script, *modules):
-    """A rule's script and the library's modules whose changed content makes its results stale, as a parameter.
+def code(script):
+    """Digests of a rule's script and of the modules that it executes, a folder each: when one changes, results are stale.
 
-    Not as inputs: Snakemake looks at every input of every job, in every call, and these would be a third of them.
+    As a parameter, not as inputs: Snakemake looks at every input of every job, in every call. By folders, for Snakemake
+    shows parameters that changed, of every job: that is to be short, and still to say where.
     """
-    files = [WORKFLOW / "scripts" / script, *(WORKFLOW / "rllm_serving" / module for module in modules)]
-    return {str(file.relative_to(WORKFLOW)): digest(file) for file in files}
+    return LIBRARY.digests(LIBRARY.folder.parent / "scripts" / script)
+
+
+@cache
+def figure_code(figure):
+    """Digests of the module that draws a figure and of those that it executes, beside the script's own."""
+    return LIBRARY.digests(LIBRARY.folder / "report" / "figures" / f"{figure_module(figure)}.py")
+
+
+def figure_module(figure):
+    """Name of the module that draws a figure."""
+    return {"why": "decomposition"}.get(figure, figure)
 
 
 # Models that runs serve in a format of their own, with that format's name.
@@ -107,10 +115,6 @@ def environment_imports(environment):
     if engine == "quantize":
         return ["llmcompressor", "torch"]
     return [ENGINES[engine].module, "torch"] if engine in ENGINES else ["torch", "transformers"]
-
-
-# What training a micro model consists of.
-MICRO_MODULES = ("facts", "job", "questions", "tokenizer", "training", "working")
 
 
 def run_of(wildcards):
@@ -167,11 +171,6 @@ def run_inputs(wildcards):
         "datasets": run_datasets(wildcards),
         "templates": [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)],
     }
-
-
-METRICS_MODULES = [f"analysis/{module}.py" for module in ("bootstrap", "metrics", "observed", "points", "requests")]
-METRICS_MODULES += ["analysis/server.py", "validity.py"]
-COMPARE_MODULES = [f"analysis/{module}.py" for module in ("compare", "counters", "why")]
 
 
 def files_of(experiment, level):

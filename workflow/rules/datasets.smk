@@ -1,11 +1,12 @@
 # Every question set in one form: resources/datasets/{dataset}.parquet, a row a question.
 
 
-rule dataset:
+rule load_dataset:
+    """Write one question set in the common form, a row a question."""
     output:
         "resources/datasets/{dataset}.parquet",
     log:
-        "logs/datasets/{dataset}.log",
+        "logs/load_dataset/{dataset}.log",
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -13,8 +14,8 @@ rule dataset:
         mem_mb=2000,
         runtime=60,
     params:
+        code=code("load_dataset.py"),
         spec=lambda wildcards: STUDY.datasets[wildcards.dataset],
         seed=config["seed"],
-        library=library("dataset.py", "datasets.py", "micro/facts.py", "micro/questions.py"),
     script:
-        "../scripts/dataset.py"
+        "../scripts/load_dataset.py"

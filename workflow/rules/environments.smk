@@ -1,19 +1,23 @@
 # One environment an engine and device, from its lock, built only when a run needs it.
 
 
-rule environment:
+rule build_environment:
+    """Build one engine's Python environment from its lock and prove that it imports."""
     input:
         lock=ENVS / "{environment}.txt",
     output:
         "resources/environments/{environment}/environment.json",
     log:
-        "logs/environments/{environment}.log",
+        "logs/build_environment/{environment}.log",
+    benchmark:
+        "logs/benchmarks/build_environment/{environment}.tsv"
     conda:
         "../envs/workflow.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
     params:
+        code=code("build_environment.py"),
         imports=lambda wildcards: environment_imports(wildcards.environment),
     script:
-        "../scripts/environment.py"
+        "../scripts/build_environment.py"

@@ -3,13 +3,16 @@
 
 # One job for all runs of a model in an experiment: they are asked the same, and equal answers are graded once.
 rule grade:
+    """Grade the answers of one model in one experiment; starts no server."""
     input:
         requests=lambda wildcards: group_files(wildcards, "requests.parquet"),
         datasets=run_datasets,
     output:
         f"{GROUP}/grades.parquet",
     log:
-        "logs/grades/{experiment}/{model}.log",
+        "logs/grade/{experiment}/{model}.log",
+    benchmark:
+        "logs/benchmarks/grade/{experiment}/{model}.tsv"
     conda:
         "../envs/workflow.yaml"
     threads: 4
@@ -17,9 +20,9 @@ rule grade:
         mem_mb=4000,
         runtime=240,
     params:
+        code=code("grade.py"),
         datasets=run_dataset_names,
         timeout_s=config["grading"]["timeout_s"],
         execute_code=run_executes_code,
-        library=library("grade.py", "grading.py", "answers.py", "math_worker.py", "sandbox.py", "sandbox_worker.py"),
     script:
         "../scripts/grade.py"

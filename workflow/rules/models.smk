@@ -1,8 +1,8 @@
 # A model is a folder that every engine can load, and model.json, which says what it is.
 
 
-# The micro models: trained here from fixed seeds, one core each.
 rule train_model:
+    """Train one micro model from a fixed seed, on one core."""
     input:
         environment="resources/environments/train-cpu/environment.json",
         prompts=[PROMPTS / "arith.jinja", PROMPTS / "facts.jinja"],
@@ -10,7 +10,9 @@ rule train_model:
         record="resources/models/{model}/model.json",
         checkpoint=directory("resources/models/{model}/checkpoint"),
     log:
-        "logs/models/{model}.log",
+        "logs/train_model/{model}.log",
+    benchmark:
+        "logs/benchmarks/train_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(MICRO),
     conda:
@@ -20,19 +22,19 @@ rule train_model:
         mem_mb=4000,
         runtime=60,
     params:
+        code=code("train_model.py"),
         spec=lambda wildcards: STUDY.models[wildcards.model],
         seed=config["seed"],
-        library=library("train_model.py", *(f"micro/{module}.py" for module in MICRO_MODULES)),
     script:
         "../scripts/train_model.py"
 
 
-# Models from the hub (into the hub's own cache) or from a local folder.
 rule fetch_model:
+    """Download one model into the hub's cache, or check a local one, and describe it."""
     output:
         "resources/models/{model}/model.json",
     log:
-        "logs/models/{model}.log",
+        "logs/fetch_model/{model}.log",
     wildcard_constraints:
         model=one_of(set(STUDY.models) - set(MICRO)),
     conda:
@@ -42,6 +44,7 @@ rule fetch_model:
         mem_mb=2000,
         runtime=720,
     params:
+        code=code("fetch_model.py"),
         spec=lambda wildcards: STUDY.models[wildcards.model],
     script:
         "../scripts/fetch_model.py"

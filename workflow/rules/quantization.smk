@@ -2,6 +2,7 @@
 
 
 rule quantize:
+    """Quantize one model by one method, or take a ready-made checkpoint, and check it."""
     input:
         environment=f"resources/environments/quantize-{DEVICE}/environment.json",
         model="resources/models/{model}/model.json",
@@ -11,7 +12,9 @@ rule quantize:
         # The checkpoint lies beside it; it may be a link to one that is ready-made.
         "resources/models/{model}/{quantization}/model.json",
     log:
-        "logs/quantizations/{model}-{quantization}.log",
+        "logs/quantize/{model}-{quantization}.log",
+    benchmark:
+        "logs/benchmarks/quantize/{model}-{quantization}.tsv"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -20,15 +23,11 @@ rule quantize:
         mem_mb=lambda wildcards, attempt: PLAN.quantizing_mb(wildcards.model) * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
+        code=code("quantize.py"),
         spec=lambda wildcards: STUDY.quantizations[wildcards.quantization],
         model_spec=lambda wildcards: STUDY.models[wildcards.model],
         sampling=config["sampling"],
         seed=config["seed"],
         device=DEVICE,
-        library=library(
-            "quantize.py",
-            *(f"quantization/{module}.py" for module in ("calibration", "checks", "job", "making", "methods")),
-            *("micro/questions.py", "micro/working.py"),
-        ),
     script:
         "../scripts/quantize.py"

@@ -1,17 +1,26 @@
 # What people read: tables and figures, one set an experiment.
 
 
-rule table:
+rule make_table:
+    """Write one table of one experiment as CSV, Markdown and LaTeX."""
     input:
         rows=table_inputs,
     output:
-        csv="results/tables/{experiment}-{table}.csv",
+        csv=report(
+            "results/tables/{experiment}-{table}.csv",
+            caption="../report/table.rst",
+            category="{experiment}",
+            subcategory="Tables",
+            labels={"table": "{table}"},
+        ),
         md="results/tables/{experiment}-{table}.md",
         tex="results/tables/{experiment}-{table}.tex",
     log:
-        "logs/tables/{experiment}-{table}.log",
+        "logs/make_table/{experiment}-{table}.log",
     wildcard_constraints:
         table=one_of(TABLE_SOURCES),
+    group:
+        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -19,22 +28,31 @@ rule table:
         mem_mb=2000,
         runtime=30,
     params:
+        code=code("make_table.py"),
         unsupported=table_unsupported,
-        library=library("table.py", "analysis/compare.py", "analysis/comparisons.py", "analysis/tables.py"),
     script:
-        "../scripts/table.py"
+        "../scripts/make_table.py"
 
 
-rule figure:
+rule plot_figure:
+    """Draw one figure of one experiment as PDF and PNG."""
     input:
         unpack(figure_inputs),
     output:
         pdf="results/figures/{experiment}-{figure}.pdf",
-        png="results/figures/{experiment}-{figure}.png",
+        png=report(
+            "results/figures/{experiment}-{figure}.png",
+            caption="../report/figure.rst",
+            category="{experiment}",
+            subcategory="Figures",
+            labels={"figure": "{figure}"},
+        ),
     log:
-        "logs/figures/{experiment}-{figure}.log",
+        "logs/plot_figure/{experiment}-{figure}.log",
     wildcard_constraints:
         figure=one_of(FIGURE_SOURCES),
+    group:
+        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -42,9 +60,9 @@ rule figure:
         mem_mb=8000,
         runtime=30,
     params:
+        code=code("plot_figure.py"),
         pairs=STUDY.pairs,
-        library=lambda wildcards: library(
-            "figure.py", f"figures/{wildcards.figure}.py", "figures/style.py", "figures/sweep.py", "figures/ratios.py"
-        ),
+        module=lambda wildcards: figure_module(wildcards.figure),
+        module_code=lambda wildcards: figure_code(wildcards.figure),
     script:
-        "../scripts/figure.py"
+        "../scripts/plot_figure.py"

@@ -1,5 +1,6 @@
-# When requests arrive in loads with a clock of their own: written once, the same for all servers that are compared.
-rule arrivals:
+# Loads with a clock of their own: one schedule, the same for all servers that are compared.
+rule schedule_arrivals:
+    """Write when each request of an experiment's open-loop loads is to be sent."""
     input:
         datasets=run_datasets,
         capacity=lambda wildcards: [
@@ -10,7 +11,7 @@ rule arrivals:
         arrivals="results/arrivals/{experiment}.parquet",
         record="results/arrivals/{experiment}.json",
     log:
-        "logs/arrivals/{experiment}.log",
+        "logs/schedule_arrivals/{experiment}.log",
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -18,25 +19,25 @@ rule arrivals:
         mem_mb=4000,
         runtime=60,
     params:
+        code=code("schedule_arrivals.py"),
         datasets=run_dataset_names,
         servers=lambda wildcards: list(STUDY.capacity(wildcards.experiment)),
         capacity=lambda wildcards: config["experiments"][wildcards.experiment].get("capacity"),
         sweep=experiment_sweep,
         sources=lambda wildcards: STUDY.arrivals(wildcards.experiment),
         seed=config["seed"],
-        library=library("arrivals.py", "arrivals.py", "traffic.py", "analysis/requests.py"),
     script:
-        "../scripts/arrivals.py"
+        "../scripts/schedule_arrivals.py"
 
 
 # A run: one experiment on one server, started once for all its points. The heart of the study.
-
-
+# It has no `benchmark:`, which looks through the memory of the server while it is measured; run.json has its durations.
 rule measure:
+    """Start one server and measure all points of one experiment on it."""
     input:
         unpack(run_inputs),
     output:
-        # Not removed before a rerun: a run that grew measures only its new points (see rllm_serving/run.py).
+        # Not removed before a rerun: a run that grew measures only its new points (see rllm_serving/measurement/).
         requests=update(f"{RUN}/requests.parquet"),
         server=update(f"{RUN}/server.parquet"),
         record=update(f"{RUN}/run.json"),
@@ -54,6 +55,7 @@ rule measure:
         mem_mb=lambda wildcards, attempt: PLAN.memory_mb(run_of(wildcards)) * attempt,
         runtime=lambda wildcards, attempt: PLAN.minutes(run_of(wildcards)) * attempt,
     params:
+        code=code("measure.py"),
         run=lambda wildcards: run_of(wildcards).to_dict(),
         sweep=experiment_sweep,
         device=DEVICE,

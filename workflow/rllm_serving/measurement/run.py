@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..analysis import validity
+from ..code_digest import Library, behaviour
 from ..errors import UserError
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
@@ -94,7 +95,7 @@ class Measurement:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of all that a point's numbers depend on, besides the point itself."""
+        """Digest of all that a point's numbers depend on, besides the point itself; of code, what it does."""
         run = {key: value for key, value in self.run.to_dict().items() if key != "measurement"}
         # Timeouts and limits decide whether a point counts, not what it measures: they may change between attempts.
         run["sample_hz"] = self.run.measurement["sample_hz"]
@@ -102,6 +103,7 @@ class Measurement:
         if self.paths.arrivals is not None:
             files["arrivals"] = self.paths.arrivals
         content = {
+            "code": behaviour(*Library().reached(Path(__file__))),
             "run": run,
             "device": self.device,
             "packages": self.environment["packages"],

@@ -13,7 +13,7 @@ def frame(source: str, path: str) -> pd.DataFrame:
 
 
 with logged(snakemake.log[0]):
-    figure = import_module(f"rllm_serving.report.figures.{snakemake.wildcards.figure}")
+    figure = import_module(f"rllm_serving.report.figures.{snakemake.params.module}")
     frames = [
         pd.concat([frame(source, path) for path in paths], ignore_index=True)
         for source, paths in snakemake.input.items()
