@@ -3,140 +3,57 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import sys
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, run
-from helpers.studies import COMPILING, TINY, changed, write
+from helpers.checkouts import Job, edited, plan, rules, runs, snakemake, sources
+from helpers.studies import TINY, changed
 
+ANALYSED = {"compute_metrics": 3, "collect_results": 2, "plot_figure": 8, "make_table": 8}
+"""What follows from grades, of the tiny study."""
 NEW_MODEL = {"source": "micro", "role": "llm", "pair": "other", "training_scale": 0.5}
 
 
-@dataclass(frozen=True)
-class Job:
-    """A planned job: its rule, wildcards and resources."""
-
-    rule: str
-    wildcards: dict[str, str]
-    resources: dict[str, str]
-
-
-def snakemake(checkout: Path, *arguments: str) -> str:
-    """Both outputs of the workflow called in a checkout, as a user does."""
-    ended = run([sys.executable, "-m", "snakemake", "--cores", "2", *arguments], cwd=checkout, env=COMPILING)
-    assert ended.returncode == 0, ended.stdout
-    return ended.stdout
-
-
-def plan(checkout: Path, *arguments: str, config: dict[str, Any] | None = None) -> list[Job]:
-    """Jobs that a dry run lists, the targets' own left out; with `config`, of the study in that file instead."""
-    if config is not None:
-        arguments = (*arguments, "--configfile", str(write(config, checkout / "other.yaml")))
-    said = snakemake(checkout, "-n", *arguments)
-    blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", said, re.MULTILINE)
-    assert blocks or "Nothing to be done" in said, said
-
-    def pairs(key: str, block: str) -> dict[str, str]:
-        line = re.search(rf"^    {key}: (.*)$", block, re.MULTILINE)
-        return dict(pair.split("=", 1) for pair in line[1].split(", ")) if line else {}
-
-    return [Job(r, pairs("wildcards", b), pairs("resources", b)) for r, b in blocks if r not in ("all", "prepare")]
-
-
-def rules(jobs: list[Job]) -> dict[str, int]:
-    return dict(Counter(job.rule for job in jobs))
-
-
-def runs(jobs: list[Job], rule: str = "measure") -> set[str]:
-    """Experiment and model of each planned job of a rule."""
-    return {f"{job.wildcards['experiment']}/{job.wildcards['model']}" for job in jobs if job.rule == rule}
-
-
-def sources(checkout: Path) -> list[Path]:
-    """Files of a checkout that come with a clone."""
-    folders = [checkout / "workflow", checkout / "resources" / "prompts", checkout / "config"]
-    return [checkout / "Snakefile", *(file for folder in folders for file in folder.rglob("*") if file.is_file())]
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose study is TINY, with nothing done yet."""
-    checkout = tmp_path_factory.mktemp("fresh") / "checkout"
-    for folder in ("workflow", "profiles", "resources/prompts"):
-        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(ROOT / "Snakefile", checkout)
-    (checkout / "config").mkdir()
-    write(TINY, checkout / "config" / "config.yaml")
-    return checkout
-
-
-@pytest.fixture(scope="module")
-def done(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout where every output is there and Snakemake has recorded how it came about."""
-    checkout = tmp_path_factory.mktemp("done") / "checkout"
-    shutil.copytree(fresh, checkout)
-    summary = run([sys.executable, "-m", "snakemake", "--summary"], cwd=checkout, env=COMPILING).stdout
-    outputs = [line.split("\t")[0] for line in summary.splitlines() if line.count("\t") == 5][1:]
-    assert len(outputs) > 50
-    for output in map(checkout.joinpath, outputs):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.name == "checkpoint":
-            output.mkdir()
-        else:
-            output.write_text(f"{output}\n")
-    snakemake(checkout, "--touch", "--forceall")
-    return checkout
-
-
-@contextmanager
-def edited(*files: Path) -> Iterator[None]:
-    """A line more in each file, for a while."""
-    before = {file: file.read_text() for file in files}
-    for file, text in before.items():
-        file.write_text(text + "\n# one line more\n")
-    yield
-    for file, text in before.items():
-        file.write_text(text)
+def environments(jobs: list[Job]) -> set[str]:
+    """Environments that are to be built."""
+    return {job.wildcards["environment"] for job in jobs if job.rule == "build_environment"}
 
 
 def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
     jobs = plan(fresh)
     assert rules(jobs) == {
-        "environment": 2,
+        "build_environment": 2,
         "train_model": 2,
-        "dataset": 2,
+        "load_dataset": 2,
         "measure": 3,
         # One for each model of an experiment, of which each has one server here.
         "grade": 3,
-        "metrics": 3,
-        "collect": 2,
+        "compute_metrics": 3,
+        "collect_results": 2,
         # Five of the budget sweep, and three where there are no batches and nothing is swept.
-        "figure": 8,
-        "table": 8,
+        "plot_figure": 8,
+        "make_table": 8,
     }
     assert runs(jobs) == {"budget/tiny-llm", "budget/tiny-rllm", "single/tiny-rllm"}
-    assert {job.wildcards["environment"] for job in jobs if job.rule == "environment"} == {"train-cpu", "vllm-cpu"}
+    assert environments(jobs) == {
+        "train-cpu",
+        "vllm-cpu",
+    }
 
 
 def test_one_figure_asks_for_its_runs_alone(fresh: Path) -> None:
     jobs = plan(fresh, "results/figures/single-domain.png")
-    assert rules(jobs) == dict.fromkeys(("train_model", "dataset", "measure", "grade", "metrics", "figure"), 1) | {
-        "environment": 2
-    }
+    assert rules(jobs) == dict.fromkeys(
+        ("train_model", "load_dataset", "measure", "grade", "compute_metrics", "plot_figure"), 1
+    ) | {"build_environment": 2}
     assert runs(jobs) == {"single/tiny-rllm"}
 
 
 def test_what_needs_no_server_can_be_prepared_alone(fresh: Path) -> None:
-    assert rules(plan(fresh, "prepare")) == {"environment": 2, "train_model": 2, "dataset": 2}
+    assert rules(plan(fresh, "prepare")) == {"build_environment": 2, "train_model": 2, "load_dataset": 2}
 
 
 QUANTIZED: list[tuple[str, Any]] = [
@@ -156,8 +73,7 @@ def test_a_model_is_quantized_once_and_only_for_methods_with_a_checkpoint(fresh:
         *(("vllm", "bf16"), ("vllm", "w4")),
         *(("sglang", "bf16"), ("sglang", "ao")),
     }
-    environments = {job.wildcards["environment"] for job in jobs if job.rule == "environment"}
-    assert environments == {"train-cpu", "vllm-cpu", "sglang-cpu", "quantize-cpu"}
+    assert environments(jobs) == {"train-cpu", "vllm-cpu", "sglang-cpu", "quantize-cpu"}
     assert rules(plan(fresh, "prepare", config=changed(*QUANTIZED)))["quantize"] == 1
 
 
@@ -173,16 +89,19 @@ def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: P
             ("experiments.single.quantizations", ["w4"]),
         ),
     )
-    assert rules(jobs) == {"environment": 1, "fetch_model": 1, "dataset": 1, "quantize": 1}
-    assert next(job.wildcards for job in jobs if job.rule == "dataset") == {"dataset": "facts"}
+    assert rules(jobs) == {"build_environment": 1, "fetch_model": 1, "load_dataset": 1, "quantize": 1}
+    assert next(job.wildcards for job in jobs if job.rule == "load_dataset") == {"dataset": "facts"}
 
 
 def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
     jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
-    assert rules(jobs) == {"environment": 2, "train_model": 2, "dataset": 2, "measure": 3}
+    assert rules(jobs) == {"build_environment": 2, "train_model": 2, "load_dataset": 2, "measure": 3}
     served = [job.resources for job in jobs if job.rule == "measure"]
     assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "16007")}
-    assert {job.wildcards["environment"] for job in jobs if job.rule == "environment"} == {"train-cpu", "vllm-cuda"}
+    assert environments(jobs) == {
+        "train-cpu",
+        "vllm-cuda",
+    }
 
 
 def test_a_second_call_does_nothing(done: Path) -> None:
@@ -200,12 +119,18 @@ def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("rllm_serving/grading/grader.py", {"grade": 3, "metrics": 3, "collect": 2, "figure": 8, "table": 8}),
-        ("rllm_serving/analysis/points.py", {"metrics": 3, "collect": 2, "figure": 8, "table": 8}),
-        ("rllm_serving/report/tables.py", {"table": 8}),
-        ("rllm_serving/report/figures/style.py", {"figure": 8}),
-        ("rllm_serving/report/figures/domain.py", {"figure": 2}),
-        ("scripts/collect.py", {"collect": 2}),
+        (
+            "rllm_serving/grading/grader.py",
+            {"grade": 3, **ANALYSED},
+        ),
+        (
+            "rllm_serving/analysis/points.py",
+            {"compute_metrics": 3, "collect_results": 2, "plot_figure": 8, "make_table": 8},
+        ),
+        ("rllm_serving/report/tables.py", {"make_table": 8}),
+        ("rllm_serving/report/figures/style.py", {"plot_figure": 8}),
+        ("rllm_serving/report/figures/domain.py", {"plot_figure": 2}),
+        ("scripts/collect_results.py", {"collect_results": 2}),
     ],
 )
 def test_changed_code_redoes_what_it_makes_and_starts_no_server(
@@ -213,12 +138,6 @@ def test_changed_code_redoes_what_it_makes_and_starts_no_server(
 ) -> None:
     with edited(done / "workflow" / file):
         assert rules(plan(done)) == expected
-
-
-def test_what_may_not_change_a_measurement_does_not_repeat_it(done: Path) -> None:
-    code = done / "workflow"
-    with edited(code / "scripts" / "measure.py", code / "rllm_serving" / "run.py", code / "scripts" / "environment.py"):
-        assert plan(done) == []
 
 
 def test_a_changed_prompt_is_measured_again(done: Path) -> None:
@@ -229,17 +148,17 @@ def test_a_changed_prompt_is_measured_again(done: Path) -> None:
 
 def test_one_more_budget_runs_its_experiment_again_and_no_other(done: Path) -> None:
     jobs = plan(done, config=changed(("experiments.budget.budgets", [16, 32, 64])))
-    for rule in ("measure", "grade", "metrics"):
+    for rule in ("measure", "grade", "compute_metrics"):
         assert runs(jobs, rule) == {"budget/tiny-llm", "budget/tiny-rllm"}
-    assert not {"dataset", "train_model", "environment"} & rules(jobs).keys()
-    assert {job.wildcards["experiment"] for job in jobs if job.rule in ("figure", "table")} == {"budget"}
+    assert not {"load_dataset", "train_model", "build_environment"} & rules(jobs).keys()
+    assert {job.wildcards["experiment"] for job in jobs if job.rule in ("plot_figure", "make_table")} == {"budget"}
 
 
 def test_one_more_model_adds_only_its_runs(done: Path) -> None:
     jobs = plan(done, config=changed(("models.new", NEW_MODEL)))
-    assert runs(jobs) == runs(jobs, "grade") == runs(jobs, "metrics") == {"budget/new"}
+    assert runs(jobs) == runs(jobs, "grade") == runs(jobs, "compute_metrics") == {"budget/new"}
     assert [job.wildcards["model"] for job in jobs if job.rule == "train_model"] == ["new"]
-    assert not {"dataset", "environment"} & rules(jobs).keys()
+    assert not {"load_dataset", "build_environment"} & rules(jobs).keys()
 
 
 def test_one_more_setup_measures_its_run_and_analyses_its_model_again(done: Path) -> None:
@@ -247,15 +166,15 @@ def test_one_more_setup_measures_its_run_and_analyses_its_model_again(done: Path
     jobs = plan(done, config=changed(("setups", setups), ("experiments.single.setups", ["baseline", "cold"])))
     measured = [job.wildcards["setup"] for job in jobs if job.rule == "measure"]
     assert measured == ["cold"]
-    assert runs(jobs, "grade") == runs(jobs, "metrics") == runs(jobs, "compare") == {"single/tiny-rllm"}
-    assert rules(jobs)["grade"] == rules(jobs)["metrics"] == rules(jobs)["compare"] == 1
+    assert runs(jobs, "grade") == runs(jobs, "compute_metrics") == runs(jobs, "compare_runs") == {"single/tiny-rllm"}
+    assert rules(jobs)["grade"] == rules(jobs)["compute_metrics"] == rules(jobs)["compare_runs"] == 1
 
 
 def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:
     # Laid over the default study, the experiment that is not in the file would still be there.
     config = changed()
     del config["experiments"]["single"]
-    assert rules(plan(done, config=config)) == {"collect": 2}
+    assert rules(plan(done, config=config)) == {"collect_results": 2}
 
 
 def test_the_order_of_keys_defaults_written_out_and_the_source_of_wheels_change_nothing(done: Path) -> None:
@@ -270,7 +189,14 @@ def test_the_order_of_keys_defaults_written_out_and_the_source_of_wheels_change_
 
 def test_runs_are_measured_again_on_demand(done: Path) -> None:
     jobs = plan(done, "--forcerun", "measure")
-    assert rules(jobs) == {"measure": 3, "grade": 3, "metrics": 3, "collect": 2, "figure": 8, "table": 8}
+    assert rules(jobs) == {
+        "measure": 3,
+        "grade": 3,
+        "compute_metrics": 3,
+        "collect_results": 2,
+        "plot_figure": 8,
+        "make_table": 8,
+    }
     one = "results/runs/budget/vllm/tiny-llm/bf16/baseline/run.json"
     assert runs(plan(done, "--forcerun", one)) == {"budget/tiny-llm"}
 

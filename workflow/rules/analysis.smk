@@ -1,5 +1,4 @@
 # From requests and samples to metrics with intervals: a job for all runs of a model in an experiment, then together.
-# A cluster gets one job for the analysis, tables and figures of an experiment.
 
 
 rule compute_metrics:
@@ -16,8 +15,6 @@ rule compute_metrics:
         "logs/compute_metrics/{experiment}/{model}.log",
     benchmark:
         "logs/benchmarks/compute_metrics/{experiment}/{model}.tsv"
-    group:
-        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -45,8 +42,6 @@ rule compare_runs:
         "logs/benchmarks/compare_runs/{experiment}/{model}-{basis}.tsv"
     wildcard_constraints:
         basis="engine|baseline",
-    group:
-        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1

@@ -19,8 +19,6 @@ rule make_table:
         "logs/make_table/{experiment}-{table}.log",
     wildcard_constraints:
         table=one_of(TABLE_SOURCES),
-    group:
-        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -51,8 +49,6 @@ rule plot_figure:
         "logs/plot_figure/{experiment}-{figure}.log",
     wildcard_constraints:
         figure=one_of(FIGURE_SOURCES),
-    group:
-        "analysis-{experiment}"
     conda:
         "../envs/workflow.yaml"
     threads: 1
