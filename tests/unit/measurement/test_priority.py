@@ -26,24 +26,25 @@ with priority.realtime_priority() as allowed:
 
 
 def allowed() -> bool:
-    with priority.realtime_priority() as found:
-        return found
+    with priority.realtime_priority() as is_allowed:
+        return is_allowed
 
 
 def test_without_rights_nothing_changes_and_the_server_steps_back() -> None:
     command = [sys.executable, "-c", UNPRIVILEGED, str(WORKFLOW)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert told == ["False", str(os.SCHED_OTHER), str(priority.SERVER_NICENESS)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert printed == ["False", str(os.sched_getscheduler(0)), str(priority.SERVER_NICENESS)]
 
 
 @pytest.mark.skipif(not allowed(), reason="real-time priority is not allowed here")
 def test_with_rights_the_thread_and_those_it_starts_go_first_and_no_longer() -> None:
-    seen: list[int] = []
+    before = os.sched_getscheduler(0)
+    schedulers: list[int] = []
     with priority.realtime_priority():
-        thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))
+        thread = threading.Thread(target=lambda: schedulers.append(os.sched_getscheduler(0)))
         thread.start()
         thread.join()
-        seen.append(os.sched_getscheduler(0))
-    assert seen == [os.SCHED_RR, os.SCHED_RR]
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        schedulers.append(os.sched_getscheduler(0))
+    assert schedulers == [os.SCHED_RR, os.SCHED_RR]
+    assert os.sched_getscheduler(0) == before
     assert priority.server_niceness() == 0

@@ -49,8 +49,9 @@ def test_it_is_ready_when_healthy_and_a_real_completion_came(tmp_path: Path) -> 
 
 
 def test_a_server_can_be_started_at_a_lower_priority(tmp_path: Path) -> None:
+    own = os.nice(0)
     with Server(FakeEngine(), CONFIG, tmp_path / "server.log", 60, niceness=5) as server:
-        assert psutil.Process(server.pid).nice() == psutil.Process().nice() + 5
+        assert psutil.Process(server.pid).nice() == min(own + 5, 19)  # the lowest priority is 19
 
 
 def test_stopping_leaves_nothing_and_can_be_done_twice(tmp_path: Path) -> None:
