@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from helpers import run_fixtures
@@ -34,7 +33,7 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
 
 class Study:
     def __init__(self, **options: Any) -> None:
-        small = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
+        small: dict[str, Any] = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
         self.pairs, runs = options["pairs"], run_fixtures.study(**(small | options))
         self.summary = pd.concat([summary(RunData(*run)) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])
@@ -63,4 +62,6 @@ class Study:
         names = {1: "open-0.7x-gamma1", 4: "open-0.7x-gamma0.25", 16: "trace-2rps-real"}
         frame = self.summary.assign(load=[names.get(size, "open-0.7x-gamma0.1") for size in self.summary["load_level"]])
         late = frame["load"] == "open-0.7x-gamma0.25"
-        return frame.assign(slo_attainment=0.5, invalid=np.where(late, "schedule_lag_p99_s 90 ms, allowed 20 ms", None))
+        frame = frame.assign(slo_attainment=0.5, invalid=None)
+        frame.loc[late, "invalid"] = "schedule_lag_p99_s 90 ms, allowed 20 ms"
+        return frame

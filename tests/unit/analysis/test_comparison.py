@@ -27,11 +27,13 @@ def stretched(one: RunData, factor: float) -> RunData:
     frame[times] *= factor
     frame["chunk_times"] = [np.asarray(x) * factor for x in frame["chunk_times"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)
+    assert one.server is not None
     server = one.server.assign(time=one.server["time"] * factor, kv_cache_usage=one.server["kv_cache_usage"] / 2)
     return RunData(table, one.grades, server)
 
 
-def rows(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
+def rows(frame: pd.DataFrame, dataset: str) -> Any:
+    """A dataset's rows by metric; `Any`, since pandas does not know what a cell holds."""
     return frame[frame["dataset"] == dataset].set_index("metric")
 
 
@@ -107,6 +109,7 @@ def test_a_ratio_to_nothing_is_missing_and_a_difference_is_not() -> None:
 
 def test_answers_that_are_not_graded_have_no_accuracy_and_all_the_rest() -> None:
     base = side()
+    assert base.grades is not None
     code = base.grades["dataset"] == "arith-hard"
     ungraded = base.grades.assign(correct=base.grades["correct"].astype(object).mask(code, None))
     frame = compare(*(RunData(base.requests, ungraded, base.server) for _ in range(2)))

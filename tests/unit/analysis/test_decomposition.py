@@ -31,7 +31,13 @@ def changed(one: RunData, **columns: Any) -> RunData:
 
 def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> RunData:
     """A run of one request a question, all thinking but one token. The stream ends 0.5 s behind a single token."""
-    keys = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
+    keys: dict[str, Any] = {
+        "experiment": "e",
+        "engine": "vllm",
+        "model": "m",
+        "quantization": "bf16",
+        "setup": "baseline",
+    }
     keys |= {"dataset": "d", "load": "batch-2", "load_level": 2, "budget": 64, "repeat": 0}
     rows = []
     for k, n in enumerate(tokens):
@@ -72,7 +78,7 @@ def test_the_parts_add_up_to_the_whole(fail: float) -> None:
 def test_slower_tokens_are_speed_and_a_later_first_token_is_queue() -> None:
     base = side()
     slow = changed(base, last_token=lambda f: 2 * f["last_token"] - f["first_token"])
-    row = decompose(slow, base).set_index("dataset").loc["arith-hard"]
+    row: Any = decompose(slow, base).set_index("dataset").loc["arith-hard"]
     assert row[["queue_and_prefill", "thinking", "answer"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
     assert row["speed"] == pytest.approx(row["delta_e2e_latency"]) and row["speed_low"] > 0
     assert row["thinking_ratio"] == 1 and row["thinking_difference"] == 0
@@ -102,7 +108,7 @@ def test_a_single_token_has_no_speed() -> None:
 
 
 def test_failures_and_uncounted_thinking() -> None:
-    frame = decompose(made([500, 11], 0.2, 1.0, status="http"), made([11, 11], 0.1, 0.5))
+    frame: Any = decompose(made([500, 11], 0.2, 1.0, status="http"), made([11, 11], 0.1, 0.5))
     assert frame.loc[0, "requests"] == 1 and frame.loc[0, "tokens"] == 0 and np.isnan(frame.loc[0, "speed_low"])
     base = side()
     unknown = changed(base, reasoning_tokens=lambda f: f["reasoning_tokens"].where(f["index"] > 0))
@@ -141,7 +147,11 @@ def test_kv_bytes_of_a_token() -> None:
     config = {"num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
     assert kv_bytes_per_token(config, "auto") == 147456 and kv_bytes_per_token(config, "fp8-e4m3") == 147456 / 2
     assert kv_bytes_per_token({"text_config": config | {"head_dim": 64}}, "auto") == 147456 / 2
-    unknown = [{}, config | {"kv_lora_rank": 512}, config | {"layer_types": ["sliding_attention"]}]
+    unknown: list[dict[str, Any]] = [
+        {},
+        config | {"kv_lora_rank": 512},
+        config | {"layer_types": ["sliding_attention"]},
+    ]
     unknown.append(config | {"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}})
     assert all(np.isnan(kv_bytes_per_token(one, "auto")) for one in unknown)
 
@@ -158,7 +168,7 @@ def test_the_figure_is_written(tmp_path: Path) -> None:
             rows = decompose(slow, base)
             names = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
             frames += [rows.assign(quantization=weights, setup=setup) for weights, setup in names]
-    frames[0].loc[0, [name for name in frames[0] if name.startswith(("delta_e2e_latency", *PARTS))]] = np.nan
+    frames[0].loc[0, [name for name in frames[0].columns if name.startswith(("delta_e2e_latency", *PARTS))]] = np.nan
     rng, shift = np.random.default_rng(1), ["queue_and_prefill", "thinking"]
     for frame in frames:
         # What one part gains another loses: both sides of 0 are drawn.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,14 +20,14 @@ KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16
 POINT = {"dataset": "d", "load": "batch-3", "load_level": 3, "budget": 8, "repeat": 0}
 
 
-def request(index: int, **changes: object) -> dict[str, object]:
+def request(index: int, **changes: Any) -> dict[str, Any]:
     row = KEYS | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
     row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
     row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "forced_output_tokens": None}
     return row | changes
 
 
-def three() -> list[dict[str, object]]:
+def three() -> list[dict[str, Any]]:
     """Two that answer and one whose thinking the budget cut."""
     return [
         request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=3.0, output_tokens=3)
@@ -38,7 +39,7 @@ def three() -> list[dict[str, object]]:
     ]
 
 
-def dead(index: int, **changes: object) -> dict[str, object]:
+def dead(index: int, **changes: Any) -> dict[str, Any]:
     row = request(index, sent=0.0, first_token=0.5, first_visible_token=None, last_token=100.0, output_tokens=50)
     row |= {"status": "truncated", "chunk_times": [0.5, 100.0], "chunk_tokens": [1, 49]}
     return row | changes
@@ -147,12 +148,13 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
     pd.DataFrame([*others, *marks]).to_parquet(tmp_path / "grades.parquet")
     pq.write_table(SERVER.empty_table(), tmp_path / "server.parquet")
     (tmp_path / "run.json").write_text('{"points": []}')
-    files = [tmp_path / name for name in ("requests.parquet", "server.parquet", "run.json", "grades.parquet")]
-    run = RunData.read(*files, texts=True)
+    names = ("requests.parquet", "server.parquet", "run.json", "grades.parquet")
+    requests, server, record, graded = (tmp_path / name for name in names)
+    run = RunData.read(requests, server, record, graded, texts=True)
     said = run.frame["said"].tolist()
     assert said[0] == said[3] and len(set(said)) == 3
     assert run.frame["correct"].tolist() == [1, 0, 1, 1]
-    assert "said" not in RunData.read(*files).frame and "answer_text" not in run.frame
+    assert "said" not in RunData.read(requests, server, record, graded).frame and "answer_text" not in run.frame
 
 
 def test_failures_are_counted_and_enter_no_latency() -> None:

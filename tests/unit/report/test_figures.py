@@ -37,7 +37,8 @@ def draw(study: Study, name: str, pdf: Path, png: Path) -> None:
         "traffic": (traffic, study.stream),
     }
     module, *data = frames[name]
-    data += {"engines": lambda: [study.versus], "optimisations": lambda: [study.changes]}.get(name, list)()
+    if name in ("engines", "optimisations"):
+        data = [study.versus if name == "engines" else study.changes]
     module.draw(*data, study.pairs, pdf, png)
 
 
