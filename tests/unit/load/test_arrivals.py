@@ -94,7 +94,7 @@ def test_burstgpt_in_both_layouts(tmp_path: Path, extra: list[str]) -> None:
         [time, *[0] * len(extra), "GPT-4", 10, answer, 10 + answer, "API"] for time, answer in ((5, 7), (9, 0), (8, 3))
     ]
     file = tmp_path / "BurstGPT.csv"
-    file.write_text("\n".join(",".join(str(cell) for cell in row) for row in (names, *rows)))
+    file.write_text("\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]))
     traffic = traces.burstgpt(file, 0.0, 2)
     assert traffic.times.tolist() == [5, 8] and traffic.output_tokens.tolist() == [7, 3]
     with pytest.raises(ArrivalError, match="2 requests from second 0 on, 3 are asked"):
