@@ -13,7 +13,9 @@ import pytest
 import yaml
 from helpers.fake_nvml import Nvml
 from helpers.mock_server import eventually
+from helpers.run_harness import RunHarness
 from rllm_serving.serving import gpus
+from rllm_serving.serving.engines import ENGINES
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
@@ -107,3 +109,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "locks"
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    """Files of a run over the fake engine, which is registered as long as the test lasts."""
+    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
+    return RunHarness(tmp_path)

@@ -11,14 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from helpers.fake_engine import FakeEngine
+from helpers.fake_engine import METRICS_PAGE, FakeEngine
 from helpers.sse_fixtures import THINK_CLOSE
 from rllm_serving.analysis.validity import GATES
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import WARM_UP_TOKENS, Measurement
 from rllm_serving.serving.engines import ENGINES, Options
 from rllm_serving.study.design import Load, Point, Run
-from unit.measurement.test_telemetry import PAGE
 
 QUESTIONS = 4
 BUDGETS = (64, 128, 256)
@@ -57,7 +56,7 @@ class RunHarness:
         ENGINES["fake"] = FakeEngine("--record", self.record, "--faults", self.faults, "--metrics", page)
         if page.exists():
             return
-        page.write_bytes(PAGE)
+        page.write_bytes(METRICS_PAGE)
         (folder / "model").mkdir()
         tokens = [{"id": THINK_CLOSE, "content": "</think>"}, {"id": 1, "content": "<think>"}]
         (folder / "model" / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))

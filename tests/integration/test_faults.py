@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers import mock_server
+from helpers.fake_engine import METRICS_PAGE
 from helpers.mock_server import MockServer, eventually
 from helpers.run_harness import BUDGETS, POINTS, RUN, RunHarness
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, MORE_FAULTS, OUTPUT_TOKENS, THOUGHTS
@@ -33,12 +34,10 @@ from rllm_serving.load.client import Client, HttpExchange
 from rllm_serving.load.patterns import LOADS, batch
 from rllm_serving.measurement import run
 from rllm_serving.measurement.run import RunError
-from rllm_serving.serving.engines import ENGINES
 from rllm_serving.serving.gpus import GpuLease
 from rllm_serving.serving.server import ServerError
 from rllm_serving.study.design import Load, Point, Run
 from unit.load.test_client import EXPECTED, send
-from unit.measurement.test_telemetry import PAGE
 
 # Two batches: nothing is wrong in the first, faults are the first of the second.
 COUNT, SIZE, TIMEOUT_S = 6, 3, 1.5
@@ -63,12 +62,6 @@ STREAMS = 1000
 
 
 @pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
-    return RunHarness(tmp_path)
-
-
-@pytest.fixture
 def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs are served from within this process; connections and tasks that they leave behind are told here."""
     found: list[str] = []
@@ -76,7 +69,7 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     @contextmanager
     def serve(*_: object, niceness: int, gpus: GpuLease) -> Iterator[SimpleNamespace]:
         harness.paths.server_log.touch()
-        with MockServer(PAGE, faults=harness.faults, record=harness.record) as server:
+        with MockServer(METRICS_PAGE, faults=harness.faults, record=harness.record) as server:
             seen = {
                 "url": "here",
                 "command": [],

@@ -18,15 +18,9 @@ from helpers.mock_server import eventually
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
 from rllm_serving.measurement import run as module
 from rllm_serving.measurement.run import Measurement, RunError
-from rllm_serving.serving.engines import ENGINES, Options
+from rllm_serving.serving.engines import Options
 from rllm_serving.serving.server import ServerError
 from rllm_serving.study.design import Run
-
-
-@pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
-    return RunHarness(tmp_path)
 
 
 def test_failures_above_the_limit_end_the_run_and_a_rerun_measures_what_is_missing(harness: RunHarness) -> None:

@@ -14,14 +14,7 @@ from helpers.sse_fixtures import THINK_CLOSE
 from rllm_serving import logs
 from rllm_serving.measurement.rows import REQUESTS, SERVER
 from rllm_serving.measurement.run import Measurement, RunError, log_progress
-from rllm_serving.serving.engines import ENGINES
 from rllm_serving.study.design import request_seed
-
-
-@pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
-    return RunHarness(tmp_path)
 
 
 def test_a_whole_run_writes_its_three_files(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +14,6 @@ from helpers.run_harness import POINTS, QUESTIONS, RUN, RunHarness
 from rllm_serving.analysis import validity
 from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.measurement.run import RunError
-from rllm_serving.serving.engines import ENGINES
 
 FINE = ClientHealth(lags=[0.001] * 100, cpu_s=1.0, wall_s=10.0)
 
@@ -75,12 +73,6 @@ def test_what_is_not_known_is_no_number() -> None:
         assert seen[name] is None
     failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)
     assert failed["counter_mismatch_rate"] is None
-
-
-@pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])
-    return RunHarness(tmp_path)
 
 
 def strict(on_invalid: str) -> dict:

@@ -8,43 +8,12 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from helpers.fake_engine import METRIC_VALUES, METRICS_PAGE
 from helpers.fake_nvml import UUIDS, Nvml
 from helpers.mock_server import MockServer, eventually
 from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler, _RawSample, parse_metrics
 from rllm_serving.serving.engines import ENGINES, MetricSource
 
-# From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
-PAGE = b"""\
-# HELP vllm:num_requests_running Number of requests in model execution batches.
-# TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{engine="0",model_name="m"} 31.0
-vllm:num_requests_waiting{engine="0",model_name="m"} 17.0
-vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 17.0
-vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="deferred"} 0.0
-# TYPE vllm:kv_cache_usage_perc gauge
-vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.9803921568627451
-# TYPE vllm:prefix_cache_queries_total counter
-vllm:prefix_cache_queries_total{engine="0",model_name="m"} 9120.0
-vllm:prefix_cache_queries_created{engine="0",model_name="m"} 1.795508713337559e+09
-vllm:prefix_cache_hits_total{engine="0",model_name="m"} 6080.0
-vllm:num_preemptions_total{engine="0",model_name="m"} 42.0
-vllm:prompt_tokens_total{engine="0",model_name="m"} 9120.0
-vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"} 3040.0
-vllm:prompt_tokens_cached_total{engine="0",model_name="m"} 6080.0
-vllm:generation_tokens_total{engine="0",model_name="m"} 28698.0
-"""
-VALUES = {
-    "kv_cache_usage": 0.9803921568627451,
-    "running": 31.0,
-    "waiting": 17.0,
-    "preemptions": 42.0,
-    "prefix_queries": 9120.0,
-    "prefix_hits": 6080.0,
-    "spec_drafted": None,
-    "spec_accepted": None,
-    "prompt_tokens": 9120.0,
-    "generated_tokens": 28698.0,
-}
 METRICS = ENGINES["vllm"].metrics
 NO_DEVICE = dict.fromkeys(("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"))
 
@@ -54,7 +23,7 @@ def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> MetricsSampler:
 
 
 def test_a_real_page_gives_every_column_and_null_where_it_is_silent() -> None:
-    assert parse_metrics(PAGE, METRICS) == VALUES
+    assert parse_metrics(METRICS_PAGE, METRICS) == METRIC_VALUES
 
 
 def test_without_a_page_every_column_is_null() -> None:
@@ -84,7 +53,7 @@ def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() ->
     cpu = [10.0, 10.25, 11.25, None, 12.0, 9.0, 9.5]
     for i, seconds in enumerate(cpu):
         rss = None if seconds is None else 1000 + i
-        telemetry._raw.append(_RawSample(100 + i / 2, PAGE if i else None, rss, seconds, NO_DEVICE))
+        telemetry._raw.append(_RawSample(100 + i / 2, METRICS_PAGE if i else None, rss, seconds, NO_DEVICE))
     rows = telemetry.rows(101.0, 102.5)
     assert [row["time"] for row in rows] == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
     assert [row["in_window"] for row in rows] == [False, False, True, True, True, True, False]
@@ -110,12 +79,12 @@ def tree() -> Iterator[int]:
 
 
 def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> None:
-    with MockServer(metrics=PAGE) as server, sampler(server.port, tree) as telemetry:
+    with MockServer(metrics=METRICS_PAGE) as server, sampler(server.port, tree) as telemetry:
         # The parent rests: the time and the memory are its child's.
         assert eventually(lambda: any((row["host_cpu_cores"] or 0) > 0.02 for row in telemetry.rows(0.0, 1e9)))
         own = psutil.Process(tree).memory_info().rss
     rows = telemetry.rows(0.0, 1e9)
-    assert all(row | VALUES == row for row in rows)
+    assert all(row | METRIC_VALUES == row for row in rows)
     assert all((row["host_rss_bytes"] or 0) > own + (60 << 20) for row in rows)
     assert telemetry.cost_s > 0
     times = [row["time"] or 0 for row in rows]

@@ -19,7 +19,7 @@ from helpers.fake_nvml import UUIDS, Nvml
 from helpers.mock_server import eventually
 from helpers.run_harness import POINTS, RUN, RunHarness
 from rllm_serving.serving import gpus
-from rllm_serving.serving.engines import ENGINES, Options
+from rllm_serving.serving.engines import Options
 from rllm_serving.serving.gpus import GpuError, acquire_gpus, check_granted
 from rllm_serving.serving.process import run_in_environment
 
@@ -198,12 +198,6 @@ def test_locks_that_cannot_be_opened_are_told(machine: Path) -> None:
     machine.write_text("in the way")
     with pytest.raises(GpuError, match=rf"the lock of GPU 0 cannot be opened .*{machine}"), acquire_gpus(1):
         pytest.fail("a GPU without a lock")
-
-
-@pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    monkeypatch.setitem(ENGINES, "fake", ENGINES["vllm"])  # so that it is taken out again
-    return RunHarness(tmp_path)
 
 
 def test_a_run_uses_records_and_reads_its_own_gpus_alone(harness: RunHarness, jobs: ExitStack) -> None:

@@ -121,7 +121,7 @@ def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("never", [("--unhealthy", 10**6), ("--unready", 10**6), ("--hang-first",)])
 def test_a_server_that_never_gets_ready_is_given_up(tmp_path: Path, never: tuple[object, ...]) -> None:
-    server = serve(tmp_path, *never, timeout_s=1.5)
+    server = serve(tmp_path, *never, timeout_s=0.8)
     assert "it was not ready after" in failure(server)
     assert server.startup_s is None
 

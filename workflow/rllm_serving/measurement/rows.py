@@ -55,34 +55,17 @@ SERVER = pa.schema(
     [
         *_KEYS,
         ("in_window", pa.bool_()),
-        *(
-            (name, pa.float64())
-            for name in (
-                "time",
-                "kv_cache_usage",
-                "running",
-                "waiting",
-                "preemptions",
-                "prefix_queries",
-                "prefix_hits",
-                "spec_drafted",
-                "spec_accepted",
-                "prompt_tokens",
-                "generated_tokens",
-                "device_memory_bytes",
-                "device_utilisation",
-                "device_power_w",
-                "device_energy_j",
-                "host_rss_bytes",
-                "host_cpu_cores",
-            )
-        ),
+        *((name, pa.float64()) for name in ("time", "kv_cache_usage", "running", "waiting", "preemptions")),
+        *((name, pa.float64()) for name in ("prefix_queries", "prefix_hits", "spec_drafted", "spec_accepted")),
+        *((name, pa.float64()) for name in ("prompt_tokens", "generated_tokens", "device_memory_bytes")),
+        *((name, pa.float64()) for name in ("device_utilisation", "device_power_w", "device_energy_j")),
+        *((name, pa.float64()) for name in ("host_rss_bytes", "host_cpu_cores")),
     ]
 )
-"""A row a sample. time: seconds since the point's start (below 0 before it);
-in_window: whether it was taken while the load lasted; kv_cache_usage and device_utilisation: 0-1;
-preemptions to generated_tokens: counters of the server since its start; device_energy_j: a counter of the device since
-its driver was loaded; null where a source has none."""
+"""A row a sample. time: seconds since the point's start (negative before it); in_window: whether it was taken while the
+load lasted; kv_cache_usage and device_utilisation: 0-1; preemptions to generated_tokens: counters since the server's
+start; device_energy_j: a counter since the driver was loaded; host_cpu_cores: CPU time that the server's processes used
+since the previous sample, in cores; null where a source has none."""
 
 
 def request_row(

@@ -11,6 +11,10 @@ CHECKPOINTS_NEED_CUDA = (
     "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
     "CUDA enabled'"
 )
+BITSANDBYTES_NEEDS_CUDA = (
+    "its bitsandbytes loader moves every weight to CUDA, and without the package it stops at 'Please install "
+    "bitsandbytes>=0.46.1'"
+)
 
 
 class Sglang(Engine):
@@ -65,16 +69,8 @@ class Sglang(Engine):
         ("cpu", "speculation", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
         ("cpu", "speculation", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
         ("cpu", "speculation", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
-        **{
-            ("cpu", "quantization", method): CHECKPOINTS_NEED_CUDA
-            for method in ("fp8", "int8", "gptq-int4", "awq-int4")
-        },
-        (
-            "cpu",
-            "quantization",
-            "bnb-nf4",
-        ): "its bitsandbytes loader moves every weight to CUDA, and without the package "
-        "it stops at 'Please install bitsandbytes>=0.46.1'",
+        ("cpu", "quantization", "bnb-nf4"): BITSANDBYTES_NEEDS_CUDA,
+        **{("cpu", "quantization", name): CHECKPOINTS_NEED_CUDA for name in ("fp8", "int8", "gptq-int4", "awq-int4")},
     }
     advice: ClassVar[Mapping[str, str]] = {
         "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
