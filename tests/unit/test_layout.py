@@ -1,0 +1,70 @@
+"""Where things stand: every module of the library has its tests, and no file is too long to be read in one go."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT
+
+LIBRARY = ROOT / "workflow" / "rllm_serving"
+MODULES = sorted(file.relative_to(LIBRARY).as_posix() for file in LIBRARY.rglob("*.py") if file.name != "__init__.py")
+LONGEST = 320
+
+# A module or folder without a test file of its own -> the one below tests/ that tests it.
+TESTED_IN = {
+    "analysis/counters.py": "unit/analysis/test_decomposition.py",
+    "analysis/metrics.py": "unit/analysis/test_points.py",
+    "analysis/request_metrics.py": "unit/analysis/test_points.py",
+    "analysis/run_data.py": "unit/analysis/test_points.py",
+    "code_digest.py": "workflow/test_dag.py",
+    "datasets/micro_facts.py": "unit/datasets/test_micro_questions.py",
+    "errors.py": "unit/quantization/test_job.py",
+    "grading/math_worker.py": "unit/grading/test_grader.py",
+    "grading/sandbox_worker.py": "unit/grading/test_sandbox.py",
+    "load/requests.py": "integration/test_run.py",
+    "load/traces.py": "unit/load/test_arrivals.py",
+    "logs.py": "unit/quantization/test_job.py",
+    "measurement/paths.py": "integration/test_run.py",
+    "measurement/rows.py": "integration/test_run.py",
+    "measurement/run.py": "integration/test_run.py",
+    "models/micro_job.py": "workflow/test_end_to_end.py",
+    "models/micro_shape.py": "workflow/test_bad_configs.py",
+    "models/micro_solutions.py": "unit/datasets/test_micro_questions.py",
+    "models/micro_training.py": "workflow/test_end_to_end.py",
+    "quantization/calibration.py": "unit/quantization/test_job.py",
+    "quantization/worker.py": "engines/test_real_quantization.py",
+    "report/catalogue.py": "unit/study/test_study.py",
+    "report/comparison_tables.py": "unit/report/test_tables.py",
+    "report/figures/": "unit/report/test_figures.py",
+    "schemas.py": "unit/grading/test_grader.py",
+    "serving/engines/": "unit/serving/test_engines.py",
+    "serving/hardware.py": "unit/serving/test_engines.py",
+    "serving/process.py": "unit/serving/test_gpus.py",
+    "study/checks.py": "unit/study/test_study.py",
+    "study/design.py": "unit/study/test_study.py",
+}
+
+
+def own_tests(module: str) -> str:
+    """Path below tests/ of a module's own test file: `load/client.py` -> `unit/load/test_client.py`."""
+    folder, _, name = module.rpartition("/")
+    return "/".join(part for part in ("unit", folder, f"test_{name}") if part)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_a_test_file(module: str) -> None:
+    elsewhere = [file for name, file in TESTED_IN.items() if module == name or (name[-1] == "/" and name in module)]
+    files = [ROOT / "tests" / file for file in (own_tests(module), *elsewhere)]
+    assert any(file.is_file() for file in files), f"write tests/{own_tests(module)}"
+
+
+def test_the_list_of_modules_tested_elsewhere_is_short_and_true() -> None:
+    for name, file in TESTED_IN.items():
+        assert (LIBRARY / name).exists() and (ROOT / "tests" / file).is_file(), name
+        assert not (ROOT / "tests" / own_tests(name)).exists(), f"{name} has a test file of its own"
+
+
+def test_no_file_is_too_long() -> None:
+    suffixes = (".py", ".smk")
+    files = [file for file in (ROOT / "workflow").rglob("*") if file.suffix in suffixes or file.name == "Snakefile"]
+    lengths = {file.relative_to(ROOT).as_posix(): len(file.read_text().splitlines()) for file in files}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
