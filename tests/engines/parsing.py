@@ -74,8 +74,8 @@ def sglang() -> tuple[Read, Knows]:
     def read(arguments: list[str], device: str) -> object:
         check_flags(arguments, parser)
         # On a machine with a GPU SGLang finds it by itself; here it has to be told.
-        found = ["--device", device] if "--device" not in arguments else []
-        server = ServerArgs.from_cli_args(parser.parse_args([*arguments, *found]))
+        device_flags = ["--device", device] if "--device" not in arguments else []
+        server = ServerArgs.from_cli_args(parser.parse_args([*arguments, *device_flags]))
         server.check_server_args()
         # Looked at only when the weights are there.
         layer = torch.nn.ModuleDict({"proj": torch.nn.Linear(64, 64, dtype=torch.bfloat16)})
@@ -104,11 +104,11 @@ def surroundings(variables: Mapping[str, str]) -> Iterator[None]:
 def main(engine: str, asked: Path, answers: Path) -> None:
     """Read every line of `asked`; one that is wrong does not keep the others from being read."""
     read, knows = {"vllm": vllm, "sglang": sglang}[engine]()
-    found: list[str | None] = []
+    complaints: list[str | None] = []
     for line in json.loads(asked.read_text()):
         _, _, module, *arguments = line["command"]
-        found.append(_complaint(line, module, arguments, engine, read, knows))
-    answers.write_text(json.dumps(found))
+        complaints.append(_complaint(line, module, arguments, engine, read, knows))
+    answers.write_text(json.dumps(complaints))
 
 
 def _complaint(

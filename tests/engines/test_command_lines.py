@@ -111,14 +111,14 @@ def configs() -> dict[str, dict[str, Any]]:
 
     A file that is no whole study is laid over the default one.
     """
-    places = [*sorted((ROOT / "config").glob("*.yaml")), ROOT / "tests" / "data" / "gpu.yaml"]
-    files = {file.name: yaml.safe_load(file.read_text()) for file in places}
-    found = {}
+    paths = [*sorted((ROOT / "config").glob("*.yaml")), ROOT / "tests" / "data" / "gpu.yaml"]
+    files = {file.name: yaml.safe_load(file.read_text()) for file in paths}
+    configs = {}
     for name, content in files.items():
         config = {} if "study" in content else copy.deepcopy(files["config.yaml"])
         update_config(config, content)
-        found[name] = config
-    return found
+        configs[name] = config
+    return configs
 
 
 def runs(folder: Path) -> Iterator[tuple[str, str, Run]]:
@@ -133,27 +133,27 @@ def runs(folder: Path) -> Iterator[tuple[str, str, Run]]:
             for device in DEVICES:
                 # What an engine can't do on this device is no command line, whatever the config makes of it.
                 study = load({**config, "device": device, "on_unsupported": "mark"})
-                for one in study.runs.values():
-                    server = f"model {one.model}, setup {one.setup}, quantization {one.quantization}"
-                    yield f"{name} on {device}, experiment {one.experiment}, {server}", device, one
+                for planned in study.runs.values():
+                    server = f"model {planned.model}, setup {planned.setup}, quantization {planned.quantization}"
+                    yield f"{name} on {device}, experiment {planned.experiment}, {server}", device, planned
 
 
 def single_options(engine: str) -> Iterator[tuple[str, str, Run]]:
     """The same for every value of every option that an engine has, so that those no config uses are right too."""
-    known = ENGINES[engine]
+    refused, known = ENGINES[engine].refused, ENGINES[engine].values
     fields = set(Options.__dataclass_fields__)
-    values: list[tuple[str, Any]] = [(option, value) for option, words in known.values.items() for value in words]
+    values: list[tuple[str, Any]] = [(option, value) for option, words in known.items() for value in words]
     values += [("prefix_cache", False), ("kv_cache_tokens", 8192), ("tensor_parallel", 8), ("trust_remote_code", True)]
     for device in DEVICES:
         for option, value in values:
-            if (device, option, value) in known.refused:
+            if (device, option, value) in refused:
                 continue
             drafted = value in ("draft", "eagle3")
             options = replace(RUN.options, **({option: value} if option in fields else {}))
-            one = replace(RUN, engine=engine, options=replace(options, draft=str(value) if drafted else None))
+            planned = replace(RUN, engine=engine, options=replace(options, draft=str(value) if drafted else None))
             if option not in fields:
-                one = replace(one, **{{"quantization": "method"}.get(option, option): value})
-            yield f"{engine} on {device}, option {option} {value}", device, one
+                planned = replace(planned, **{{"quantization": "method"}.get(option, option): value})
+            yield f"{engine} on {device}, option {option} {value}", device, planned
 
 
 def checkpoint(folder: Path, config: Mapping[str, Any]) -> Path:
@@ -175,14 +175,14 @@ def lines(engine: str, python: Path, folder: Path) -> list[Line]:
         records[name].write_text(json.dumps({"path": str(checkpoint(folder / name, config))}))
     built, nowhere = folder / "environment.json", folder / "nowhere"
     built.write_text("{}")
-    places = RunPaths(
+    paths = RunPaths(
         python, built, records["model"], None, None, {}, {}, nowhere, server=nowhere, record=nowhere, server_log=nowhere
     )
     asking: dict[str, list[str]] = {}
-    for who, device, one in [*runs(folder), *single_options(engine)]:
-        if one.engine == engine:
-            draft = records["eagle3" if one.options.speculation == "eagle3" else "draft"]
-            measurement = Measurement(one, replace(places, draft=draft if one.options.draft else None), device)
+    for who, device, planned in [*runs(folder), *single_options(engine)]:
+        if planned.engine == engine:
+            draft = records["eagle3" if planned.options.speculation == "eagle3" else "draft"]
+            measurement = Measurement(planned, replace(paths, draft=draft if planned.options.draft else None), device)
             command = ENGINES[engine].command(measurement.server_config, 4711)
             line = json.dumps([device, command, ENGINES[engine].environment(measurement.server_config)])
             asking.setdefault(line, []).append(who)
@@ -243,8 +243,8 @@ def test_lines_of_every_config_and_device_were_read(readings: dict[str, Reading]
 
 @pytest.mark.parametrize(("engine", "name"), [(engine, name) for engine in SERVED for name in WRONG[engine]])
 def test_a_wrong_line_is_told_with_what_is_wrong(readings: dict[str, Reading], engine: str, name: str) -> None:
-    _, _, told = WRONG[engine][name]
-    assert told in (readings[engine].wrong[name] or "")
+    _, _, complaint = WRONG[engine][name]
+    assert complaint in (readings[engine].wrong[name] or "")
 
 
 def test_a_complaint_names_the_config_the_experiment_and_the_setup() -> None:

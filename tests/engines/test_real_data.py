@@ -39,11 +39,11 @@ def link(folder: Path) -> None:
     """Put the files that the config names into a folder; skip the test where there are none."""
     data = Path(os.environ.get("RLLM_SERVING_DATA", "/nowhere"))
     for name in SETS:
-        found = sorted(data.glob(f"{name}*.jsonl"))
-        if not found:
+        files = sorted(data.glob(f"{name}*.jsonl"))
+        if not files:
             pytest.skip(f"no {name}*.jsonl here; set RLLM_SERVING_DATA to the folder that holds it")
         (folder / DATASETS[name]["path"]).unlink(missing_ok=True)
-        (folder / DATASETS[name]["path"]).symlink_to(found[0].resolve())
+        (folder / DATASETS[name]["path"]).symlink_to(files[0].resolve())
     lines = [json.dumps({"task_id": f"test/{number}", **CODE}) for number in range(4)]
     (folder / DATASETS["humaneval"]["path"]).write_text("\n".join(lines))
 
@@ -62,21 +62,21 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
     return tables
 
 
-def answers(name: str, table: pa.Table, said: list[str]) -> pa.Table:
-    """Requests whose answers are `said`, one a question."""
+def answers(name: str, table: pa.Table, texts: list[str]) -> pa.Table:
+    """Requests whose answers are `texts`, one a question."""
     base = {"dataset": name, "load": "batch-4", "budget": 64, "repeat": 0, "status": "ok", "finish_reason": "stop"}
     base |= {"reasoning_text": "Let me think."}
     rows = [
         base | {"index": index, "question_id": question, "answer_text": text}
-        for index, (question, text) in enumerate(zip(table["question_id"].to_pylist(), said, strict=True))
+        for index, (question, text) in enumerate(zip(table["question_id"].to_pylist(), texts, strict=True))
     ]
     return pa.Table.from_pylist(rows, schema=REQUESTS)
 
 
-def graded(name: str, table: pa.Table, said: list[str]) -> list[dict[str, Any]]:
+def graded(name: str, table: pa.Table, texts: list[str]) -> list[dict[str, Any]]:
     """Grades of those answers, each with the gold."""
     with Grader({name: table}, workers=2, timeout_s=20) as grader:
-        rows = grader.grade(answers(name, table, said)).to_pylist()
+        rows = grader.grade(answers(name, table, texts)).to_pylist()
     return [row | {"gold": gold} for row, gold in zip(rows, table["gold"].to_pylist(), strict=True)]
 
 
@@ -131,8 +131,8 @@ def test_every_gold_is_a_right_answer(questions: dict[str, pa.Table], name: str,
 @pytest.mark.parametrize("name", SETS)
 def test_another_answer_is_a_wrong_one(questions: dict[str, pa.Table], name: str) -> None:
     table = questions[name]
-    other = [changed(gold) for gold in table["gold"].to_pylist()]
-    rows = graded(name, table, [f"So it is $\\boxed{{{text or 'nothing'}}}$." for text in other])
+    wrong = [changed(gold) for gold in table["gold"].to_pylist()]
+    rows = graded(name, table, [f"So it is $\\boxed{{{text or 'nothing'}}}$." for text in wrong])
     assert [(row["gold"], row["extracted"]) for row in rows if row["correct"]] == []
     assert {row["failure_mode"] for row in rows} == {"wrong"}
 

@@ -18,6 +18,7 @@ from conftest import ROOT, SMALL, processes, snakemake
 from helpers.mock_server import eventually
 from helpers.run_harness import RUN
 from rllm_serving.environments import python
+from rllm_serving.errors import UserError
 from rllm_serving.load import arrivals
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
@@ -37,7 +38,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def launch(engine: str, small_study: Path) -> ServerConfig:
+def config(engine: str, small_study: Path) -> ServerConfig:
     return ServerConfig(
         python=python(small_study / f"resources/environments/{engine}-cpu"),
         model=small_study / "resources/models/small-rllm/checkpoint",
@@ -52,25 +53,25 @@ def launch(engine: str, small_study: Path) -> ServerConfig:
 
 
 def test_a_server_answers_is_sampled_and_leaves_nothing(
-    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
+    config: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
-    with Server(ENGINES[engine], launch, tmp_path / "server.log", 300) as server:
+    with Server(ENGINES[engine], config, tmp_path / "server.log", 300) as server:
         assert server.startup_s and server.pid
         with MetricsSampler(server.port, server.pid, ENGINES[engine].metrics, 5, GpuSampler()) as sampler:
             assert b"choices" in server.post("/v1/completions", {"model": "small-rllm", "prompt": "1", "max_tokens": 4})
         server.flush()
         row = sampler.rows(0.0, 0.0)[-1]
-        told = {name for name, value in row.items() if value is not None}
-        assert {"kv_cache_usage", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= told
+        known = {name for name, value in row.items() if value is not None}
+        assert {"kv_cache_usage", "running", "waiting", "preemptions", "prompt_tokens", "generated_tokens"} <= known
         assert (row["host_rss_bytes"] or 0) > 2**28
     # SGLang is killed, as it would do itself after some seconds.
     assert server.stop() == {"vllm": 0, "sglang": 137}[engine]
 
 
 def test_a_server_killed_while_loading_fails_at_once_with_its_log(
-    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
+    config: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
-    server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
+    server = Server(ENGINES[engine], config, tmp_path / "server.log", 300)
 
     def kill() -> None:
         if eventually(lambda: server.pid is not None and len(server.log.read_bytes()) > 500, 120):
@@ -85,22 +86,22 @@ def test_a_server_killed_while_loading_fails_at_once_with_its_log(
 
 
 def test_a_port_that_is_taken_is_noticed_before_anything_starts(
-    launch: ServerConfig, engine: str, tmp_path: Path
+    config: ServerConfig, engine: str, tmp_path: Path
 ) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300, port=other.getsockname()[1])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = Server(ENGINES[engine], config, tmp_path / "server.log", 300, port=taken.getsockname()[1])
         with pytest.raises(ServerError, match="is taken"), server:
             pytest.fail("two servers on one port")
         assert server.pid is None and not server.log.exists()
 
 
 def test_a_model_that_does_not_load_is_told_with_the_engines_words(
-    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
+    config: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    broken = replace(launch, model=tmp_path / "empty")
+    broken = replace(config, model=tmp_path / "empty")
     server = Server(ENGINES[engine], broken, tmp_path / "server.log", 300)
     with pytest.raises(ServerError, match="ended with exit code 1") as caught, server:
         pytest.fail("an empty folder was served")
@@ -108,16 +109,16 @@ def test_a_model_that_does_not_load_is_told_with_the_engines_words(
 
 
 def test_a_flag_that_the_engine_does_not_know_is_told(
-    launch: ServerConfig, engine: str, tmp_path: Path, marked: str
+    config: ServerConfig, engine: str, tmp_path: Path, marked: str
 ) -> None:
-    server = Server(ENGINES[engine], launch, tmp_path / "server.log", 300)
+    server = Server(ENGINES[engine], config, tmp_path / "server.log", 300)
     server.command.append("--no-such-flag")
     with pytest.raises(ServerError, match="unknown to the installed"), server:
         pytest.fail("an unknown flag was taken")
 
 
 def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
-    launch: ServerConfig, engine: str, small_study: Path, tmp_path: Path, marked: str
+    config: ServerConfig, engine: str, small_study: Path, tmp_path: Path, marked: str
 ) -> None:
     """A pool too small for its requests preempts them; on CPU that must not cost the engine its life.
 
@@ -128,13 +129,13 @@ def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
     trace.write_text("\n".join(map(json.dumps, entries)))
     stream = Point("arith-hard", Load("trace", rate=8.0, arrivals="recorded", lengths=True), 60, 0, 12)
     points = [*(Point("arith-hard", Load("batch", 12), 256, repeat, 12) for repeat in (0, 1)), stream]
-    places = replace(_places(engine, small_study, tmp_path), arrivals=tmp_path / "arrivals.parquet")
-    texts = pq.read_table(places.datasets["arith-hard"])["question"].to_pylist()
+    paths = replace(_paths(engine, small_study, tmp_path), arrivals=tmp_path / "arrivals.parquet")
+    texts = pq.read_table(paths.datasets["arith-hard"])["question"].to_pylist()
     source = {"recorded": {"source": "mooncake", "path": str(trace), "start_s": 0}}
     table, _ = arrivals.schedule_arrivals(points, {"arith-hard": texts}, source, {}, seed=1)
     pq.write_table(table, tmp_path / "arrivals.parquet")
-    Measurement(_run(engine, small_study, replace(OPTIONS, kv_cache_tokens=1024), points), places, "cpu").execute()
-    requests = pq.read_table(places.requests).to_pylist()
+    Measurement(_run(engine, small_study, replace(OPTIONS, kv_cache_tokens=1024), points), paths, "cpu").execute()
+    requests = pq.read_table(paths.requests).to_pylist()
     assert {row["status"] for row in requests} == {"ok"} and len(requests) == 3 * 12
     streamed = [row for row in requests if row["load"] == stream.load.name]
     assert [row["output_tokens"] for row in streamed] == [row["forced_output_tokens"] for row in streamed]
@@ -144,26 +145,25 @@ def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
 
 def test_a_run_cut_off_midway_is_taken_up(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
     points = [Point("arith-hard", Load("batch", 4), 64, repeat, 12) for repeat in range(6)]
-    run, places = _run(engine, small_study, OPTIONS, points), _places(engine, small_study, tmp_path)
-    first = places.partial / f"{points[1].name}.json"
+    run, paths = _run(engine, small_study, OPTIONS, points), _paths(engine, small_study, tmp_path)
+    first = paths.partial / f"{points[1].name}.json"
 
     def kill() -> None:
         if eventually(first.exists, 300):
             for process in processes(marked):
-                if str(places.python) in process.cmdline()[:1] and "rllm_serving" not in " ".join(process.cmdline()):
+                if str(paths.python) in process.cmdline()[:1] and "rllm_serving" not in " ".join(process.cmdline()):
                     process.kill()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises((ServerError, RuntimeError)):
-        Measurement(run, places, "cpu").execute()
+    with pytest.raises(UserError):
+        Measurement(run, paths, "cpu").execute()
     killer.join()
-    assert not places.requests.exists() and first.exists()
-    kept = first.stat().st_mtime_ns
-    Measurement(run, places, "cpu").execute()
-    requests = pq.read_table(places.requests)
+    assert not paths.requests.exists() and first.exists()
+    Measurement(run, paths, "cpu").execute()
+    requests = pq.read_table(paths.requests)
     assert requests.num_rows == 6 * 12 and set(requests["status"].to_pylist()) == {"ok"}
-    assert not places.partial.exists() and kept
+    assert not paths.partial.exists()
 
 
 def test_no_server_outlives_a_workflow_killed_hard(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
@@ -196,7 +196,7 @@ def _run(engine: str, study: Path, options: Options, points: list[Point]) -> Run
     )
 
 
-def _places(engine: str, study: Path, folder: Path) -> RunPaths:
+def _paths(engine: str, study: Path, folder: Path) -> RunPaths:
     out = folder / "run"
     out.mkdir()
     environment = study / f"resources/environments/{engine}-cpu"

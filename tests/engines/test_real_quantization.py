@@ -39,9 +39,9 @@ def test_a_checkpoint_is_as_small_as_its_method_says_and_answers_as_bf16_does(sm
 
 @pytest.mark.parametrize("name", QUANTIZATIONS)
 def test_every_quantization_is_served_and_its_run_says_what_was_served(small_study: Path, name: str) -> None:
-    found = runs(small_study, name)
-    assert found, "no engine serves it here: nothing is tested"
-    for file in found:
+    records = runs(small_study, name)
+    assert records, "no engine serves it here: nothing is tested"
+    for file in records:
         record = json.loads(file.read_text())
         method = QUANTIZATIONS[name].get("method", "bf16")
         assert record["config"]["method"] == method

@@ -21,8 +21,8 @@ from rllm_serving.study.quantization_methods import METHODS
 
 GPU = ROOT / "tests" / "data" / "gpu.yaml"
 STUDY = load(yaml.safe_load(GPU.read_text()))
-GREEDY = [folder for folder, asked in STUDY.runs.items() if asked.experiment == "greedy"]
-SAMPLED = [folder for folder, asked in STUDY.runs.items() if asked.experiment == "sampled"]
+GREEDY = [folder for folder, planned in STUDY.runs.items() if planned.experiment == "greedy"]
+SAMPLED = [folder for folder, planned in STUDY.runs.items() if planned.experiment == "sampled"]
 LEAST_EQUAL = 0.5
 """Share of the baseline's answers that every other server must give too: one below it is broken, not merely rounded."""
 
@@ -50,15 +50,15 @@ def call(study: Path, *arguments: str) -> None:
 
 def measure(study: Path, *folders: str) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
     """Record, requests and samples of runs, measured unless they have been."""
-    places = [study / "results" / "runs" / folder for folder in folders]
+    paths = [study / "results" / "runs" / folder for folder in folders]
     call(study, *(f"results/runs/{folder}/run.json" for folder in folders))
     return [
         (
-            json.loads((place / "run.json").read_text()),
-            pd.read_parquet(place / "requests.parquet"),
-            pd.read_parquet(place / "server.parquet"),
+            json.loads((path / "run.json").read_text()),
+            pd.read_parquet(path / "requests.parquet"),
+            pd.read_parquet(path / "server.parquet"),
         )
-        for place in places
+        for path in paths
     ]
 
 
@@ -82,28 +82,28 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("folder", marked_by_need(GREEDY))
 def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, marked: str, folder: str) -> None:
-    asked = STUDY.runs[folder]
-    baseline = STUDY.reference(asked, "baseline") or folder
+    planned = STUDY.runs[folder]
+    baseline = STUDY.reference(planned, "baseline") or folder
     [(record, requests, samples), (_, expected, _)] = measure(study, folder, baseline)
     assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
     assert (requests.output_tokens > 0).all()
 
     [session] = record["sessions"]
     gpus = session["hardware"]["gpus"]
-    assert len(gpus) == asked.gpus("cuda") == len(session["environment"]["CUDA_VISIBLE_DEVICES"].split(","))
-    assert record["config"]["method"] == asked.method
-    assert ("quantization" in record["model"]) == METHODS[asked.method].has_checkpoint
+    assert len(gpus) == planned.gpus("cuda") == len(session["environment"]["CUDA_VISIBLE_DEVICES"].split(","))
+    assert record["config"]["method"] == planned.method
+    assert ("quantization" in record["model"]) == METHODS[planned.method].has_checkpoint
     for column in ("device_memory_bytes", "device_utilisation", "device_power_w", "kv_cache_usage", "generated_tokens"):
         assert samples[column].notna().any(), column
     assert samples.device_memory_bytes.max() < sum(gpu["memory_bytes"] for gpu in gpus)
-    if asked.options.speculation != "none" and asked.engine == "vllm":
+    if planned.options.speculation != "none" and planned.engine == "vllm":
         assert samples.spec_drafted.max() > 0
-    if asked.options.kv_cache_dtype != "auto" and asked.engine == "sglang":
+    if planned.options.kv_cache_dtype != "auto" and planned.engine == "sglang":
         assert "float8_e4m3fn" in session["kernels"]["kv_cache"]
 
-    both = expected.merge(requests, on="question_id", suffixes=("", "_here"), validate="one_to_one")
-    answered = both[both.answer_text.str.strip() != ""]
-    assert len(both) == 12 and len(answered) > 0
+    merged = expected.merge(requests, on="question_id", suffixes=("", "_here"), validate="one_to_one")
+    answered = merged[merged.answer_text.str.strip() != ""]
+    assert len(merged) == 12 and len(answered) > 0
     assert (answered.answer_text == answered.answer_text_here).mean() >= LEAST_EQUAL
 
 
@@ -128,9 +128,9 @@ def test_runs_at_the_same_time_have_gpus_of_their_own(study: Path, marked: str) 
 
 def test_the_study_has_all_that_the_engines_say_they_serve_on_gpus() -> None:
     runs = list(STUDY.runs.values())
-    covered = {(asked.engine, asked.method) for asked in runs}
+    covered = {(planned.engine, planned.method) for planned in runs}
     refused = {(row["engine"], STUDY.quantizations[row["quantization"]]["method"]) for row in STUDY.unsupported}
     assert covered | refused == {(engine, method) for engine in ENGINES for method in METHODS}
     assert not covered & refused
-    setups = {(asked.engine, asked.setup) for asked in runs if asked.quantization == "bf16"}
+    setups = {(planned.engine, planned.setup) for planned in runs if planned.quantization == "bf16"}
     assert setups == {(engine, setup) for engine in STUDY.engines for setup in STUDY.config["setups"]}

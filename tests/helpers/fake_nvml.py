@@ -10,7 +10,7 @@ SLICE = "MIG-slice-uuid"
 
 
 class Nvml:
-    """NVML with `count` GPUs; a handle is a GPU's place, SLICE's is 100.
+    """NVML with `count` GPUs; a handle is a GPU's index, SLICE's is 100.
 
     power: whether the second and later ones tell their power; divided: those in MIG mode, whose number of slices is
     one; withheld: those that a scheduler withholds from this process.

@@ -63,7 +63,7 @@ class MockServer:
     faults: Path | None = None
     record: Path | None = None
     log: list[tuple[str, str, int]] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
     open: int = 0
     accepted: int = 0
 
@@ -100,7 +100,7 @@ class MockServer:
                     length = int(value) if name.lower() == b"content-length" else length
                 method, path, _ = line.decode().split()
                 body = json.loads(await reader.readexactly(length)) if length else {}
-                self.seen.append(f"{method} {path}")
+                self.received.append(f"{method} {path}")
                 if not await self._answer(reader, writer, path, body, served):
                     break
                 served += 1
@@ -119,11 +119,11 @@ class MockServer:
             if not body.get("stream"):
                 return await self._first(reader, writer)
             return await self._complete(reader, writer, body, served)
-        found = {"/health": b"", "/metrics": self.metrics, "/reset_prefix_cache": b""}.get(path)
+        content = {"/health": b"", "/metrics": self.metrics, "/reset_prefix_cache": b""}.get(path)
         if path == "/health" and self.unhealthy > 0:
-            self.unhealthy, found = self.unhealthy - 1, None
-        status = b"404 No" if found is None else b"200 OK"
-        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(found or b""), found or b""))
+            self.unhealthy, content = self.unhealthy - 1, None
+        status = b"404 No" if content is None else b"200 OK"
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(content or b""), content or b""))
         await writer.drain()
         return True
 
@@ -165,13 +165,13 @@ class MockServer:
                     else self._flying >= min(self.width, self.total - self._ended)
                 )
             )
-            # Told before the client can know it: what it sends next then counts as later.
+            # Noted before the answer is written: what the client sends next is then noted later.
             self._note("end", prompt, -1)
             answer = _bytes(reply, prompt.split()[0])
             if not reply.trickle:
                 writer.write(answer)
-        for place in range(reply.trickle):
-            writer.write(answer[place : place + 1] if place + 1 < reply.trickle else answer[place:])
+        for start in range(reply.trickle):
+            writer.write(answer[start : start + 1] if start + 1 < reply.trickle else answer[start:])
             await asyncio.sleep(0.001)
         await writer.drain()
         if reply.end == "die":
@@ -192,7 +192,7 @@ class MockServer:
         self._flying += change
         self._ended += what == "end"
         self.log.append((what, prompt, self._flying))
-        # Nobody is woken for nothing: of many that wait each would look, at every start of another.
+        # Wake the waiting ones only when they can go on: with many of them, waking all at every start is slow.
         if self.groups or self._flying >= min(self.width, self.total - self._ended):
             self._turn.notify_all()
 

@@ -63,14 +63,14 @@ STREAMS = 1000
 
 @pytest.fixture
 def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Runs are served from within this process; connections and tasks that they leave behind are told here."""
-    found: list[str] = []
+    """Runs are served from within this process; connections and tasks that they leave behind are listed here."""
+    leaks: list[str] = []
 
     @contextmanager
     def serve(*_: object, niceness: int, gpus: GpuLease) -> Iterator[SimpleNamespace]:
         harness.paths.server_log.touch()
         with MockServer(METRICS_PAGE, faults=harness.faults, record=harness.record) as server:
-            seen = {
+            facts = {
                 "url": "here",
                 "command": [],
                 "startup_s": 0.0,
@@ -81,20 +81,20 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             }
             calls = {"flush": lambda: None, "check": lambda _: None}
             try:
-                yield SimpleNamespace(port=server.port, pid=os.getpid(), **seen, **calls)
+                yield SimpleNamespace(port=server.port, pid=os.getpid(), **facts, **calls)
             finally:
                 if not eventually(lambda: server.open == 0):
-                    found.append(f"{server.open} connections")
+                    leaks.append(f"{server.open} connections")
 
-    async def counted(client: Client, wanted: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
+    async def counted(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         before = asyncio.all_tasks()
-        ended = await batch(client, wanted, size)
-        found.extend(str(task) for task in asyncio.all_tasks() - before)
-        return ended
+        exchanges = await batch(client, requests, size)
+        leaks.extend(str(task) for task in asyncio.all_tasks() - before)
+        return exchanges
 
     monkeypatch.setattr(run, "Server", serve)
     monkeypatch.setitem(LOADS, "batch", counted)
-    return found
+    return leaks
 
 
 def under(max_failed_rate: float) -> Run:
@@ -119,7 +119,7 @@ def test_every_fault_is_followed_through_a_run() -> None:
 def test_a_fault_costs_its_request_and_nothing_beside_it(
     faults: list[str], harness: RunHarness, leaks: list[str]
 ) -> None:
-    harness.fail(**{f"q{SIZE + place}_64": fault for place, fault in enumerate(faults)})
+    harness.fail(**{f"q{SIZE + index}_64": fault for index, fault in enumerate(faults)})
     with pytest.raises(RunError, match=f"{len(faults)} of {COUNT} failed") as caught:
         harness.execute(under(0))
     assert harness.outputs() == [False] * 3 and harness.journaled() == []
@@ -153,7 +153,7 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(
 
 def test_answers_that_come_in_odd_ways_are_no_failures(harness: RunHarness, leaks: list[str]) -> None:
     odd = ("leave", "two-in-one", "twenty-pieces", "drop-reused", "trickle", "empty-choices")
-    harness.fail(**{f"q{place}_64": name for place, name in enumerate(odd)})
+    harness.fail(**{f"q{index}_64": name for index, name in enumerate(odd)})
     harness.execute(under(0))
     [entry] = json.loads(harness.paths.record.read_text())["points"]
     for row in pq.read_table(harness.paths.requests).to_pylist():
@@ -163,9 +163,9 @@ def test_answers_that_come_in_odd_ways_are_no_failures(harness: RunHarness, leak
 
 def test_a_connection_that_was_given_up_carries_no_other_request() -> None:
     with MockServer() as server:
-        seen = send(server.port, ["hang", "drip", "not-http", "ok", "ok", "ok"], size=3, timeout_s=TIMEOUT_S)
+        outcomes = send(server.port, ["hang", "drip", "not-http", "ok", "ok", "ok"], size=3, timeout_s=TIMEOUT_S)
         assert server.accepted == 6
-    assert [outcome.status for _, outcome in seen] == ["timeout", "timeout", "protocol", "ok", "ok", "ok"]
+    assert [outcome.status for _, outcome in outcomes] == ["timeout", "timeout", "protocol", "ok", "ok", "ok"]
 
 
 def test_a_server_that_dies_within_its_streams_ends_the_run_however_many_may_fail(harness: RunHarness) -> None:
@@ -184,12 +184,12 @@ def test_a_thousand_streams_at_once_come_back_each_with_its_own_answer() -> None
     try:
         with MockServer(width=STREAMS, total=STREAMS) as server:  # nothing is answered until all are there
             files = psutil.Process().num_fds()
-            seen = send(server.port, [f"{number} echo" for number in range(STREAMS)], timeout_s=60)
+            outcomes = send(server.port, [f"{number} echo" for number in range(STREAMS)], timeout_s=60)
             assert eventually(lambda: server.open == 0 and psutil.Process().num_fds() == files)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert max(flying for _, _, flying in server.log) == STREAMS == server.accepted
-    for number, (exchange, outcome) in enumerate(seen):
+    for number, (exchange, outcome) in enumerate(outcomes):
         assert (outcome.status, outcome.error, outcome.output_tokens) == ("ok", None, OUTPUT_TOKENS)
         assert outcome.answer_text == f"**{number} ✓**" and outcome.reasoning_text == "".join(THOUGHTS)
         times: list[Any] = [
@@ -220,17 +220,17 @@ RunHarness(Path(sys.argv[1])).execute()
 
 
 # The marker of the journal, three files of each of three points, then the three files of the run.
-@pytest.mark.parametrize(("write", "kept"), [(3, 0), (7, 1), (12, 3)])
+@pytest.mark.parametrize(("write", "completed"), [(3, 0), (7, 1), (12, 3)])
 def test_a_kill_while_a_file_is_written_costs_one_point_at_most(
-    write: int, kept: int, harness: RunHarness, leaks: list[str]
+    write: int, completed: int, harness: RunHarness, leaks: list[str]
 ) -> None:
     assert child(KILLED, harness.folder, write).returncode == -signal.SIGKILL
     named = str(harness.record)  # on the command lines of the server and of its supervisor
     assert eventually(lambda: not any(named in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])))
-    assert harness.journaled() == sorted(point.name for point in POINTS[:kept])
-    assert harness.measured() == dict.fromkeys(BUDGETS[: kept + 1], 4)
+    assert harness.journaled() == sorted(point.name for point in POINTS[:completed])
+    assert harness.measured() == dict.fromkeys(BUDGETS[: completed + 1], 4)
     harness.execute()
-    assert harness.measured() == dict.fromkeys(BUDGETS[kept:], 4)
+    assert harness.measured() == dict.fromkeys(BUDGETS[completed:], 4)
     assert harness.outputs() == [True] * 3 and not harness.paths.partial.exists()
     assert pq.read_table(harness.paths.requests)["budget"].to_pylist() == [b for b in BUDGETS for _ in range(4)]
 
@@ -252,12 +252,12 @@ def add_and_fill(journal, point, *rest):
         os.close(file)
 Journal.add = add_and_fill
 for _ in range(3):
-    told = ""
+    message = ""
     try:
         harness.execute()
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-    print(json.dumps([told, list(harness.measured()), harness.journaled(), harness.outputs()]))
+        message = f"{type(error).__name__}: {error}"
+    print(json.dumps([message, list(harness.measured()), harness.journaled(), harness.outputs()]))
     filler.unlink(missing_ok=True)
 """
 
@@ -282,12 +282,12 @@ def test_a_full_disk_costs_the_point_that_was_to_be_written(full: list[list[Any]
     first, second, third = BUDGETS
     names = sorted(point.name for point in POINTS)
     assert [measured for _, measured, _, _ in full] == [[first, second], [second, third], []]
-    assert [kept for _, _, kept, _ in full] == [[POINTS[0].name], names, []]
+    assert [points for _, _, points, _ in full] == [[POINTS[0].name], names, []]
     assert [outputs for _, _, _, outputs in full] == [[False] * 3, [False] * 3, [True] * 3]
     assert full[-1][0] == ""
 
 
 def test_a_full_disk_is_told_with_what_to_do(full: list[list[Any]]) -> None:
-    for told, *_ in full[:2]:
-        assert "No space left on device" in told and told.startswith("WriteError: ")
-        assert "runs" in told and "Finished points are kept; call snakemake again" in told
+    for message, *_ in full[:2]:
+        assert "No space left on device" in message and message.startswith("WriteError: ")
+        assert "runs" in message and "Finished points are kept; call snakemake again" in message

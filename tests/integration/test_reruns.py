@@ -27,13 +27,13 @@ def test_failures_above_the_limit_end_the_run_and_a_rerun_measures_what_is_missi
     harness.fail(q1_128="http-500", q2_128="close")
     with pytest.raises(RunError, match=r"failed_rate 50 %, allowed 0 %.*measurement\.max_failed_rate") as caught:
         harness.execute()
-    told = str(caught.value)
-    assert "sums__batch-2__128__0" in told and "http: HTTP 500" in told and "the engine is dead" in told
-    assert "truncated: stream cut off" in told and str(harness.paths.server_log) in told
+    message = str(caught.value)
+    assert "sums__batch-2__128__0" in message and "http: HTTP 500" in message and "the engine is dead" in message
+    assert "truncated: stream cut off" in message and str(harness.paths.server_log) in message
     assert harness.outputs() == [False] * 3
     assert harness.measured() == {64: 4, 128: 4} and harness.journaled() == [POINTS[0].name]
     [rejected] = harness.paths.partial.glob("*.rejected.parquet")
-    assert str(rejected) in told and pq.read_table(rejected).num_rows == QUESTIONS
+    assert str(rejected) in message and pq.read_table(rejected).num_rows == QUESTIONS
 
     harness.faults.unlink()
     harness.execute()

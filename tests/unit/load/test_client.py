@@ -167,7 +167,7 @@ def test_a_request_is_replaced_over_a_fresh_connection_however_many_old_ones_are
 def test_a_request_that_was_taken_up_is_never_sent_again(server: MockServer) -> None:
     statuses = [outcome.status for _, outcome in send(server.port, ["ok", "close", "ok", "drop"], size=1)]
     assert statuses == ["ok", "truncated", "ok", "connection"]
-    assert server.seen.count("POST /v1/chat/completions") == 5  # the dropped one twice: it was not taken up
+    assert server.received.count("POST /v1/chat/completions") == 5  # the dropped one twice: it was not taken up
 
 
 def test_the_time_limit_of_a_request_ends_with_it(server: MockServer) -> None:

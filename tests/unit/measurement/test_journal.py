@@ -60,9 +60,9 @@ def test_a_record_that_is_no_record_makes_its_point_missing(journal: Journal) ->
 
 
 def test_another_fingerprint_discards_everything(journal: Journal) -> None:
-    other = Journal(journal.folder, "that")
-    assert other.get("a") is None
-    assert [path.name for path in other.folder.iterdir()] == ["fingerprint.json"]
+    emptied = Journal(journal.folder, "that")
+    assert emptied.get("a") is None
+    assert [path.name for path in emptied.folder.iterdir()] == ["fingerprint.json"]
     assert Journal(journal.folder, "this").get("a") is None
 
 

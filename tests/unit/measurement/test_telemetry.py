@@ -89,14 +89,14 @@ def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> 
     assert telemetry.cost_s > 0
     times = [row["time"] or 0 for row in rows]
     assert times == sorted(times) and len(set(times)) == len(times)
-    assert set(server.seen) == {"GET /metrics"} and server.accepted == 1
+    assert set(server.received) == {"GET /metrics"} and server.accepted == 1
 
 
 def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
     with MockServer() as server, sampler(server.port, gone.pid) as telemetry:
-        assert eventually(lambda: len(server.seen) > 2)  # each a 404
+        assert eventually(lambda: len(server.received) > 2)  # each a 404
     nothing = dict.fromkeys([*METRICS, *NO_DEVICE, "host_rss_bytes", "host_cpu_cores"])
     assert all(
         row == {"time": row["time"], "in_window": row["in_window"], **nothing} for row in telemetry.rows(0.0, 1e9)
