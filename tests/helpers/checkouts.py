@@ -68,9 +68,11 @@ def edited(*files: Path) -> Iterator[None]:
     before = {file: file.read_text() for file in files}
     for file, text in before.items():
         file.write_text(text + "\n# one line more\n")
-    yield
-    for file, text in before.items():
-        file.write_text(text)
+    try:
+        yield
+    finally:
+        for file, text in before.items():
+            file.write_text(text)
 
 
 def new_checkout(checkout: Path) -> Path:

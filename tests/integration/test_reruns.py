@@ -157,6 +157,20 @@ def test_whatever_the_numbers_depend_on_changes_the_fingerprint(harness: RunHarn
     assert Measurement(change(harness), harness.paths, "cpu").fingerprint != before
 
 
+def test_points_of_other_code_are_measured_again(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.fail(q0_128="http-500")
+    with pytest.raises(RunError):
+        harness.execute(replace(RUN, points=POINTS[:2]))
+    assert harness.measured() == {64: 4, 128: 4} and harness.journaled() == [POINTS[0].name]
+    harness.faults.unlink()
+    monkeypatch.setattr(module, "behaviour", lambda *files: "other code")
+    harness.execute(replace(RUN, points=POINTS[:2]))
+    assert harness.measured() == {64: 4, 128: 4}
+    monkeypatch.setattr(module, "behaviour", lambda *files: "code of today")
+    harness.execute()
+    assert harness.measured() == {64: 4, 128: 4, 256: 4}
+
+
 def test_the_fingerprint_knows_the_device_and_not_the_points(harness: RunHarness) -> None:
     before = Measurement(RUN, harness.paths, "cpu").fingerprint
     assert Measurement(replace(RUN, points=POINTS[:1]), harness.paths, "cpu").fingerprint == before

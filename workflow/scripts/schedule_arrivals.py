@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rllm_serving.load import arrivals
+from rllm_serving.load.capacity import measured_capacity
 from rllm_serving.logs import logged
 from rllm_serving.study.design import expand_sweep
 
@@ -15,7 +16,7 @@ with logged(snakemake.log[0]) as log:
         for name, path in zip(asked.datasets, given.datasets, strict=True)
     }
     runs = dict(zip(asked.servers, map(Path, given.capacity), strict=True))
-    rates = arrivals.measured_capacity(runs, asked.capacity["dataset"]) if runs else {}
+    rates = measured_capacity(runs, asked.capacity["dataset"]) if runs else {}
     table, made = arrivals.schedule_arrivals(expand_sweep(asked.sweep), texts, asked.sources, rates, asked.seed)
     pq.write_table(table, snakemake.output.arrivals)
     record = {"capacity": asked.capacity, "requests_per_s": rates, "sources": asked.sources, "points": made}

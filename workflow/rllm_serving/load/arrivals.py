@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..analysis import request_metrics
 from ..study.design import Point
 from .traces import ArrivalError, Floats, read_trace
 
@@ -70,27 +69,6 @@ def match_by_length_rank(prompt_tokens: Floats, questions: Sequence[str], genera
     # Equal lengths are ranked by chance, or one question would get all of them.
     rank = np.lexsort((generator.random(len(prompt_tokens)), prompt_tokens)).argsort()
     return [int(longest[place]) for place in rank * len(questions) // len(prompt_tokens)]
-
-
-def measured_capacity(paths: Mapping[str, Path], dataset: str) -> dict[str, float]:
-    """Requests a second that each server finished, with as many at once as its experiment has: server -> rate.
-
-    Of the batch load with the largest size at the largest budget: successful requests / (last end - first arrival),
-    summed over repeats. Raises ArrivalError where a server finished none.
-    """
-    rates = {}
-    for server, path in paths.items():
-        frame = request_metrics.latencies(request_metrics.read(path))
-        frame = frame[(frame["dataset"] == dataset) & frame["load"].str.startswith("batch-")]
-        for name in ("load_level", "budget"):
-            frame = frame[frame[name] == frame[name].max()]
-        completed, seconds = int(frame["completed"].sum()), float(request_metrics.point_spans(frame)["seconds"].sum())
-        if not completed or seconds <= 0:
-            raise ArrivalError(
-                f"{path}: no request of {dataset} ended well in its batches; a share of it means nothing"
-            )
-        rates[server] = completed / seconds
-    return rates
 
 
 def arrival_seed(study_seed: int, point: Point) -> int:

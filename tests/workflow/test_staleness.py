@@ -1,0 +1,101 @@
+"""Changed code makes stale what it made: every module of the library counts, or stands here with its reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from helpers.checkouts import edited, plan, rules
+from rllm_serving.code_digest import Library
+
+SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
+PLANNING = "only decides which jobs there are and what they are asked: that reaches them as their parameters"
+DECIDES_NO_RESULT = {
+    "study/study.py": PLANNING,
+    "study/config.py": PLANNING,
+    "study/checks.py": PLANNING,
+    "report/catalogue.py": PLANNING,
+    "study/estimate.py": "tells what the study will take, and what clusters are asked for",
+}
+# Prints which modules of the library a script has imported when it first asks for what Snakemake gives it.
+IMPORTED = """
+import json, runpy, sys
+try:
+    runpy.run_path(sys.argv[1])
+except NameError:
+    pass
+files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "rllm_serving"]
+print(json.dumps(files))
+"""
+
+
+def recorded(checkout: Path) -> set[str]:
+    """Every parameter that Snakemake has recorded of a job in a checkout."""
+    records = (file for file in (checkout / ".snakemake" / "metadata").rglob("*") if file.is_file())
+    return {param for record in records for param in json.loads(record.read_text())["params"]}
+
+
+def programs(checkout: Path) -> list[Path]:
+    """What jobs execute: scripts, but for that of `plan`, which has no output, and the modules of figures."""
+    figures = (checkout / "workflow" / "rllm_serving" / "report" / "figures").glob("*.py")
+    return [file for file in (checkout / "workflow" / "scripts").glob("*.py") if file.name != "plan.py"] + [*figures]
+
+
+def test_every_module_makes_something_stale_or_says_why_not(done: Path) -> None:
+    params = recorded(done)
+    library = Library(done / "workflow" / "rllm_serving")
+    executed = [program for program in programs(done) if repr(library.digests(program)) in params]
+    rest = [program for program in programs(done) if program not in executed]
+    # The tiny study compares nothing, fetches nothing, quantizes nothing, and has no load with a clock of its own.
+    unused = {"compare_runs.py", "fetch_model.py", "quantize.py", "schedule_arrivals.py"}
+    assert {file.name for file in rest if file.parent.name == "scripts"} == unused
+    seen = set(library.reached(*rest))
+    for file in library.modules.values():
+        with edited(file):
+            changed = Library(library.folder)
+            if any(repr(changed.digests(program)) not in params for program in executed):
+                seen.add(file)
+    silent = {file.relative_to(library.folder).as_posix() for file in set(library.modules.values()) - seen}
+    assert silent == DECIDES_NO_RESULT.keys()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_what_a_script_imports_when_it_runs_is_what_was_read_from_it(script: Path) -> None:
+    command = [sys.executable, "-c", IMPORTED, str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
+    ended = subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True, env=environment)
+    imported = {Path(file) for file in json.loads(ended.stdout)}
+    assert imported and imported <= set(Library(ROOT / "workflow" / "rllm_serving").reached(script))
+
+
+@pytest.mark.parametrize(
+    ("module", "first", "arguments"),
+    [
+        ("load/stream.py", "measure", ()),
+        ("serving/supervisor.py", "measure", ("--workflow-profile", "none")),
+        ("grading/sandbox_worker.py", "grade", ()),
+        ("analysis/intervals.py", "compute_metrics", ("--workflow-profile", "none")),
+    ],
+)
+def test_a_changed_module_is_seen_in_a_dry_run(done: Path, module: str, first: str, arguments: tuple[str, ...]) -> None:
+    order = ["measure", "grade", "compute_metrics", "plot_figure"]
+    with edited(done / "workflow" / "rllm_serving" / module):
+        assert [rule for rule in order if rule in rules(plan(done, *arguments))] == order[order.index(first) :]
+
+
+def test_without_the_default_profile_nothing_is_planned_either(done: Path) -> None:
+    assert plan(done, "--workflow-profile", "none") == []
+
+
+def test_a_changed_figure_redraws_it_and_those_that_import_it(done: Path) -> None:
+    figures = done / "workflow" / "rllm_serving" / "report" / "figures"
+    with edited(figures / "stragglers.py"):
+        jobs = plan(done)
+        assert {(job.rule, job.wildcards.get("figure")) for job in jobs} == {("plot_figure", "stragglers")}
+    with edited(figures / "style.py"):
+        assert rules(plan(done)) == {"plot_figure": 8}
