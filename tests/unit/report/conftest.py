@@ -11,7 +11,11 @@ def both() -> Study:
     return Study(**CASES["two-engines"])
 
 
-@pytest.fixture(scope="session", params=CASES)
+# Drawing takes most of the time of the unit tests: with one study all figures, with the others as slow tests.
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name != "two-engines" else []) for name in CASES],
+)
 def study(request: pytest.FixtureRequest) -> Study:
     return Study(**CASES[request.param])
 
