@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -68,44 +68,44 @@ start; device_energy_j: a counter since the driver was loaded; host_cpu_cores: C
 since the previous sample, in cores; null where a source has none."""
 
 
-def request_row(
+def requests_table(
     keys: Mapping[str, Any],
-    planned: PlannedRequest,
-    index: int,
-    batch: int | None,
     start: float,
-    exchange: HttpExchange,
-    result: RequestResult,
-) -> dict[str, Any]:
-    """Make a row of requests.parquet.
+    planned: Sequence[PlannedRequest],
+    exchanges: Sequence[tuple[HttpExchange, int | None]],
+    decode: Callable[[HttpExchange], RequestResult],
+) -> pa.Table:
+    """Make the rows of requests.parquet of one point.
 
     Args:
-        keys: of the run and the point.
-        planned: what was to be sent.
-        index: number of the request in its point.
-        batch: number of its batch; None for loads without batches.
+        keys: columns that name the run and the point.
         start: the point's start on the client's clock (s).
-        exchange: what was sent and received when.
-        result: what the answer says.
+        planned: the requests.
+        exchanges: of each request, what was sent and received when, and the number of its batch.
+        decode: reads an answer.
     """
 
     def since(stamp: float | None) -> float | None:
         return None if stamp is None else stamp - start
 
-    return {
-        **keys,
-        "index": index,
-        "batch": batch,
-        **{name: planned.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
-        "seed": planned.seed,
-        "forced_output_tokens": planned.output_tokens,
-        "scheduled": since(exchange.scheduled),
-        "sent": since(exchange.sent),
-        "closed": since(exchange.closed),
-        **{name: since(getattr(result, name)) for name in ("first_token", "first_visible_token", "last_token")},
-        "chunk_times": [stamp - start for stamp in result.chunk_times],
-        **{name: getattr(result, name) for name in _RESULT_COLUMNS},
-    }
+    rows = []
+    for index, (request, (exchange, batch)) in enumerate(zip(planned, exchanges, strict=True)):
+        result = decode(exchange)
+        rows.append(
+            {
+                **keys,
+                "index": index,
+                "batch": batch,
+                **{name: request.question[name] for name in ("question_id", "kind", "domain", "difficulty")},
+                "seed": request.seed,
+                "forced_output_tokens": request.output_tokens,
+                **{name: since(getattr(exchange, name)) for name in ("scheduled", "sent", "closed")},
+                **{name: since(getattr(result, name)) for name in ("first_token", "first_visible_token", "last_token")},
+                "chunk_times": [stamp - start for stamp in result.chunk_times],
+                **{name: getattr(result, name) for name in _RESULT_COLUMNS},
+            }
+        )
+    return to_table(rows, REQUESTS)
 
 
 _RESULT_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]

@@ -239,8 +239,8 @@ class Measurement:
         # That the server died is a better reason than that its streams were cut.
         cut = any(exchange.failure in ("connection", "truncated") for exchange, _ in exchanges)
         server.check(CRASH_GRACE_S if cut else 0.0)
-        requests = self._requests(point, start, planned, exchanges)
         keys = {**self.run.keys, **point.keys}
+        requests = rows.requests_table(keys, start, planned, exchanges, self._decode)
         end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = rows.to_table([{**keys, **row} for row in sampler.rows(start, end)], rows.SERVER)
         gates = validity.compute_gates(health, requests, samples, sample_hz)
@@ -257,18 +257,13 @@ class Measurement:
         }
         return requests, samples, record
 
-    def _requests(self, point: Point, start: float, planned: list[PlannedRequest], exchanges: Exchanges) -> pa.Table:
-        """The point's rows of requests.parquet."""
-        keys = {**self.run.keys, **point.keys}
-        records = []
-        for index, (request, (exchange, batch)) in enumerate(zip(planned, exchanges, strict=True)):
-            result = stream.decode(exchange, self.think_close, self.engine.counts_think_close)
-            if self.run.reasoning_parser is None and result.output_tokens is not None:
-                # Without a reasoning parser nothing is hidden: every token belongs to the answer.
-                result.reasoning_tokens, result.answer_tokens = 0, result.output_tokens
-                result.reasoning_source = "no reasoning parser"
-            records.append(rows.request_row(keys, request, index, batch, start, exchange, result))
-        return rows.to_table(records, rows.REQUESTS)
+    def _decode(self, exchange: client.HttpExchange) -> stream.RequestResult:
+        result = stream.decode(exchange, self.think_close, self.engine.counts_think_close)
+        if self.run.reasoning_parser is None and result.output_tokens is not None:
+            # Without a reasoning parser nothing is hidden: every token belongs to the answer.
+            result.reasoning_tokens, result.answer_tokens = 0, result.output_tokens
+            result.reasoning_source = "no reasoning parser"
+        return result
 
     def _check_validity(self, point: Point, requests: pa.Table, gates: Mapping[str, float | None]) -> None:
         """Log when a point exceeds a gate; raise RunError when the config has such points fail the run."""

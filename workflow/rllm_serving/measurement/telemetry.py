@@ -112,7 +112,8 @@ class MetricsSampler:
 
     def _sample(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        tree, refreshed = [psutil.Process()][:0], -TREE_REFRESH_S
+        tree: list[psutil.Process] = []
+        refreshed = -TREE_REFRESH_S
         due = clock()
         ending = False
         while True:
