@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from helpers import run_fixtures
 from rllm_serving.analysis.comparison import compare
+from rllm_serving.analysis.decomposition import PARTS, decompose
 from rllm_serving.analysis.points import breakdown, summary
 from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.run_data import RunData
@@ -55,6 +57,21 @@ class Study:
         fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
         setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
         return pd.concat([compare(RunData(*one), RunData(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+
+    @cached_property
+    def parts(self) -> pd.DataFrame:
+        """What the changes of weight formats and setups are made of; what one part gains another loses."""
+        servers = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
+        rng, frames = np.random.default_rng(1), []
+        for run in self.runs:
+            rows = decompose(RunData(*_as_setup(run[:3], "kv-fp8")), RunData(*run[:3]))
+            for quantization, setup in servers:
+                gain = rows["e2e_latency_baseline"] * rng.uniform(-0.4, 0.4)
+                changed = {"queue_and_prefill": rows["queue_and_prefill"] + gain, "thinking": rows["thinking"] - gain}
+                frames.append(rows.assign(quantization=quantization, setup=setup, **changed))
+        missing = [name for name in frames[0] if name.startswith(("delta_e2e_latency", *PARTS))]
+        frames[0].loc[frames[0]["dataset"] == "arith-easy", missing] = np.nan
+        return pd.concat(frames, ignore_index=True)
 
     @cached_property
     def stream(self) -> pd.DataFrame:

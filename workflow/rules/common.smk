@@ -76,12 +76,8 @@ def code(script):
 @cache
 def figure_code(figure):
     """Digests of the module that draws a figure and of those that it executes, beside the script's own."""
-    return LIBRARY.digests(LIBRARY.folder / "report" / "figures" / f"{figure_module(figure)}.py")
-
-
-def figure_module(figure):
-    """Name of the module that draws a figure."""
-    return {"why": "decomposition"}.get(figure, figure)
+    file = outputs.FIGURE_FUNCTIONS[figure].split(":")[0] + ".py"
+    return LIBRARY.digests(LIBRARY.folder / "report" / "figures" / file)
 
 
 # Models that runs serve in a format of their own, with that format's name.

@@ -58,7 +58,7 @@ rule plot_figure:
     params:
         code=code("plot_figure.py"),
         pairs=STUDY.pairs,
-        module=lambda wildcards: figure_module(wildcards.figure),
+        function=lambda wildcards: outputs.FIGURE_FUNCTIONS[wildcards.figure],
         module_code=lambda wildcards: figure_code(wildcards.figure),
     script:
         "../scripts/plot_figure.py"

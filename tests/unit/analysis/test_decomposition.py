@@ -1,8 +1,7 @@
-"""Why a run is slower: parts that add up, counters, the kernels that a log names, the figure."""
+"""Why a run is slower: parts that add up, counters."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from rllm_serving.analysis.counters import counter_summary, kv_bytes_per_token, 
 from rllm_serving.analysis.decomposition import COUNTERS, PARTS, decompose
 from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.run_data import RunData
-from rllm_serving.report.figures import decomposition
 
 SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
@@ -154,25 +152,3 @@ def test_kv_bytes_of_a_token() -> None:
     ]
     unknown.append(config | {"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}})
     assert all(np.isnan(kv_bytes_per_token(one, "auto")) for one in unknown)
-
-
-@pytest.mark.filterwarnings("error")
-def test_the_figure_is_written(tmp_path: Path) -> None:
-    frames = []
-    for engine, factor in (("vllm", 1.5), ("sglang", 0.8)):
-        for model in run_fixtures.PAIRS["micro"].values():
-            base = side(engine=engine, model=model)
-            slow = changed(
-                base, last_token=lambda f, x=factor: f["first_token"] + x * (f["last_token"] - f["first_token"])
-            )
-            rows = decompose(slow, base)
-            names = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
-            frames += [rows.assign(quantization=weights, setup=setup) for weights, setup in names]
-    frames[0].loc[0, [name for name in frames[0].columns if name.startswith(("delta_e2e_latency", *PARTS))]] = np.nan
-    rng, shift = np.random.default_rng(1), ["queue_and_prefill", "thinking"]
-    for frame in frames:
-        # What one part gains another loses: both sides of 0 are drawn.
-        frame[shift] += np.outer(frame["e2e_latency_baseline"] * rng.uniform(-0.4, 0.4), [1, -1])
-    paths = [tmp_path / f"a.{end}" for end in ("pdf", "png")]
-    decomposition.draw(pd.concat(frames, ignore_index=True), run_fixtures.PAIRS, *paths)
-    assert paths[0].read_bytes().startswith(b"%PDF") and 20_000 < paths[1].stat().st_size < 1_000_000

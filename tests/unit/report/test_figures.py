@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from helpers.study_fixtures import Study
-from rllm_serving.report.figures import (
-    batch,
-    budget,
-    difficulty,
-    domain,
-    engines,
-    optimisations,
-    stragglers,
-    style,
-    timeline,
-    traffic,
-)
-
-FIGURES = ["budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations", "traffic"]
+from rllm_serving.report import figures
+from rllm_serving.report.catalogue import FIGURE_FUNCTIONS
+from rllm_serving.report.figures import style
 
 
 def draw(study: Study, name: str, pdf: Path, png: Path) -> None:
-    frames: dict[str, tuple[Any, ...]] = {
-        "budget": (budget, study.summary),
-        "batch": (batch, study.summary),
-        "timeline": (timeline, study.server, study.summary),
-        "stragglers": (stragglers, study.requests, study.summary),
-        "difficulty": (difficulty, study.by["difficulty"]),
-        "domain": (domain, study.by["domain"]),
-        "engines": (engines,),
-        "optimisations": (optimisations,),
-        "traffic": (traffic, study.stream),
+    frames = {
+        "budget": lambda: [study.summary],
+        "batch": lambda: [study.summary],
+        "timeline": lambda: [study.server, study.summary],
+        "stragglers": lambda: [study.requests, study.summary],
+        "difficulty": lambda: [study.by["difficulty"]],
+        "domain": lambda: [study.by["domain"]],
+        "engines": lambda: [study.versus],
+        "optimisations": lambda: [study.changes],
+        "why": lambda: [study.parts],
+        "traffic": lambda: [study.stream],
     }
-    module, *data = frames[name]
-    if name in ("engines", "optimisations"):
-        data = [study.versus if name == "engines" else study.changes]
-    module.draw(*data, study.pairs, pdf, png)
+    figures.draw(FIGURE_FUNCTIONS[name], frames[name](), study.pairs, pdf, png)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURE_FUNCTIONS)
 def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
     if name == "engines" and study.versus is None:
         pytest.skip("one engine")
@@ -58,7 +44,7 @@ def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
 
 def test_a_stream_of_one_role_alone_is_drawn(plain: Study, tmp_path: Path) -> None:
     stream = plain.stream[plain.stream["model"].str.endswith("_rllm")]
-    traffic.draw(stream, plain.pairs, tmp_path / "a.pdf", tmp_path / "a.png")
+    figures.draw("traffic:traffic", [stream], plain.pairs, tmp_path / "a.pdf", tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
@@ -74,10 +60,10 @@ def test_figures_are_the_same_bytes_again(plain: Study, tmp_path: Path) -> None:
 def test_figure_of_two_setups_is_refused(plain: Study) -> None:
     other = plain.summary.assign(setup="kv-fp8")
     with pytest.raises(ValueError, match="setup"):
-        style.roles(pd.concat([plain.summary, other]), plain.pairs)
+        style.with_roles(pd.concat([plain.summary, other]), plain.pairs)
 
 
 def test_a_model_of_two_pairs_is_shown_in_both() -> None:
     frame = pd.DataFrame({"experiment": ["e"], "quantization": ["q"], "setup": ["s"], "model": ["base"]})
     pairs = {"a": {"llm": "base", "rllm": "x"}, "b": {"llm": "base", "rllm": "y"}}
-    assert style.roles(frame, pairs)[["pair", "role"]].to_numpy().tolist() == [["a", "llm"], ["b", "llm"]]
+    assert style.with_roles(frame, pairs)[["pair", "role"]].to_numpy().tolist() == [["a", "llm"], ["b", "llm"]]

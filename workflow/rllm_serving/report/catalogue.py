@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from ..study.study import Study
 
+# The function that draws each figure, as `figures.draw` takes it.
+FIGURE_FUNCTIONS = {
+    "budget": "sweep:budget",
+    "batch": "sweep:batch",
+    "timeline": "timeline:timeline",
+    "stragglers": "stragglers:stragglers",
+    "difficulty": "difficulty:difficulty",
+    "domain": "domain:domain",
+    "engines": "ratios:engines",
+    "optimisations": "ratios:optimisations",
+    "why": "decomposition:decomposition",
+    "traffic": "traffic:traffic",
+}
+
 
 def _setups(study: Study, experiment: str) -> bool:
     """Whether an experiment has several setups or weight formats."""

@@ -1,18 +1,20 @@
-"""Figure: what each change of E2E against the baseline is made of."""
+"""Figure: what each change of E2E latency against the baseline is made of."""
 
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from . import style
-from .optimisations import server
+from .facet import Facet, facet, pair_blocks
+from .ratios import with_optimisation
 
 # Part of `analysis.decomposition`: label, colour of Okabe and Ito's, hatch for print in grey.
 PARTS = {
@@ -21,65 +23,63 @@ PARTS = {
     "answer": ("Answer tokens", "#56B4E9", "///"),
     "speed": ("Time per token", "#009E73", "\\\\\\"),
 }
-PERCENT = 100.0
+CHANGE = "delta_e2e_latency"
+BASELINE = "e2e_latency_baseline"
 
 
-@style.styled
-def draw(why: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
-    """Columns are engines, each LLM beside RLLM; rows datasets (once a pair); in a panel a bar a setup or format.
+def decomposition(parts: pd.DataFrame, pairs: style.Pairs) -> Figure:
+    """Draw the parts as stacked bars, savings to the left of 0, and the whole change as a diamond with its interval.
 
-    why: rows of `decomposition.decompose` of one experiment with the baseline; shown at the largest load and budget.
-    Parts are stacked from 0, what is saved to the left; the diamond is the whole change with its interval. Percent of
-    the reference's mean E2E.
+    At the largest load and budget, in percent of the baseline's mean. Columns are engines, each LLM beside RLLM; rows
+    datasets; in a panel a bar a setup or weight format.
+
+    Args:
+        parts: rows of `decomposition.decompose` of one experiment with the baseline.
+        pairs: {pair: {role: model}}.
     """
-    frame = style.largest_load(style.roles(why, pairs, several=True)).copy()
-    frame["line"] = server(frame)
-    lines = list(dict.fromkeys(frame.sort_values(["quantization", "setup"], key=lambda c: c != "bf16")["line"]))
-    known = frame.sort_values("e2e_latency_baseline")["dataset"].unique()
-    rows = list(product(style.ordered(frame["dataset"], known), sorted(frame["pair"].unique())))
-    columns = list(product(style.engines(frame), style.ordered(frame["role"], style.ROLES)))
-    fig, axes = style.figure(len(rows), len(columns), 0.55 + 0.19 * len(lines), sharey=True)
-    for (r, (dataset, pair)), (c, (engine, role)) in product(enumerate(rows), enumerate(columns)):
-        ax = axes[r, c]
-        _panel(ax, style.select(frame, dataset=dataset, pair=pair, engine=engine, role=role), lines)
-        if r == 0:
-            ax.set_title(f"{style.engine_name(engine)}, {style.ROLES[role]}")
-        if c == 0:
-            ax.set_ylabel(f"{dataset}\n{pair}" if len({pair for _, pair in rows}) > 1 else dataset)
-    for ax in axes[-1]:
-        ax.set_xlabel("Change of E2E (%)")
-    entries: list[Patch | Line2D] = [
+    frame = with_optimisation(style.largest_load(style.with_roles(parts, pairs, several_servers=True)))
+    lines = list(frame["line"].unique())
+    frame["position"] = frame["line"].map(lines.index).astype(float)
+    rows = [
+        Facet({"dataset": dataset, "pair": pair}, f"{dataset}\n{block}".strip())
+        for dataset, (pair, block) in product(style.datasets(frame, BASELINE), pair_blocks(frame))
+    ]
+    columns = [
+        Facet({"engine": engine, "role": role}, f"{style.ENGINES[engine]}, {style.ROLES[role]}")
+        for engine, role in product(style.engines(frame), style.ordered(frame["role"], style.ROLES))
+    ]
+
+    def panel(ax: Axes, part: pd.DataFrame, _: Facet) -> None:
+        ax.axvline(0, color=style.GREY, lw=0.8, zorder=1)
+        ax.set_yticks(range(len(lines)), lines)
+        ax.set_ylim(len(lines) - 0.5, -0.5)
+        ax.grid(axis="y", visible=False)
+        ax.use_sticky_edges = False  # bars end before the frame
+        style.annotate_empty(ax, part[CHANGE])
+        _draw_bars(ax, part[part[CHANGE].notna()])
+
+    figure = facet(frame, rows, columns, panel, 0.55 + 0.19 * len(lines), "Change of E2E (%)", sharey=True)
+    entries: list[Artist] = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="black", lw=0.4, label=label)
         for label, colour, hatch in PARTS.values()
     ]
     entries.append(Line2D([], [], color="black", marker="D", mfc="white", lw=0.8, label="whole, 95 % interval"))
-    entries += style.invalid(frame, **style.CROSS)
-    style.legend(fig, entries, f"Mean E2E against the baseline, {style.describe_selection(frame)}", "")
-    fig.align_ylabels(axes[:, 0])
-    style.save(fig, pdf, png)
+    entries += style.invalid_handles(frame, style.CROSS)
+    style.legend(figure, entries, f"Mean E2E against the baseline, {style.describe_selection(frame)}", "")
+    return figure
 
 
-def _panel(ax: Axes, panel: pd.DataFrame, lines: list[str]) -> None:
-    ax.axvline(0, color=style.GREY, lw=0.8, zorder=1)
-    ax.set_yticks(range(len(lines)), lines)
-    ax.set_ylim(len(lines) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
-    ax.use_sticky_edges = False  # bars end before the frame
-    panel = panel[panel["delta_e2e_latency"].notna()]
-    if panel.empty:
-        style.annotate_empty(ax)
-        return
-    y = panel["line"].map(lines.index).to_numpy(dtype=float)
-    scale = PERCENT / panel["e2e_latency_baseline"].to_numpy(dtype=float)
+def _draw_bars(ax: Axes, part: pd.DataFrame) -> None:
+    percent = 100 / part[BASELINE]
+    y = part["position"]
     ends = {1: np.zeros(len(y)), -1: np.zeros(len(y))}
     for name, (_, colour, hatch) in PARTS.items():
-        value = np.nan_to_num(panel[name].to_numpy(dtype=float)) * scale
+        value = (part[name].fillna(0) * percent).to_numpy(dtype=float)
         for sign, end in ends.items():
             width = np.where(value * sign > 0, value, 0)
             ax.barh(y, width, 0.66, end, color=colour, hatch=hatch, edgecolor="black", lw=0.4, zorder=2)
             ends[sign] = end + width
-    whole = panel["delta_e2e_latency"].to_numpy(dtype=float) * scale
-    spread = style.error(panel, "delta_e2e_latency") * scale
-    beyond = panel["invalid"].notna().to_numpy()
-    ax.plot(whole[beyond], y[beyond], **style.CROSS)
-    ax.errorbar(whole, y, xerr=spread, color="black", marker="D", mfc="white", ls="", capsize=2, zorder=4)
+    change, error = part[CHANGE] * percent, style.error_bars(part, CHANGE) * percent.to_numpy()
+    ax.errorbar(change, y, xerr=error, color="black", marker="D", mfc="white", ls="", capsize=2, zorder=4)
+    invalid = part["invalid"].notna()
+    ax.plot(change[invalid], y[invalid], **style.CROSS)

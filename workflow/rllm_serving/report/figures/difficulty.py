@@ -1,59 +1,45 @@
-"""Figure: running time and output tokens against the questions' difficulty, LLM beside RLLM (claim C3)."""
+"""Figure: latency and output tokens against the questions' difficulty, LLM beside RLLM (C3)."""
 
 from __future__ import annotations
 
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from . import style
+from .facet import Facet, engine_columns, facet, metric_rows
 
-ROWS = {"e2e_latency": "E2E running time (s)", "output_tokens": "Output tokens"}
+METRICS = ["e2e_latency_mean", "output_tokens_mean"]
 ORDER = ["easy", "medium", "hard"]
+DASH: dict[str, Any] = {"marker": "_", "ms": 8, "mew": 1.5, "ls": ""}
 
 
-@style.styled
-def draw(breakdown: pd.DataFrame, pairs: style.Pairs, pdf: Path | str, png: Path | str) -> None:
-    """Columns are engines, rows E2E and output tokens (once a pair): mean with interval, and p99 as a dash.
+def difficulty(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
+    """Draw means with intervals, and p99 as a dash, at the largest load and budget; columns are engines.
 
-    breakdown: rows of `points.breakdown` by difficulty of one experiment; shown at the largest
-    load and budget.
+    Args:
+        breakdown: rows of `points.breakdown` by difficulty of one experiment.
+        pairs: {pair: {role: model}}.
     """
-    frame = style.largest_load(style.roles(breakdown, pairs))
-    seen = set(zip(frame["difficulty"], frame["dataset"], strict=True))
-    levels = style.ordered(frame["difficulty"], ORDER)
-    groups = [group for group in product(levels, style.by_length(frame)) if group in seen]
-    names, engines = sorted(frame["pair"].unique()), style.engines(frame)
-    fig, axes = style.figure(len(ROWS) * len(names), len(engines), 1.7, sharex=True, sharey="row")
-    dash: dict[str, Any] = {"marker": "_", "ms": 8, "mew": 1.5, "ls": ""}
-    rows = [(pair, metric) for pair in names for metric in ROWS]
-    for (r, (pair, metric)), (c, engine) in product(enumerate(rows), enumerate(engines)):
-        ax, mean, values = axes[r, c], f"{metric}_mean", style.select(frame, pair=pair)
-        for role, shift in (("llm", -0.12), ("rllm", 0.12)):
-            mine = style.select(values, engine=engine, role=role)
-            keys = zip(mine["difficulty"], mine["dataset"], strict=True)
-            x, colour = [groups.index(key) + shift for key in keys], style.COLOURS[role]
-            spread, marker = style.error(mine, mean), style.MARKERS[role]
-            ax.errorbar(x, mine[mean], spread, color=colour, marker=marker, ls="", capsize=2)
-            ax.plot(x, mine[f"{metric}_p99"], color=colour, **dash)
-            style.mark_invalid(ax, x, mine[mean], mine, role)
-        style.log10_axis(ax, values[mean])
-        if style.select(values, engine=engine)[mean].isna().all():
-            style.annotate_empty(ax)
-        ax.set_xticks(range(len(groups)), ["\n".join(group) for group in groups])
+    frame = style.largest_load(style.with_roles(breakdown, pairs))
+    frame, groups = style.with_positions(frame, "difficulty", ORDER)
+
+    def panel(ax: Axes, part: pd.DataFrame, row: Facet) -> None:
+        style.intervals(ax, part, row.metric, part["position"])
+        for role, rows in part.groupby("role"):
+            p99 = rows[row.metric.replace("_mean", "_p99")]
+            ax.plot(rows["position"], p99, color=style.COLOURS[role], **DASH)
+        style.annotate_empty(ax, part[row.metric])
+        ax.set_xticks(range(len(groups)), map("\n".join, groups))
         ax.set_xlim(-0.5, len(groups) - 0.5)
         ax.grid(axis="x", visible=False)
-        if r % len(ROWS) == 0:
-            name = style.engine_name(engine)
-            ax.set_title(f"{pair}, {name}" if len(names) > 1 else name)
-        if c == 0:
-            ax.set_ylabel(ROWS[metric])
-    for ax in axes[-1]:
-        ax.set_xlabel("Difficulty and dataset")
-    p99 = Line2D([], [], color=style.GREY, label="p99", **dash)
-    style.legend(fig, [*style.legend_handles([]), p99, *style.invalid(frame)], style.describe_selection(frame))
-    fig.align_ylabels(axes[:, 0])
-    style.save(fig, pdf, png)
+
+    rows, columns = metric_rows(frame, METRICS), engine_columns(frame)
+    figure = facet(frame, rows, columns, panel, 1.7, "Difficulty and dataset", sharex=True, sharey="row")
+    p99 = Line2D([], [], color=style.GREY, label="p99", **DASH)
+    entries = [*style.legend_handles(frame), p99, *style.invalid_handles(frame)]
+    style.legend(figure, entries, style.describe_selection(frame))
+    return figure

@@ -1,16 +1,16 @@
-"""Ratios with paired intervals, a line a thing compared, for `engines` and `optimisations`."""
+"""Figures: ratios of candidate to baseline with paired intervals, for engines and for optimisations (C7 to C10)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from itertools import product
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from . import style
+from .facet import Facet, facet, pair_blocks
 
 METRICS = {
     "accuracy": "Accuracy",
@@ -22,51 +22,89 @@ METRICS = {
 }
 
 
-def draw(
-    frame: pd.DataFrame, lines: list[Any], rows: dict[Any, str], fixed: str, pdf: Path | str, png: Path | str
-) -> None:
-    """Columns are metrics, rows those of `rows` (value of column `row` -> label), in a panel a line a thing.
+def engines(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
+    """Draw each engine against the first one, at the largest token budget; a line a dataset and load.
 
-    frame: rows of `comparison.compare` with role (`style.roles`), `row`, and `line`, one of `lines`. A ratio of 1 is
-    the grey line; a hollow marker has an interval that holds 1, a crossed one is beyond a validity gate.
+    Args:
+        comparison: rows of `comparison.compare` of one experiment; those of baseline servers are shown.
+        pairs: {pair: {role: model}}.
     """
-    fig, axes = style.figure(len(rows), len(METRICS), 0.5 + 0.2 * len(lines), sharey=True)
-    for r, (row, label) in enumerate(rows.items()):
-        for c, (metric, title) in enumerate(METRICS.items()):
-            _panel(axes[r, c], style.select(frame, row=row, metric=metric), lines)
-            if r == 0:
-                axes[r, c].set_title(title)
-        axes[r, 0].set_ylabel(label)
-        axes[r, 0].set_yticks(range(len(lines)), [str(line) for line in lines])
-        axes[r, 0].set_ylim(len(lines) - 0.5, -0.5)
-    hollow = Line2D([], [], color=style.GREY, marker="D", mfc="white", ls="", label="interval holds 1")
-    style.legend(fig, [*style.legend_handles([]), hollow, *style.invalid(frame, **style.CROSS)], fixed)
-    style.save(fig, pdf, png)
+    frame = style.select(comparison, setup="baseline", quantization="bf16")
+    frame = style.largest(style.with_roles(frame, pairs), "budget").sort_values("load_level")
+    several_loads = frame["load"].nunique() > 1
+    frame["line"] = frame["dataset"] + ", " + frame["load"] if several_loads else frame["dataset"]
+    lines = [line for name in _datasets(frame) for line in style.select(frame, dataset=name)["line"].unique()]
+    names = frame["engine"].map(style.ENGINES) + " / " + frame["against"].str.split("/").str[0].map(style.ENGINES)
+    frame["engines"] = names
+    rows = [
+        Facet({"engines": names, "pair": pair}, f"{names}\n{block}".strip())
+        for names, (pair, block) in product(style.ordered(frame["engines"]), pair_blocks(frame))
+    ]
+    return _ratios(frame, rows, lines, f"Ratio at equal load, budget {frame['budget'].iloc[0]} tokens")
 
 
-def _panel(ax: Axes, panel: pd.DataFrame, lines: list[Any]) -> None:
-    ax.axvline(1, color=style.GREY, lw=0.8, zorder=1)
-    for role, shift in (("llm", -0.15), ("rllm", 0.15)):
-        mine = style.select(panel, role=role)
-        mine = mine[mine["ratio"] > 0]
-        y = mine["line"].map(lines.index).to_numpy(dtype=float) + shift
-        colour, marker = style.COLOURS[role], style.MARKERS[role]
-        ax.errorbar(mine["ratio"], y, xerr=style.error(mine, "ratio"), color=colour, ls="", capsize=1.5, elinewidth=0.8)
-        holds = ((mine["ratio_low"] <= 1) & (mine["ratio_high"] >= 1)).to_numpy()
-        for chosen, face in ((~holds, colour), (holds, "white")):
-            ax.plot(mine["ratio"].to_numpy()[chosen], y[chosen], marker, color=colour, mfc=face, zorder=3)
-        beyond = mine["invalid"].notna().to_numpy()
-        ax.plot(mine["ratio"].to_numpy()[beyond], y[beyond], **style.CROSS)
-    ax.grid(axis="y", visible=False)
-    known = panel[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float).ravel()
-    known = known[known > 0]
-    if not len(known):
-        style.annotate_empty(ax)
-        return
-    ax.set_xscale("log")
-    spread = max(known.max(), 2) / min(known.min(), 0.5)
-    ticks = (1.0, 2.0, 5.0) if spread < 12 else (1.0, 3.0) if spread < 100 else (1.0,)
-    ax.xaxis.set_major_locator(LogLocator(subs=ticks))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlim(min(known.min() / 1.2, 0.5), max(known.max() * 1.2, 2))
+def optimisations(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
+    """Draw every setup and weight format against the baseline, at the largest load and budget; a line each.
+
+    Args:
+        comparison: rows of `comparison.compare` of one experiment with the baseline.
+        pairs: {pair: {role: model}}.
+    """
+    frame = with_optimisation(style.largest_load(style.with_roles(comparison, pairs, several_servers=True)))
+    rows = [
+        Facet({"engine": engine, "dataset": name, "pair": pair}, f"{style.ENGINES[engine]}\n{name}\n{block}".strip())
+        for engine, name, (pair, block) in product(style.engines(frame), _datasets(frame), pair_blocks(frame))
+    ]
+    return _ratios(
+        frame, rows, list(frame["line"].unique()), f"Ratio to the baseline, {style.describe_selection(frame)}"
+    )
+
+
+def with_optimisation(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add `line`, what a server has that the baseline has not: a weight format, a setup or both; setups first."""
+    setup, weights = (
+        frame[name].where(frame[name] != base) for name, base in (("setup", "baseline"), ("quantization", "bf16"))
+    )
+    line = (weights + " + " + setup).fillna(weights).fillna(setup)
+    return frame.assign(line=line).sort_values("quantization", key=lambda names: names != "bf16", kind="stable")
+
+
+def _datasets(comparison: pd.DataFrame) -> list[str]:
+    return style.datasets(style.select(comparison, metric="output_tokens"), "value")
+
+
+def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str) -> Figure:
+    """Draw ratios, a column a metric.
+
+    Args:
+        frame: rows of `comparison.compare` with a role and `line`.
+        rows: of the grid.
+        lines: values of `line`, from top to bottom of a panel.
+        fixed: what all panels have in common.
+    """
+    frame = frame.assign(position=frame["line"].map(lines.index) + frame["role"].map(style.SHIFTS))
+    frame = frame[frame["ratio"] > 0]
+    unchanged = frame["ratio_low"].le(1) & frame["ratio_high"].ge(1)
+
+    def panel(ax: Axes, part: pd.DataFrame, _: Facet) -> None:
+        ax.axvline(1, color=style.GREY, lw=0.8, zorder=1)
+        style.intervals(ax, part, "ratio", part["position"], horizontal=True, hollow=unchanged)
+        invalid = part[part["invalid"].notna()]
+        ax.plot(invalid["ratio"], invalid["position"], **style.CROSS)
+        style.annotate_empty(ax, part["ratio"])
+        ax.set_yticks(range(len(lines)), lines)
+        ax.set_ylim(len(lines) - 0.5, -0.5)
+        ax.grid(axis="y", visible=False)
+
+    columns = [Facet({"metric": metric}, title) for metric, title in METRICS.items()]
+    figure = facet(frame, rows, columns, panel, 0.5 + 0.2 * len(lines), sharex="col", sharey=True)
+    for ax, metric in zip(figure.axes, METRICS, strict=False):
+        ratios = style.select(frame, metric=metric)[["ratio", "ratio_low", "ratio_high"]].stack()
+        ratios = ratios[ratios > 0]
+        limits = pd.Series([(ratios / 1.2).min(), 0.5, 2, (ratios * 1.2).max()])
+        style.log10_axis(ax, limits, "x")
+        ax.set_xlim(limits.min(), limits.max())
+    unchanged_handle = Line2D([], [], label="interval holds 1", **style.HOLLOW)
+    entries = [*style.legend_handles(frame), unchanged_handle, *style.invalid_handles(frame, style.CROSS)]
+    style.legend(figure, entries, fixed)
+    return figure

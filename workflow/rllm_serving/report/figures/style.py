@@ -1,19 +1,18 @@
-"""The look that all figures share, and the few moves that they have in common.
+"""What all figures share: colours and markers, selections and orders, intervals, axes and the legend.
 
-A figure shows one experiment. Colour and marker tell LLM from RLLM, line style or panel the engines, rows
-the pairs. Colours are Okabe and Ito's, which the colour-blind tell apart; in grey the markers do. Error bars
-are the 95 % intervals.
+A figure shows one experiment. Colour and marker tell LLM from RLLM; line style or panel the engine; blocks of rows the
+pairs. The colours are those of Okabe and Ito, safe for colour-blind readers; in grey the markers tell them apart.
+Error bars are 95 % intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, ParamSpec
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,17 +21,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from numpy.typing import NDArray
 
 from ...serving.engines import ENGINES as engine_classes
+from ..tables import HEADERS
 
-P = ParamSpec("P")
 Pairs = dict[str, dict[str, str]]
 
 WIDTH = 7.0  # inches: two columns of a printed page
 ROLES = {"llm": "LLM", "rllm": "RLLM"}
 COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
 MARKERS = {"llm": "o", "rllm": "s"}
+SHIFTS = {"llm": -0.13, "rllm": 0.13}
+"""Distance of a role's marker from its group's place on an axis of groups."""
 ENGINES = {engine.name: engine.title for engine in engine_classes.values()}
-GREY = "#555555"
 LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1))]
+GREY = "#555555"
+HOLLOW: dict[str, Any] = {"color": GREY, "marker": "D", "mfc": "white", "ls": ""}
+CROSS: dict[str, Any] = {"color": "black", "marker": "x", "ms": 7, "ls": "", "zorder": 5}
+"""Mark of comparisons beyond a validity gate, where a hollow marker has another meaning."""
+LEGEND_COLUMNS = 5
 RC: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -55,101 +60,153 @@ RC: dict[Any, Any] = {
 }
 
 
-def styled(draw: Callable[P, None]) -> Callable[P, None]:
-    """Decorator: draw and save a figure in this style."""
-    return rc_context(RC)(draw)
+def label(metric: str) -> str:
+    """Return a metric's name and display unit."""
+    return HEADERS[metric][0]
 
 
-def figure(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A figure of rows x columns panels, `height` inches a row; the panels have shape (rows, columns)."""
-    fig = Figure(figsize=(WIDTH, height * rows + 0.6))
-    return fig, fig.subplots(rows, columns, squeeze=False, **options)
+def factor(metric: str) -> float:
+    """Return display units per stored unit of a metric; 1 for other columns."""
+    return HEADERS[metric][1] if metric in HEADERS else 1.0
 
 
-def save(fig: Figure, pdf: Path | str, png: Path | str) -> None:
-    """Write both files, without dates or versions: the same data give the same bytes."""
-    fig.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    fig.savefig(png, format="png", dpi=200, metadata={"Software": None})
+def with_roles(frame: pd.DataFrame, pairs: Pairs, several_servers: bool = False) -> pd.DataFrame:
+    """Return the rows of models that belong to a pair, with columns `pair` and `role` ("llm" or "rllm").
 
+    Args:
+        frame: rows with the server's keys; those of a model of several pairs are repeated for each.
+        pairs: {pair: {role: model}}.
+        several_servers: the figure tells weight formats and setups apart.
 
-def roles(frame: pd.DataFrame, pairs: Pairs, several: bool = False) -> pd.DataFrame:
-    """The rows of models that belong to a pair, with columns `pair` and `role` ("llm" or "rllm").
-
-    A model of several pairs appears once for each. ValueError when nothing is left, or when the frame mixes
-    experiments, weight formats or setups, which the figure could not tell apart; `several`: it can tell the latter.
+    Raises:
+        ValueError: nothing is left, or the frame mixes what the figure cannot tell apart.
     """
-    for name in ("experiment",) if several else ("experiment", "quantization", "setup"):
+    for name in ("experiment",) if several_servers else ("experiment", "quantization", "setup"):
         if len(set(frame[name])) > 1:
             raise ValueError(f"figure of several values of {name}: {sorted(set(frame[name]))}; pass one")
-    known = [(pair, role, model) for pair, models in pairs.items() for role, model in models.items()]
-    result: pd.DataFrame = frame.merge(pd.DataFrame(known, columns=["pair", "role", "model"]), on="model")
+    models = [(pair, role, model) for pair, roles in pairs.items() for role, model in roles.items()]
+    result: pd.DataFrame = frame.merge(pd.DataFrame(models, columns=["pair", "role", "model"]), on="model")
     if result.empty:
-        raise ValueError(f"none of the pairs' models {sorted({k[2] for k in known})} was measured here")
+        raise ValueError(f"none of the pairs' models {sorted({model for *_, model in models})} was measured here")
     return result
-
-
-def ordered(names: Iterable[str], like: Iterable[str]) -> list[str]:
-    """The different names, in the order of `like` first, then sorted."""
-    names, order = set(names), list(like)
-    return [name for name in order if name in names] + sorted(names.difference(order))
 
 
 def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """The rows that have these values in the columns of these names."""
+    """Return the rows that have these values in the columns of these names."""
     return frame[(frame[list(values)] == list(values.values())).all(axis=1)]
 
 
-def engine_name(engine: str) -> str:
-    """How its makers write it."""
-    return ENGINES.get(engine, engine)
-
-
-def series(names: list[str]) -> list[tuple[str, str, Any, float]]:
-    """role, engine, line style and factor on a log2 x axis that sets the error bars of the series apart."""
-    both = [(role, engine, line) for role in ROLES for engine, line in zip(names, LINES, strict=False)]
-    return [(*one, 2 ** (0.09 * (k - (len(both) - 1) / 2))) for k, one in enumerate(both)]
-
-
-def engines(frame: pd.DataFrame) -> list[str]:
-    """The engines of a frame, always in the same order."""
-    return ordered(frame["engine"], ENGINES)
-
-
-def by_length(frame: pd.DataFrame) -> list[str]:
-    """Datasets from short to long RLLM outputs at the largest budget, the measure of how hard a set is."""
-    most = frame[frame["budget"] == frame["budget"].max()]
-    thinking = most[most["role"] == "rllm"]
-    length = (most if thinking.empty else thinking).groupby("dataset")["output_tokens_mean"].mean()
-    return ordered(frame["dataset"], length.sort_values(na_position="first").index)
+def largest(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return the rows with the largest value of the first column, of these those of the second, and so on."""
+    for column in columns:
+        frame = frame[frame[column] == frame[column].max()]
+    return frame
 
 
 def largest_load(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows at the largest load and, of these, at the largest token budget."""
-    frame = frame[frame["load_level"] == frame["load_level"].max()]
-    result: pd.DataFrame = frame[frame["budget"] == frame["budget"].max()]
-    return result
+    """Return the rows at the largest load and, of these, at the largest token budget."""
+    return largest(frame, "load_level", "budget")
 
 
 def describe_selection(frame: pd.DataFrame) -> str:
-    """What `largest` chose, in words."""
+    """Say which load and budget `largest_load` selected."""
     return f"load {frame['load'].iloc[0]}, budget {frame['budget'].iloc[0]} tokens"
 
 
-def error(frame: pd.DataFrame, metric: str, scale: float = 1.0) -> NDArray[np.float64]:
-    """Distances from value to interval ends, shape (2, n); NaN where there is no interval."""
-    value = frame[metric].to_numpy(dtype=float)
-    low, high = (frame[f"{metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
-    distance: NDArray[np.float64] = np.maximum(np.stack([value - low, high - value]), 0) * scale
-    return distance
+def ordered(names: Iterable[str], like: Iterable[str] = ()) -> list[str]:
+    """Return the distinct names: those of `like` in its order, then the others sorted."""
+    distinct, order = set(names), list(like)
+    return [name for name in order if name in distinct] + sorted(distinct.difference(order))
 
 
-def annotate_empty(ax: Axes) -> None:
-    """Say in an empty panel that it is empty, instead of leaving the reader to wonder."""
-    ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="#777777")
+def engines(frame: pd.DataFrame) -> list[str]:
+    """Return the engines of a frame, in the same order in every figure."""
+    return ordered(frame["engine"], ENGINES)
+
+
+def datasets(frame: pd.DataFrame, length: str = "output_tokens_mean") -> list[str]:
+    """Return the datasets from easy to hard: from short to long RLLM outputs at the largest budget.
+
+    Args:
+        frame: rows with pair and role.
+        length: column that measures the outputs' length.
+    """
+    longest = largest(frame, "budget")
+    thinking = select(longest, role="rllm")
+    lengths = (longest if thinking.empty else thinking).groupby("dataset")[length].mean()
+    return ordered(frame["dataset"], lengths.sort_values(na_position="first").index)
+
+
+def with_positions(frame: pd.DataFrame, by: str, order: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Any]]:
+    """Number the groups of a frame along an axis.
+
+    Args:
+        frame: rows with pair and role.
+        by: column that, with the dataset, makes a group.
+        order: order of its values.
+
+    Returns:
+        The frame with a column `position`, where roles stand side by side, and the groups (value, dataset) in order.
+    """
+    keys = list(zip(frame[by], frame["dataset"], strict=True))
+    groups = [group for group in product(ordered(frame[by], order), datasets(frame)) if group in set(keys)]
+    return frame.assign(position=[groups.index(key) for key in keys] + frame["role"].map(SHIFTS)), groups
+
+
+def series(frame: pd.DataFrame) -> list[tuple[str, str, Any, float]]:
+    """Return role, engine, line style and offset of each series; offsets are in steps and centred on 0."""
+    lines = zip(engines(frame), LINES, strict=False)
+    combinations = list(product(ordered(frame["role"], ROLES), lines))
+    middle = (len(combinations) - 1) / 2
+    return [(role, engine, line, number - middle) for number, (role, (engine, line)) in enumerate(combinations)]
+
+
+def error_bars(frame: pd.DataFrame, metric: str) -> NDArray[np.float64]:
+    """Return the distances from value to interval ends, shape (2, n); NaN where there is no interval."""
+    value, low, high = (frame[metric + end].to_numpy(dtype=float) for end in ("", "_low", "_high"))
+    distances: NDArray[np.float64] = np.maximum(np.stack([value - low, high - value]), 0)
+    return distances
+
+
+def intervals(
+    ax: Axes,
+    frame: pd.DataFrame,
+    metric: str,
+    position: pd.Series,
+    horizontal: bool = False,
+    hollow: pd.Series | None = None,
+    **line: Any,
+) -> None:
+    """Draw a metric's values with their intervals, in the colours and markers of the roles.
+
+    Args:
+        ax: panel.
+        frame: rows with a role.
+        metric: column of `frame`, with _low and _high.
+        position: of each row on the other axis.
+        horizontal: the metric is on the x axis.
+        hollow: whether a row's marker is hollow; by default where the row is beyond a validity gate.
+        line: properties of the line.
+    """
+    hollow = frame["invalid"].notna() if hollow is None else hollow
+    for role, rows in frame.groupby("role"):
+        value, at = rows[metric] * factor(metric), position[rows.index]
+        x, y = (value, at) if horizontal else (at, value)
+        error = {"xerr" if horizontal else "yerr": error_bars(rows, metric) * factor(metric)}
+        ax.errorbar(x, y, **error, **({"color": COLOURS[role], "ls": "", "capsize": 1.5, "elinewidth": 0.8} | line))
+        mark = hollow[rows.index]
+        for chosen, face in ((~mark, COLOURS[role]), (mark, "white")):
+            ax.plot(x[chosen], y[chosen], MARKERS[role], color=COLOURS[role], mfc=face, zorder=3)
+
+
+def annotate_empty(ax: Axes, values: pd.Series) -> None:
+    """Write "no data" into a panel without values."""
+    if values.isna().all():
+        ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="#777777")
 
 
 def log2_axis(ax: Axes, values: Iterable[float]) -> None:
-    """Log2 x axis with ticks at the measured values only, every second one labelled when they are many."""
+    """Make the x axis log2 with ticks at the measured values only; of many not every one is labelled."""
     ticks = sorted(set(values))
     labelled = ticks[::-1][:: 1 if len(ticks) <= 4 else 2 if len(ticks) <= 6 else 3][::-1]
     ax.set_xscale("log", base=2)
@@ -160,51 +217,43 @@ def log2_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def log10_axis(ax: Axes, values: pd.Series) -> None:
-    """Log10 y axis with plain numbers at 1, 3, 10, ...; without ticks when no value is above 0."""
-    if not (values > 0).any():
-        ax.set_yticks([])
+def log10_axis(ax: Axes, values: pd.Series, which: str = "y") -> None:
+    """Make the x or y axis log10 with plain numbers; without ticks when no value is above 0.
+
+    Args:
+        ax: panel.
+        values: all that the axis shows.
+        which: "x" or "y"; an x axis has room for fewer numbers.
+    """
+    values = values[values > 0]
+    if values.empty:
+        ax.set(**{f"{which}ticks": []})
         return
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set(**{f"{which}scale": "log"})
+    span = values.max() / values.min()
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 12 else (1, 3) if which == "y" or span < 100 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
-def legend_handles(engines: list[str]) -> list[Line2D]:
-    """Legend entries for LLM and RLLM and, when there are several, for the engines' line styles."""
+def legend_handles(frame: pd.DataFrame, with_engines: bool = False) -> list[Line2D]:
+    """Return legend entries for LLM and RLLM and, where line styles tell them apart, for several engines."""
     entries = [
-        Line2D([], [], color=COLOURS[role], marker=MARKERS[role], linestyle="", label=label)
-        for role, label in ROLES.items()
+        Line2D([], [], color=COLOURS[role], marker=MARKERS[role], linestyle="", label=ROLES[role])
+        for role in ordered(frame["role"], ROLES)
     ]
-    lines = zip(engines, LINES, strict=False) if len(engines) > 1 else ()
-    return entries + [Line2D([], [], color=GREY, linestyle=line, label=engine_name(e)) for e, line in lines]
+    names = engines(frame)
+    lines = zip(names, LINES, strict=False) if with_engines and len(names) > 1 else ()
+    return entries + [Line2D([], [], color=GREY, linestyle=line, label=ENGINES[engine]) for engine, line in lines]
 
 
-def mark_invalid(ax: Axes, x: Iterable[float], y: Iterable[float], rows: pd.DataFrame, role: str) -> None:
-    """Draw the markers of rows that are beyond a validity gate anew, hollow; x, y: their places, a row each."""
-    beyond = rows["invalid"].notna().to_numpy()
-    at, value = (np.asarray(list(places), dtype=float)[beyond] for places in (x, y))
-    ax.plot(at, value, MARKERS[role], color=COLOURS[role], mfc="white", ls="", zorder=4)
+def invalid_handles(frame: pd.DataFrame, mark: dict[str, Any] = HOLLOW) -> list[Line2D]:
+    """Return the legend entry for invalid points or comparisons; [] if there are none."""
+    return [Line2D([], [], label="beyond a validity gate", **mark)] if frame["invalid"].notna().any() else []
 
 
-CROSS: dict[str, Any] = {"color": "black", "marker": "x", "ms": 7, "ls": "", "zorder": 5}
-"""Look of the mark on comparisons that are beyond a validity gate, where hollow has another meaning."""
-
-
-def invalid(frame: pd.DataFrame, **look: Any) -> list[Line2D]:
-    """Legend entry for what is beyond a validity gate, hollow markers unless said otherwise, when a frame has any."""
-    if frame["invalid"].isna().all():
-        return []
-    look = look or {"color": GREY, "marker": "D", "mfc": "white", "ls": ""}
-    return [Line2D([], [], label="beyond a validity gate", **look)]
-
-
-ENTRIES = 5
-"""Legend entries that a row has room for."""
-
-
-def legend(fig: Figure, entries: Sequence[Artist], fixed: str, bars: str = "; bars: 95 % intervals") -> None:
-    """A legend above all panels, where it hides nothing; fixed: what all panels have in common."""
-    columns = len(entries) if len(entries) <= ENTRIES else -(-len(entries) // 2)
-    fig.legend(handles=entries, loc="outside upper center", title=fixed + bars, ncols=columns, columnspacing=1.4)
+def legend(figure: Figure, entries: Sequence[Artist], fixed: str, bars: str = "; bars: 95 % intervals") -> None:
+    """Put a legend above all panels, where it hides nothing; fixed: what all panels have in common."""
+    columns = len(entries) if len(entries) <= LEGEND_COLUMNS else -(-len(entries) // 2)
+    figure.legend(handles=entries, loc="outside upper center", title=fixed + bars, ncols=columns, columnspacing=1.4)
