@@ -179,7 +179,7 @@ def analysed(points: int, requests: int, scratch: Path) -> list[Row]:
     # In a process of its own, so that its memory is given back.
     timed([sys.executable, str(Path(million.__file__)), str(folder), str(points), str(requests)], ROOT)
     rows = []
-    for script in ("metrics", "compare"):
+    for script in ("compute_metrics", "compare_runs"):
         command = [sys.executable, str(Path(__file__)), "--job", script, "--folder", str(folder)]
         cpu_s, wall_s, peak_gb, _ = timed(command, ROOT)
         what = f"{script}: {points:,} points of {requests:,} requests"
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the rows as one line of JSON at the end")
     parser.add_argument("--only", choices=("study", "analysis"), help="one half alone")
     parser.add_argument("--folder", type=Path, help="where to work, and to leave what was made; else a temporary one")
-    parser.add_argument("--job", choices=("metrics", "compare"), help=argparse.SUPPRESS)
+    parser.add_argument("--job", choices=("compute_metrics", "compare_runs"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         job(options.job, options.folder)

@@ -11,6 +11,8 @@ from snakemake.utils import validate
 # Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
 # From where this file is, for this may be a module of another workflow.
 WORKFLOW = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent
+if not (WORKFLOW / "rllm_serving").is_dir():
+    sys.exit("Error: this workflow has a library beside its rules: clone it and name the clone's workflow/Snakefile")
 ENVS = WORKFLOW / "envs"
 PROMPTS = Path(os.path.relpath(WORKFLOW.parent / "resources" / "prompts"))
 SCHEMA = (WORKFLOW / "schemas" / "config.schema.yaml").absolute()

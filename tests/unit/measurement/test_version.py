@@ -30,9 +30,10 @@ DECIDING = (
 
 def test_the_version_of_measurements_is_raised_with_the_code_that_decides_what_they_are() -> None:
     library = Path(code_digest.__file__).parent
-    now = {"version": MEASUREMENT, "modules": {name: code_digest.behaviour(library / name)[:16] for name in DECIDING}}
+    modules = {name: code_digest.behaviour(library / name)[:16] for name in DECIDING}
+    now = {"version": MEASUREMENT, "modules": modules}
     if os.environ.get("RLLM_SERVING_NEW_RECORD"):
         RECORD.write_text(json.dumps(now, indent=1) + "\n")
     recorded = json.loads(RECORD.read_text())
-    changed = [name for name in DECIDING if recorded["modules"].get(name) != now["modules"][name]]
+    changed = [name for name in DECIDING if recorded["modules"].get(name) != modules[name]]
     assert recorded == now, f"changed: {', '.join(changed) or 'the version'}. {__doc__}"
