@@ -1,7 +1,7 @@
-"""A real HTTP server on loopback that speaks the engines' protocol from a script, faults included.
+"""A real HTTP server on loopback that answers as the engines do, with scripted replies and faults.
 
 The last word of a request's prompt names its reply in REPLIES (anything else gets "ok"). In a test's own process it
-is the context manager `MockServer`; as a program (PROGRAM) it stands in for an engine. Standard library only.
+is the context manager `MockServer`; as a program (PROGRAM) it replaces an engine. Standard library only.
 """
 
 from __future__ import annotations
@@ -46,10 +46,22 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
 class MockServer:
     """The server, in a thread of its own while the context is open.
 
-    metrics: the page under /metrics (None: 404). width, total: with `width` set, a completion is answered only when
-    min(width, those left of `total`) are in flight; with `groups` the first `width` that come are answered when they
-    are all there, then the next. So that many at once are proven without a clock.
-    `log` holds ("start" | "end", prompt, in flight afterwards); `open` the connections that are open now.
+    Attributes:
+        metrics: the page under /metrics; None: 404.
+        width: completions are answered only while this many, or all that are left of `total`, are in flight: so a
+            test can prove concurrency without a clock.
+        total: how many completions will come.
+        groups: the first `width` completions are answered when all of them have come, then the next.
+        port: its TCP port; 0: a free one.
+        unhealthy: how many health checks fail first.
+        unready: how many first completions are reset.
+        hang_first: whether the first completion is never answered.
+        faults: file that names the replies to single requests.
+        record: file that bodies of completions are appended to.
+        log: ("start" or "end", prompt, number in flight afterwards).
+        received: method and path of every request.
+        open: number of connections that are open now.
+        accepted: number of connections so far.
     """
 
     metrics: bytes | None = None

@@ -1,4 +1,4 @@
-"""A run over the mock server: all that it reads, and a count of what reached the engine."""
+"""A run whose engine is the mock server: the files that it reads, and what the engine received."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RUN = Run(
 
 
 class RunHarness:
-    """A folder with all that a run needs, and a count of what reached the engine."""
+    """A folder with all files that a run reads; counts the requests that the engine received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.record, self.faults = folder, folder / "record", folder / "faults"

@@ -5,7 +5,7 @@ from rllm_serving.analysis.comparison import compare
 from rllm_serving.analysis.decomposition import decompose
 from rllm_serving.analysis.run_data import RunData
 from rllm_serving.logs import logged
-from rllm_serving.serving.engines import describe_backends
+from rllm_serving.serving.engines.base import describe_backends
 
 
 def observed(number: int) -> RunData:

@@ -114,16 +114,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def completed_points(run: Run, paths: RunPaths, fingerprint: str, journal: Journal) -> dict[str, MeasuredPoint]:
-    """Points of the run that need not be measured again, by name.
+    """Read the points that need not be measured again, by name: of an earlier complete run, and of the journal.
 
-    Args:
-        run: the run.
-        paths: its files, which have the points of an earlier complete run.
-        fingerprint: what they must have been measured with.
-        journal: has the points of an attempt that failed.
-
-    Returns:
-        Name -> point; without invalid ones where the config has these fail the run.
+    Invalid ones are left out where the config has these fail the run.
     """
     completed = _points_from_previous_run(run, paths, fingerprint)
     for point in run.points:

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -22,15 +22,7 @@ TREE_REFRESH_S = 2.0
 
 @dataclass(slots=True)
 class _RawSample:
-    """One sample as taken: parsed only after the point, to leave the cores to server and client.
-
-    Attributes:
-        time: on the client's clock (s).
-        page: lines of the metrics page.
-        rss: resident memory of the process tree (bytes).
-        cpu_s: CPU time of the process tree (s).
-        device: columns of the GPUs.
-    """
+    """One sample as taken: parsed only after the point, to leave the cores to server and client."""
 
     time: float
     page: bytes | None
@@ -59,11 +51,10 @@ class GpuSampler:
             return dict.fromkeys(names)
         nvml, handles = self._nvml, self._handles
 
-        def total(read: Any) -> float | None:
-            try:
-                return float(sum(read(handle) for handle in handles))
-            except nvml.NVMLError:
-                return None
+        def total(read_one: Callable[[Any], float]) -> float | None:
+            with contextlib.suppress(nvml.NVMLError):
+                return float(sum(map(read_one, handles)))
+            return None
 
         memory = total(lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used)
         busy = total(lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100)

@@ -66,17 +66,7 @@ def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
 
 
 def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GRACE_S, niceness: int = 0) -> int:
-    """Run a server until it ends or has to be ended.
-
-    Args:
-        command: its command line.
-        watched: processes that it must not outlive.
-        grace_s: seconds between SIGTERM and SIGKILL.
-        niceness: by how much its priority is lowered.
-
-    Returns:
-        Its exit code; negative: the signal that ended it.
-    """
+    """Run `command` until it ends or has to be ended; returns its exit code (negative: the signal that ended it)."""
     stop = False
 
     def on_signal(number: int, frame: object) -> None:
