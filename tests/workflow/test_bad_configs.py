@@ -220,8 +220,11 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load(changed(("models.x", spec)))
 
 
+THROUGH_SNAKEMAKE = ["rllm without reasoning parser", "model path that is not there", "unknown key below"]
+
+
 @pytest.mark.parametrize(
-    "name", ["unknown dataset", "rllm without reasoning parser", "model path that is not there", "unknown key below"]
+    "name", ["unknown dataset", *(pytest.param(name, marks=pytest.mark.slow) for name in THROUGH_SNAKEMAKE)]
 )
 def test_snakemake_says_that_line_and_nothing_else(tmp_path: Path, name: str) -> None:
     changes, parts = CASES[name]

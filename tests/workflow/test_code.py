@@ -35,6 +35,7 @@ def test_code_is_run_in_a_sandbox_or_the_dry_run_says_why_not(
     assert said.splitlines()[-1] == f"Error in the config: {line}"
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_that_code_is_asked_but_not_graded(code: dict[str, Any], tmp_path: Path) -> None:
     ended = run(snakemake(tmp_path, "-n", config=write(code, tmp_path / "study.yaml")), env=COMPILING)
     assert ended.returncode == 0

@@ -66,6 +66,7 @@ except DatasetError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_cached_hub_set_serves_offline_at_its_own_revision_only(hub_cache: Path) -> None:
     assert run_offline(hub_cache, CODE.format(revision=SHA)).stdout.strip() == "['18', '1200', '-2.5']"
     refused = run_offline(hub_cache, CODE.format(revision=OTHER)).stdout

@@ -131,6 +131,7 @@ def test_known_equalities_and_differences() -> None:
     assert [pair for pair in DIFFERENT if verdicts[pair].correct] == []
 
 
+@pytest.mark.slow
 def test_a_hanging_answer_ends_at_its_limit_and_the_others_stand() -> None:
     table = requests(
         {"answer_text": r"\boxed{3}"},
