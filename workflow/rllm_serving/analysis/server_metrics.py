@@ -38,7 +38,7 @@ def under_load(samples: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def sums(samples: pd.DataFrame, column: str) -> Sums | None:
-    """value x seconds, seconds and block of each sample under load: their ratio is the time-weighted mean.
+    """Value x seconds, seconds and block of each sample under load: their ratio is the time-weighted mean.
 
     Block: one of BLOCKS equal blocks of time a point, point number = repeat. None without samples.
     """

@@ -111,7 +111,7 @@ def _undelimit(formula: str) -> str:
 
 
 def _number(text: str) -> str | None:
-    """The plain number that `text` is ("\\$1,200.50 a day" -> "1200.50"; a percent sign stays), or None."""
+    r"""The plain number that `text` is ("\$1,200.50 a day" -> "1200.50"; a percent sign stays), or None."""
     match = _NUMBER.fullmatch(_one_line(text))
     if match is None:
         return None

@@ -92,8 +92,10 @@ def _execute(code: str, name: str, namespace: dict[str, Any]) -> None:
 
 
 def parts(question: str, code: str) -> list[str]:
-    """What to run one after the other: the question, which is a function without a body, and a whole function of that
-    name; or both as one text, where the code is only the body.
+    """Texts to run one after the other.
+
+    They are the question, which is a function without a body, and a whole function of that name; or both as one text,
+    where the code is only the body.
     """
     try:
         compile(code, "answer", "exec", dont_inherit=True)

@@ -262,7 +262,6 @@ def run(
 
     size: requests at once, for which connections are opened beforehand; health: filled in.
     """
-
     result: tuple[float, list[tuple[HttpExchange, int | None]]] | None = None
 
     async def point() -> None:

@@ -82,7 +82,7 @@ def sampled(sampling: Mapping[str, float]) -> dict[str, Any]:
 
 
 def recipe(modifier: str, scheme: str) -> list[Any]:
-    """llmcompressor's modifiers for a scheme."""
+    """The modifiers of llmcompressor for a scheme."""
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier

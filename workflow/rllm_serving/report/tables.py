@@ -278,7 +278,7 @@ LATEX = str.maketrans(
 
 
 def latex(table: Table) -> str:
-    """A booktabs tabular for `\\input`; no float, so that the paper sets size and caption."""
+    r"""A booktabs tabular for `\input`; no float, so that the paper sets size and caption."""
 
     def line(cells: list[str]) -> str:
         return " & ".join(text.translate(LATEX) for text in cells) + r" \\"
