@@ -23,7 +23,7 @@ from rllm_serving.schemas import SERVER_KEYS
 from rllm_serving.study.design import Load
 
 REPEATS = 4
-LOADS = (Load("batch", 16), Load("batch", 64), Load("closed", 32), Load("open", rate=20.0, shape=0.5))
+LOADS = (Load("batch", 16), Load("batch", 64), Load("closed", 32), Load("open", rate=20.0, burstiness=0.5))
 CHUNKS = (20, 101)  # chunks of an answer: from, to below
 TOKENS_A_CHUNK = 4
 FAILED, UNANSWERED = 0.01, 0.05
@@ -39,7 +39,7 @@ def keys(points: int) -> Iterator[dict[str, Any]]:
     budgets = -(-conditions // (datasets * len(LOADS)))
     every = product(range(datasets), LOADS, range(budgets), range(REPEATS))
     for dataset, load, budget, repeat in islice(every, points):
-        name = {"dataset": f"set-{dataset}", "load": load.name, "load_level": load.amount}
+        name = {"dataset": f"set-{dataset}", "load": load.name, "load_level": load.level}
         yield {**name, "budget": 256 * (budget + 1), "repeat": repeat}
 
 

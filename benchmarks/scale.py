@@ -87,7 +87,7 @@ def study() -> dict[str, Any]:
         "quantizations": ["bf16", *FORMATS],
         "repeats": 3,
         "budgets": [512, 1024, 2048, 4096],
-        "loads": [{"kind": "batch", "size": 16}, {"kind": "batch", "size": 64}, {"kind": "closed", "size": 32}],
+        "loads": [{"type": "batch", "size": 16}, {"type": "batch", "size": 64}, {"type": "closed", "size": 32}],
     }
     return {
         "study": "three-thousand",

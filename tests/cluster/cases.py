@@ -24,7 +24,7 @@ BATCHES: dict[str, Any] = {
     "models": ["rllm"],
     "repeats": 1,
     "budgets": [16, 64],
-    "loads": [{"kind": "batch", "size": 3}],
+    "loads": [{"type": "batch", "size": 3}],
 }
 CONFIG: dict[str, Any] = {
     "study": "cluster",
@@ -34,7 +34,7 @@ CONFIG: dict[str, Any] = {
         "llm": {"source": "path", "role": "llm", "pair": "x"},
         "rllm": {"source": "path", "role": "rllm", "pair": "x", "reasoning_parser": "deepseek-r1"},
     },
-    "datasets": {"easy": {"source": "micro", "suite": "arith-easy", "questions": 6, "prompt": "arith"}},
+    "datasets": {"easy": {"source": "micro", "suite": "arith-easy", "num_questions": 6, "prompt": "arith"}},
     "serving": {"context_length": 512},
     # The scripted server counts nothing, and the machine is busy with the test.
     "measurement": {"on_invalid": "mark"},
@@ -42,7 +42,11 @@ CONFIG: dict[str, Any] = {
         "one": BATCHES,
         "again": BATCHES,
         "two": BATCHES
-        | {"serving": {"tensor_parallel": 2}, "budgets": [16], "loads": [{"kind": "open", "rate": 50, "shape": 1}]},
+        | {
+            "serving": {"tensor_parallel": 2},
+            "budgets": [16],
+            "loads": [{"type": "open", "rate": 50, "burstiness": 1}],
+        },
     },
 }
 # Beside the library, where a job finds it before the real one: two GPUs.

@@ -150,7 +150,7 @@ def single_options(engine: str) -> Iterator[tuple[str, str, Run]]:
                 continue
             drafted = value in ("draft", "eagle3")
             options = replace(RUN.options, **({option: value} if option in fields else {}))
-            planned = replace(RUN, engine=engine, options=replace(options, draft=str(value) if drafted else None))
+            planned = replace(RUN, engine=engine, options=replace(options, draft_model=str(value) if drafted else None))
             if option not in fields:
                 planned = replace(planned, **{{"quantization": "method"}.get(option, option): value})
             yield f"{engine} on {device}, option {option} {value}", device, planned
@@ -181,8 +181,10 @@ def lines(engine: str, python: Path, folder: Path) -> list[Line]:
     asking: dict[str, list[str]] = {}
     for who, device, planned in [*runs(folder), *single_options(engine)]:
         if planned.engine == engine:
-            draft = records["eagle3" if planned.options.speculation == "eagle3" else "draft"]
-            measurement = Measurement(planned, replace(paths, draft=draft if planned.options.draft else None), device)
+            draft = records["eagle3" if planned.options.speculative == "eagle3" else "draft"]
+            measurement = Measurement(
+                planned, replace(paths, draft=draft if planned.options.draft_model else None), device
+            )
             command = ENGINES[engine].command(measurement.server_config, 4711)
             line = json.dumps([device, command, ENGINES[engine].environment(measurement.server_config)])
             asking.setdefault(line, []).append(who)

@@ -127,7 +127,7 @@ def test_a_seeded_request_survives_preemption_and_a_trace_has_its_lengths(
     trace = tmp_path / "trace.jsonl"
     entries = [{"timestamp": 40 * n, "input_length": 50 + n, "output_length": 10 * (n + 1)} for n in range(12)]
     trace.write_text("\n".join(map(json.dumps, entries)))
-    stream = Point("arith-hard", Load("trace", rate=8.0, arrivals="recorded", lengths=True), 60, 0, 12)
+    stream = Point("arith-hard", Load("trace", rate=8.0, trace="recorded", replay_output_lengths=True), 60, 0, 12)
     points = [*(Point("arith-hard", Load("batch", 12), 256, repeat, 12) for repeat in (0, 1)), stream]
     paths = replace(_paths(engine, small_study, tmp_path), arrivals=tmp_path / "arrivals.parquet")
     texts = pq.read_table(paths.datasets["arith-hard"])["question"].to_pylist()

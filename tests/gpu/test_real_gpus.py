@@ -96,7 +96,7 @@ def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, 
     for column in ("device_memory_bytes", "device_utilisation", "device_power_w", "kv_cache_usage", "generated_tokens"):
         assert samples[column].notna().any(), column
     assert samples.device_memory_bytes.max() < sum(gpu["memory_bytes"] for gpu in gpus)
-    if planned.options.speculation != "none" and planned.engine == "vllm":
+    if planned.options.speculative != "none" and planned.engine == "vllm":
         assert samples.spec_drafted.max() > 0
     if planned.options.kv_cache_dtype != "auto" and planned.engine == "sglang":
         assert "float8_e4m3fn" in session["kernels"]["kv_cache"]

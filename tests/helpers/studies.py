@@ -30,23 +30,23 @@ TINY: dict[str, Any] = {
         "tiny-rllm": {"source": "micro", "role": "rllm", "pair": "tiny", "reasoning_parser": "deepseek-r1"},
     },
     "datasets": {
-        "easy": {"source": "micro", "suite": "arith-easy", "questions": 8, "prompt": "arith"},
-        "facts": {"source": "micro", "suite": "facts-mcq", "questions": 8, "prompt": "facts"},
+        "easy": {"source": "micro", "suite": "arith-easy", "num_questions": 8, "prompt": "arith"},
+        "facts": {"source": "micro", "suite": "facts-mcq", "num_questions": 8, "prompt": "facts"},
     },
     "serving": {"context_length": 512},
     "experiments": {
         "budget": {
-            "questions": 4,
+            "num_questions": 4,
             "repeats": 2,
             "budgets": [16, 32],
-            "loads": [{"kind": "batch", "size": 2}, {"kind": "closed", "size": 3}],
+            "loads": [{"type": "batch", "size": 2}, {"type": "closed", "size": 3}],
         },
         "single": {
             "models": ["tiny-rllm"],
             "datasets": ["easy"],
             "repeats": 1,
             "budgets": [64],
-            "loads": [{"kind": "closed", "size": 8}],
+            "loads": [{"type": "closed", "size": 8}],
         },
     },
 }

@@ -12,7 +12,7 @@ from rllm_serving.study.config import ConfigError
 
 HUB = {"source": "hub", "role": "llm", "pair": "x", "id": "owner/name", "revision": "main"}
 GSM8K = {"source": "hub", "prompt": "number", "format": "gsm8k", "id": "openai/gsm8k", "revision": "a" * 40}
-BATCH = {"kind": "batch", "size": 2}
+BATCH = {"type": "batch", "size": 2}
 
 # What is changed in a good config, and what the line must hold: the key, then what is allowed.
 CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
@@ -42,8 +42,8 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         ["setups.baseline.scheduling", "vLLM has no 'longest-prefix'", "fcfs, shortest-prompt", "on_unsupported: mark"],
     ),
     "speculation without a draft model": (
-        [("serving.speculation", "draft")],
-        ["setups.baseline.draft", "'None'"],
+        [("serving.speculative", "draft")],
+        ["setups.baseline.draft_model", "'None'"],
     ),
     "unknown scheduling": ([("serving.scheduling", "fair")], ["serving.scheduling: ", "'fair'", "shortest-prompt"]),
     "unknown setup": (
@@ -123,11 +123,11 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         ["experiments.budget.budgets: ", "32", "'tiny-llm'"],
     ),
     "more questions than the dataset has": (
-        [("experiments.budget.questions", 9)],
-        ["experiments.budget.questions: ", "9", "datasets.easy.questions gives 8", "up to 8"],
+        [("experiments.budget.num_questions", 9)],
+        ["experiments.budget.num_questions: ", "9", "datasets.easy.num_questions gives 8", "up to 8"],
     ),
     "batch of more than there are questions": (
-        [("experiments.budget.loads", [BATCH, {"kind": "batch", "size": 5}])],
+        [("experiments.budget.loads", [BATCH, {"type": "batch", "size": 5}])],
         ["experiments.budget.loads.1.size: ", "5", "up to 4"],
     ),
     "same entry twice in a list": (
@@ -155,14 +155,14 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     "keys that are no text": ([("serving", {1: 2, "x": 4})], ["serving: ", "'x'", "context_length"]),
     "negative number": ([("experiments.budget.budgets", [-1])], ["experiments.budget.budgets.0: ", "-1", "from 1"]),
     "zero": (
-        [("experiments.budget.loads", [{"kind": "batch", "size": 0}])],
+        [("experiments.budget.loads", [{"type": "batch", "size": 0}])],
         ["experiments.budget.loads.0.size: ", "0", "from 1"],
     ),
     "no time at all": ([("measurement.request_timeout_s", 0)], ["measurement.request_timeout_s: ", "0", "above 0"]),
     "temperature out of range": ([("sampling.temperature", 2.5)], ["sampling.temperature: ", "2.5", "from 0, up to 2"]),
-    "unknown load kind": (
-        [("experiments.budget.loads", [{"kind": "burst", "size": 2}])],
-        ["experiments.budget.loads.0.kind: ", "'burst'", "batch, closed"],
+    "unknown load type": (
+        [("experiments.budget.loads", [{"type": "burst", "size": 2}])],
+        ["experiments.budget.loads.0.type: ", "'burst'", "batch, closed"],
     ),
     "name with a slash": ([("models.a/b", TINY["models"]["tiny-llm"])], ["models: ", "'a/b'", "letters, digits"]),
     "name that is a number": ([("datasets", {7: TINY["datasets"]["easy"]})], ["datasets: ", "7", "text"]),

@@ -210,5 +210,5 @@ def test_a_job_that_has_run_is_not_planned_again(fresh: Path, tmp_path: Path) ->
     for file in sources(checkout):
         os.utime(file)
     assert plan(checkout, *targets) == []
-    questions = [("datasets.easy.questions", 9)]
+    questions = [("datasets.easy.num_questions", 9)]
     assert [job.wildcards for job in plan(checkout, *targets, config=changed(*questions))] == [{"dataset": "easy"}]

@@ -160,12 +160,12 @@ def run_executes_code(wildcards):
 def run_inputs(wildcards):
     """What a run needs. One function for all: Snakemake takes a quarter of a millisecond to call one, for every run."""
     experiment, options = wildcards.experiment, run_of(wildcards).options
-    drafts = [options.draft] if options.draft else []
+    drafts = [options.draft_model] if options.draft_model else []
     return {
         "environment": f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
         "model": model_record(wildcards),
         "draft": [f"resources/models/{draft}/model.json" for draft in drafts],
-        "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.scheduled(experiment) else [],
+        "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.open_loop(experiment) else [],
         "datasets": run_datasets(wildcards),
         "templates": [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)],
     }

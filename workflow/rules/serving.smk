@@ -1,4 +1,4 @@
-# Loads with a clock of their own: one schedule, the same for all servers that are compared.
+# Open-loop loads: one schedule, the same for all servers that are compared.
 rule schedule_arrivals:
     """Write when each request of an experiment's open-loop loads is to be sent."""
     input:
@@ -6,7 +6,7 @@ rule schedule_arrivals:
         capacity=lambda wildcards: [
             f"results/runs/{folder}/requests.parquet" for folder in STUDY.capacity(wildcards.experiment).values()
         ],
-        traces=lambda wildcards: [spec["path"] for spec in STUDY.arrivals(wildcards.experiment).values()],
+        traces=lambda wildcards: [spec["path"] for spec in STUDY.traces(wildcards.experiment).values()],
     output:
         arrivals="results/arrivals/{experiment}.parquet",
         record="results/arrivals/{experiment}.json",
@@ -24,7 +24,7 @@ rule schedule_arrivals:
         servers=lambda wildcards: list(STUDY.capacity(wildcards.experiment)),
         capacity=lambda wildcards: config["experiments"][wildcards.experiment].get("capacity"),
         sweep=experiment_sweep,
-        sources=lambda wildcards: STUDY.arrivals(wildcards.experiment),
+        sources=lambda wildcards: STUDY.traces(wildcards.experiment),
         seed=config["seed"],
     script:
         "../scripts/schedule_arrivals.py"

@@ -14,7 +14,7 @@ from rllm_serving.analysis.decomposition import COUNTERS, PARTS, decompose
 from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.run_data import RunData
 
-SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
+SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "num_questions": 12}
 
 
 def side(**options: Any) -> RunData:
@@ -123,7 +123,7 @@ def test_counters_are_what_the_points_gained() -> None:
     samples["prefix_queries"], samples["prefix_hits"] = [100, 150, 200, 200, 300], [10, 10, 60, 60, 110]
     samples["preemptions"], samples["spec_drafted"] = [7, 8, 9, 9, 9], None
     chunks = pd.DataFrame({"row": [0] * 5, "tokens": [1.0, 3, 2, 4, 1]})
-    run = {"config": {"options": {"speculation": "ngram", "speculative_tokens": 4}}, "model": {"path": "/nowhere"}}
+    run = {"config": {"options": {"speculative": "ngram", "speculative_tokens": 4}}, "model": {"path": "/nowhere"}}
     found = counter_summary(samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, run)
     assert set(found) == set(COUNTERS)
     assert found["prefix_hit_rate"] == 0.5 and found["preemptions"] == 2 and np.isnan(found["accepted_rate"])

@@ -60,7 +60,7 @@ def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) ->
 def test_three_requests_by_hand() -> None:
     point = one(three(), grades([True, False, False]))
     expected = {
-        **{"num_requests": 3, "completed": 3, "failed": 0, "failed_rate": 0, "questions": 3, "repeats": 1},
+        **{"num_requests": 3, "completed": 3, "failed": 0, "failed_rate": 0, "num_questions": 3, "repeats": 1},
         **{"answered_rate": 2 / 3, "truncated_rate": 1 / 3, "accuracy": 1 / 3, "failure_mode_wrong": 2 / 3},
         **{"output_throughput": 10 / 10},  # 3 + 6 + 1 tokens from the first arrival at 0 to the last finish at 10
         **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
@@ -220,7 +220,7 @@ def test_summary_pools_repeats() -> None:
     run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
     table = pa.Table.from_pylist(three() + later)
     pooled = summary(RunData(table, record=run)).iloc[0]
-    assert (pooled["num_requests"], pooled["questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
+    assert (pooled["num_requests"], pooled["num_questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
     assert pooled["output_throughput"] == pytest.approx(20 / (10 + 20))
     assert points(RunData(table, record=run))["duration"].tolist() == [10.5, 20.5]
 

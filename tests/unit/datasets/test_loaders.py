@@ -127,16 +127,16 @@ def test_humaneval_asks_for_a_function_and_ends_in_its_check(tmp_path: Path) -> 
 def test_parquet_a_label_for_the_whole_set_and_the_first_questions(tmp_path: Path) -> None:
     path = tmp_path / "gsm8k.parquet"
     pq.write_table(pa.Table.from_pylist(GSM8K), path)
-    spec = {"source": "path", "format": "gsm8k", "path": str(path), "difficulty": "medium", "questions": 2}
+    spec = {"source": "path", "format": "gsm8k", "path": str(path), "difficulty": "medium", "num_questions": 2}
     table = load("mine", spec)
     assert table["gold"].to_pylist() == ["18", "1200"]
     assert set(table["difficulty"].to_pylist()) == {"medium"}
-    with pytest.raises(DatasetError, match=r"datasets\.mine\.questions: 4 asked, the set has 3"):
-        load("mine", spec | {"questions": 4})
+    with pytest.raises(DatasetError, match=r"datasets\.mine\.num_questions: 4 asked, the set has 3"):
+        load("mine", spec | {"num_questions": 4})
 
 
 def test_micro_suites_come_in_the_same_schema() -> None:
-    spec = {"source": "micro", "suite": "arith-easy", "questions": 5}
+    spec = {"source": "micro", "suite": "arith-easy", "num_questions": 5}
     table = load("easy", spec, seed=3)
     assert table.schema.equals(QUESTION_SCHEMA)
     assert table.num_rows == 5

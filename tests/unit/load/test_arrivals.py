@@ -120,7 +120,10 @@ def point(load: Load, repeat: int = 0, samples: int = 1) -> Point:
 
 
 def test_a_plan_has_the_arrivals_of_every_point_at_a_share_of_the_slowest_server(tmp_path: Path) -> None:
-    poisson, trace = Load("open", share=0.5, shape=1.0), Load("trace", share=0.5, arrivals="real", lengths=True)
+    poisson, trace = (
+        Load("open", load_factor=0.5, burstiness=1.0),
+        Load("trace", load_factor=0.5, trace="real", replay_output_lengths=True),
+    )
     points = [point(load, repeat) for repeat in (0, 1) for load in (poisson, trace, Load("batch", 4))]
     sources = {"real": {"source": "servegen", "path": str(servegen(tmp_path / "model")), "start_s": 600}}
     table, made = arrivals.schedule_arrivals(points, QUESTIONS, sources, {"a": 8.0, "b": 2.0}, seed=11)
@@ -139,12 +142,12 @@ def test_a_plan_has_the_arrivals_of_every_point_at_a_share_of_the_slowest_server
     assert max(row["output_tokens"] for row in real) == 64
     assert [row["time"] for row in rows] != [row["time"] for row in arrivals.arrivals_for(file, points[3])]
     with pytest.raises(ArrivalError, match="no arrivals of"):
-        arrivals.arrivals_for(file, point(Load("open", share=0.9, shape=1.0)))
+        arrivals.arrivals_for(file, point(Load("open", load_factor=0.9, burstiness=1.0)))
 
 
 def test_samples_of_a_question_are_asked_in_a_row_with_numbers_of_their_own() -> None:
     table, _ = arrivals.schedule_arrivals(
-        [point(Load("open", rate=2.0, shape=1.0), samples=2)], QUESTIONS, {}, {}, seed=1
+        [point(Load("open", rate=2.0, burstiness=1.0), samples=2)], QUESTIONS, {}, {}, seed=1
     )
     assert table["question"].to_pylist()[:4] == [0, 0, 1, 1] and table["sample"].to_pylist()[:4] == [0, 1, 0, 1]
 

@@ -88,7 +88,7 @@ def test_a_quantized_model_is_recorded_with_all_that_made_it(base: Path, tmp_pat
     jobs = tool(KEPT | PACKED)
     target = tmp_path / "m" / "q"
     checkpoint(target / "checkpoint", {}).joinpath("stale.safetensors").write_text("")
-    record = quantizing.quantize(request(samples=8, calibration="plain"), base, Path("python"), target)
+    record = quantizing.quantize(request(n_samples=8, calibration="plain"), base, Path("python"), target)
     assert json.loads((target / "model.json").read_text()) == record
     assert record["path"] == str(target / "checkpoint") and not (target / "checkpoint" / "stale.safetensors").exists()
     made = record["quantization"]

@@ -84,8 +84,8 @@ def test_vllm_options_turned_the_other_way() -> None:
 @pytest.mark.parametrize(
     ("line", "advice"),
     [
-        ("ValueError: No available memory for the cache blocks. Try increasing", "serving.memory_share"),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", "Lower serving.memory_share"),
+        ("ValueError: No available memory for the cache blocks. Try increasing", "serving.gpu_memory_fraction"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", "Lower serving.gpu_memory_fraction"),
         ("api_server.py: error: unrecognized arguments: --no-such-flag", "rebuild the environment"),
         ("all is well", ""),
     ],
@@ -125,13 +125,13 @@ def test_scheduling_has_one_name_and_each_engine_its_own() -> None:
 
 
 def test_speculation_by_the_text_and_by_a_model() -> None:
-    ngram = with_options(speculation="ngram", speculative_tokens=4)
+    ngram = with_options(speculative="ngram", speculative_tokens=4)
     assert json.loads(flags(ngram)["--speculative-config"] or "") == {
         **{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4, "prompt_lookup_min": 1}
     }
     given = flags(ngram, "sglang")
     assert (given["--speculative-algorithm"], given["--speculative-num-draft-tokens"]) == ("NGRAM", "5")
-    draft = replace(with_options(speculation="draft"), draft=Path("models/small"))
+    draft = replace(with_options(speculative="draft"), draft=Path("models/small"))
     assert json.loads(flags(draft)["--speculative-config"] or "") == {
         **{"method": "draft_model", "num_speculative_tokens": 3, "model": "models/small"}
     }
@@ -146,8 +146,8 @@ def test_what_an_engine_cannot_do_is_told_with_its_reason() -> None:
         return dict(ENGINES[engine].refusals(served, tags))
 
     assert not any(refusals(engine, device) for engine in ENGINES for device in ("cpu", "cuda"))
-    assert "needs CUDA" in refusals("sglang", "cpu", speculation="ngram")["speculation"]
-    assert not refusals("sglang", "cuda", speculation="ngram")
+    assert "needs CUDA" in refusals("sglang", "cpu", speculative="ngram")["speculative"]
+    assert not refusals("sglang", "cuda", speculative="ngram")
     old = refusals("vllm", "cpu", CPU_WITHOUT_AVX512, kv_cache_dtype="fp8-e4m3")["kv_cache_dtype"]
     assert old.startswith("vLLM on cpu without AVX-512: ") and not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
     reasons = refusals("vllm", "cuda", scheduling="longest-prefix")

@@ -95,7 +95,7 @@ def test_a_server_that_dies_while_loading_is_told_at_once_with_its_log_and_advic
     program = "import sys; print('loading'); print('CUDA out of memory', file=sys.stderr); sys.exit(3)"
     message = failure(serve(tmp_path, program=program, timeout_s=600))
     assert "'m' failed: it ended with exit code 3" in message
-    assert "  | CUDA out of memory" in message and "Lower serving.memory_share, or" in message
+    assert "  | CUDA out of memory" in message and "Lower serving.gpu_memory_fraction, or" in message
     assert str(tmp_path / "logs" / "server.log") in message and "Command: " in message
 
 
@@ -104,7 +104,7 @@ def test_the_log_of_an_earlier_start_is_kept_but_is_no_news(tmp_path: Path) -> N
     log.parent.mkdir()
     log.write_text("CUDA out of memory\n")
     message = failure(serve(tmp_path, program="raise SystemExit('another reason')"))
-    assert "another reason" in message and "out of memory" not in message and "memory_share" not in message
+    assert "another reason" in message and "out of memory" not in message and "gpu_memory_fraction" not in message
     assert log.read_text().startswith("CUDA out of memory\n")
 
 

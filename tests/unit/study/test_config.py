@@ -85,7 +85,7 @@ def test_the_schema_allows_what_the_library_has() -> None:
     assert definitions["quantization"]["properties"]["method"]["enum"] == list(METHODS)
     assert definitions["quantization"]["properties"]["calibration"]["enum"] == list(KINDS)
     assert set(definitions["serving"]["properties"]) == {field.name for field in dataclasses.fields(Options)}
-    assert set(definitions["load"]["properties"]["kind"]["enum"]) == set(LOADS)
+    assert set(definitions["load"]["properties"]["type"]["enum"]) == set(LOADS)
     assert set(definitions["dataset"]["properties"]["format"]["enum"]) == set(FORMATS) >= set(CODE_FORMATS)
     assert set(definitions["dataset"]["properties"]["suite"]["enum"]) == set(SUITES)
     for engine in ENGINES.values():

@@ -16,14 +16,14 @@ BUDGET, STEPS = 100, 10
 BIG: tuple[tuple[str, Any], ...] = (
     ("device", "cuda"),
     ("serving.context_length", 32768),
-    ("models", {"big": {**HUB, "billions": 10, "serving": {"tensor_parallel": 2}}}),
+    ("models", {"big": {**HUB, "parameters_b": 10, "serving": {"tensor_parallel": 2}}}),
     ("experiments.single", REMOVED),
-    ("experiments.budget.loads", [{"kind": "batch", "size": 2}]),
+    ("experiments.budget.loads", [{"type": "batch", "size": 2}]),
     ("experiments.budget.budgets", [BUDGET]),
     ("experiments.budget.repeats", 3),
     ("experiments.budget.datasets", ["easy"]),
-    ("experiments.budget.questions", 2 * STEPS - 1),
-    ("datasets.easy.questions", 2 * STEPS),
+    ("experiments.budget.num_questions", 2 * STEPS - 1),
+    ("datasets.easy.num_questions", 2 * STEPS),
 )
 RUN = "budget/vllm/big/bf16/baseline"
 # Both GPUs read half of the weights at each step; reading takes longer than computing for two requests.
@@ -56,9 +56,9 @@ def test_beyond_what_is_usual_only_the_most_grows_with_the_budget() -> None:
 def test_many_at_once_are_limited_by_computing() -> None:
     size = 1000
     found = planned(
-        ("experiments.budget.loads", [{"kind": "closed", "size": size}]),
-        ("experiments.budget.questions", size),
-        ("datasets.easy.questions", size),
+        ("experiments.budget.loads", [{"type": "closed", "size": size}]),
+        ("experiments.budget.num_questions", size),
+        ("datasets.easy.num_questions", size),
     )
     estimate = found.run(found.study.runs[RUN])
     step = 2 * 10e9 * size / plan.OPERATIONS / 2 + plan.OVERHEAD_S
@@ -67,7 +67,7 @@ def test_many_at_once_are_limited_by_computing() -> None:
 
 
 def test_a_stream_lasts_as_long_as_its_requests_come() -> None:
-    load_ = {"kind": "open", "rate": 0.5, "shape": 1}
+    load_ = {"type": "open", "rate": 0.5, "burstiness": 1}
     found = planned(("experiments.budget.loads", [load_]))
     estimate = found.run(found.study.runs[RUN])
     assert estimate is not None
@@ -87,7 +87,7 @@ def test_the_table_counts_servers_gpus_requests_and_bytes() -> None:
 
 
 def test_what_is_not_known_is_no_number() -> None:
-    found = planned(("models.big.billions", REMOVED))
+    found = planned(("models.big.parameters_b", REMOVED))
     assert found.run(found.study.runs[RUN]) is None
     (row,) = found.work()
     assert row["jobs"] == 1 and row["usual_h"] is None and row["gpu_most_h"] is None
@@ -96,14 +96,14 @@ def test_what_is_not_known_is_no_number() -> None:
 
 
 def test_one_checkpoint_under_two_names_is_fetched_once() -> None:
-    again = {**HUB, "role": "rllm", "reasoning_parser": "qwen3", "thinking": True, "billions": 10}
+    again = {**HUB, "role": "rllm", "reasoning_parser": "qwen3", "thinking": True, "parameters_b": 10}
     found = planned(("models.thinker", again))
     sizes = {line["what"]: (line["kind"], line["bytes"]) for line in found.downloads()}
     assert sizes["big"] == ("download", 20e9) and sizes["thinker"] == ("the same as big", 0)
 
 
 QUANTIZED: tuple[tuple[str, Any], ...] = (
-    ("quantizations", {"w4": {"method": "gptq-int4", "dataset": "facts", "samples": 2 * plan.AT_ONCE}}),
+    ("quantizations", {"w4": {"method": "gptq-int4", "dataset": "facts", "n_samples": 2 * plan.AT_ONCE}}),
     ("experiments.budget.quantizations", ["bf16", "w4"]),
 )
 
@@ -130,7 +130,7 @@ def test_quantizing_is_work_and_needs_its_environment() -> None:
 
 
 def test_optional_experiments_have_a_sum_of_their_own() -> None:
-    again = {"models": ["tiny-rllm"], "budgets": [BUDGET], "loads": [{"kind": "batch", "size": 2}], "optional": True}
+    again = {"models": ["tiny-rllm"], "budgets": [BUDGET], "loads": [{"type": "batch", "size": 2}], "optional": True}
     tiny = {"source": "micro", "role": "rllm", "pair": "tiny", "reasoning_parser": "qwen3"}
     found = planned(("models.tiny-rllm", tiny), ("experiments.budget.models", ["big"]), ("experiments.more", again))
     work = {row["work"]: row for row in found.work()}

@@ -72,7 +72,7 @@ def test_a_method_that_an_engine_does_not_serve_is_an_error_or_marked() -> None:
     [
         ({}, ["quantizations.q: ", "'method'", "gptq-int4"]),
         ({"method": "fp7"}, ["quantizations.q.method: ", "'fp7'", "awq-int4"]),
-        ({"method": "fp8", "samples": 4}, ["quantizations.q: ", "'samples'", "looks at no texts"]),
+        ({"method": "fp8", "n_samples": 4}, ["quantizations.q: ", "'n_samples'", "looks at no texts"]),
         ({"method": "bnb-nf4", "dataset": "easy"}, ["quantizations.q: ", "'dataset'", "without a checkpoint"]),
         ({"method": "int8", "dataset": "gsm8k"}, ["quantizations.q.dataset: ", "'gsm8k'", "easy, facts"]),
         ({"method": "int8", "checkpoints": {}}, ["quantizations.q.checkpoints: ", "empty"]),

@@ -51,9 +51,9 @@ def test_points_are_all_combinations_with_repeats_outermost(study: Study) -> Non
         for load in ("batch-2", "closed-3")
         for budget in (16, 32)
     ]
-    assert {p.questions for p in study.runs[BUDGET].points} == {4}
+    assert {p.num_questions for p in study.runs[BUDGET].points} == {4}
     (single,) = study.runs[SINGLE].points
-    assert single.name == "easy__closed-8__64__0" and single.questions is None
+    assert single.name == "easy__closed-8__64__0" and single.num_questions is None
     assert single.keys == {"dataset": "easy", "load": "closed-8", "load_level": 8, "budget": 64, "repeat": 0}
 
 
@@ -96,19 +96,24 @@ def test_seeds_differ_between_requests_and_not_between_servers() -> None:
 
 def test_options_of_the_setup_win_over_the_experiments_the_models_and_the_studys() -> None:
     config = changed(
-        ("serving", {"context_length": 512, "memory_share": 0.5, "kv_cache_tokens": 4096}),
-        ("models.tiny-llm.serving", {"memory_share": 0.6, "max_running_requests": 8}),
-        ("experiments.single.serving", {"max_running_requests": 6, "memory_share": 0.7}),
+        ("serving", {"context_length": 512, "gpu_memory_fraction": 0.5, "kv_cache_tokens": 4096}),
+        ("models.tiny-llm.serving", {"gpu_memory_fraction": 0.6, "max_running_requests": 8}),
+        ("experiments.single.serving", {"max_running_requests": 6, "gpu_memory_fraction": 0.7}),
         ("setups", {"own": {"max_running_requests": 4, "kv_cache_tokens": None}}),
     )
     study = load(config)
     own = study.options("budget", "tiny-llm", "own")
-    assert (own.context_length, own.memory_share, own.max_running_requests, own.kv_cache_tokens) == (512, 0.6, 4, None)
+    assert (own.context_length, own.gpu_memory_fraction, own.max_running_requests, own.kv_cache_tokens) == (
+        512,
+        0.6,
+        4,
+        None,
+    )
     baseline = study.options("budget", "tiny-rllm", "baseline")
-    assert (baseline.memory_share, baseline.max_running_requests, baseline.kv_cache_tokens) == (0.5, 64, 4096)
+    assert (baseline.gpu_memory_fraction, baseline.max_running_requests, baseline.kv_cache_tokens) == (0.5, 64, 4096)
     assert study.runs[BUDGET].options == study.options("budget", "tiny-llm", "baseline")
     single = study.options("single", "tiny-llm", "own")
-    assert (single.memory_share, single.max_running_requests) == (0.7, 4)
+    assert (single.gpu_memory_fraction, single.max_running_requests) == (0.7, 4)
 
 
 def test_a_run_survives_the_way_through_a_jobs_parameters(study: Study) -> None:
@@ -153,20 +158,20 @@ def test_what_is_added_leaves_the_other_runs_as_they_were(study: Study, change: 
 def test_an_experiment_gives_the_figures_that_it_sweeps_for(study: Study) -> None:
     assert figures(study, "budget") == ["budget", "timeline", "stragglers", "difficulty", "domain"]
     assert figures(study, "single") == ["timeline", "difficulty", "domain"]
-    loads = [{"kind": "batch", "size": size} for size in (1, 2)]
+    loads = [{"type": "batch", "size": size} for size in (1, 2)]
     assert "batch" in figures(load(changed(("experiments.budget.loads", loads))), "budget")
 
 
 STREAM = [
     ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "repeats": 3, "optional": True}),
     ("experiments.stream.capacity", {"experiment": "budget", "dataset": "easy"}),
-    ("experiments.stream.loads", [{"kind": "open", "share": 0.5, "shape": 0.25}]),
+    ("experiments.stream.loads", [{"type": "open", "load_factor": 0.5, "burstiness": 0.25}]),
 ]
 
 
 def test_loads_with_a_clock_of_their_own_have_arrivals_and_a_capacity() -> None:
     study = load(changed(*STREAM))
-    assert study.scheduled("stream") and not study.scheduled("budget")
+    assert study.open_loop("stream") and not study.open_loop("budget")
     assert study.capacity("stream") == {
         f"vllm/{model}": f"budget/vllm/{model}/bf16/baseline" for model in ("tiny-llm", "tiny-rllm")
     }
@@ -183,11 +188,11 @@ def test_loads_with_a_clock_of_their_own_have_arrivals_and_a_capacity() -> None:
         (("capacity.experiment", "none"), r"capacity\.experiment: unknown 'none'; allowed: budget, single, stream"),
         (("capacity.experiment", "single"), r"capacity\.experiment: 'single' has no batch load"),
         (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy, facts"),
-        (("loads", [{"kind": "open", "shape": 1}]), r"loads\.0: give either rate \(requests/s\) or share"),
-        (("loads", [{"kind": "open", "shape": 1, "rate": 1, "share": 1}]), r"loads\.0: give either rate"),
-        (("loads", [{"kind": "open", "rate": 1}]), r"loads\.0: the key 'shape' is missing"),
-        (("loads", [{"kind": "trace", "rate": 1, "arrivals": "x"}]), r"loads\.0\.arrivals: unknown 'x'"),
-        (("loads", [{"kind": "batch", "size": 1, "rate": 1}]), r"loads\.0: the key 'rate' has no meaning beside kind"),
+        (("loads", [{"type": "open", "burstiness": 1}]), r"loads\.0: give either rate \(requests/s\) or load_factor"),
+        (("loads", [{"type": "open", "burstiness": 1, "rate": 1, "load_factor": 1}]), r"loads\.0: give either rate"),
+        (("loads", [{"type": "open", "rate": 1}]), r"loads\.0: the key 'burstiness' is missing"),
+        (("loads", [{"type": "trace", "rate": 1, "trace": "x"}]), r"loads\.0\.trace: unknown 'x'"),
+        (("loads", [{"type": "batch", "size": 1, "rate": 1}]), r"loads\.0: the key 'rate' has no meaning beside type"),
     ],
 )
 def test_a_load_that_means_nothing_is_one_line(change: tuple[str, Any], message: str) -> None:
@@ -203,7 +208,7 @@ def test_heads_are_known_for_micro_models_and_not_for_the_hubs(study: Study) -> 
 
 SPECULATING = [
     ("engines", ["vllm", "sglang"]),
-    ("setups", {"spec": {"speculation": "ngram"}}),
+    ("setups", {"spec": {"speculative": "ngram"}}),
     ("experiments.budget.setups", ["baseline", "spec"]),
     ("experiments.budget.sampling", {"temperature": 0}),
 ]
@@ -211,7 +216,7 @@ SPECULATING = [
 
 def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
     with pytest.raises(
-        ConfigError, match=r"^setups\.spec\.speculation .*SGLang on cpu.*on_unsupported: mark"
+        ConfigError, match=r"^setups\.spec\.speculative .*SGLang on cpu.*on_unsupported: mark"
     ) as caught:
         load(changed(*SPECULATING))
     assert "\n" not in str(caught.value)
@@ -225,25 +230,25 @@ def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
 
 def test_what_an_engine_can_do_only_greedily_is_refused_where_tokens_are_sampled() -> None:
     sampled = changed(*SPECULATING[:3], ("engines", ["vllm"]))
-    with pytest.raises(ConfigError, match=r"^setups\.spec\.speculation at temperature > 0 .*vLLM on cpu"):
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.speculative at temperature > 0 .*vLLM on cpu"):
         load(sampled)
     assert load(changed(("device", "cuda"), base=sampled)).runs
 
 
 def test_a_draft_model_is_part_of_runs_that_use_it_alone() -> None:
     draft = ("models.small", {"source": "micro", "role": "draft"})
-    setups = ("setups", {"spec": {"speculation": "draft", "draft": "small"}, "ngram": {"speculation": "ngram"}})
-    options = load(changed(draft, setups, ("serving.draft", "small"))).options
-    assert options("budget", "tiny-rllm", "spec").draft == "small"
+    setups = ("setups", {"spec": {"speculative": "draft", "draft_model": "small"}, "ngram": {"speculative": "ngram"}})
+    options = load(changed(draft, setups, ("serving.draft_model", "small"))).options
+    assert options("budget", "tiny-rllm", "spec").draft_model == "small"
     assert (
-        options("budget", "tiny-rllm", "ngram").draft is None
-        and options("budget", "tiny-rllm", "baseline").draft is None
+        options("budget", "tiny-rllm", "ngram").draft_model is None
+        and options("budget", "tiny-rllm", "baseline").draft_model is None
     )
     asked = ("experiments.single.setups", ["spec"])
-    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'tiny-llm'; allowed: small"):
-        load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft", "draft": "tiny-llm"}})))
-    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft .*unknown 'None'; allowed: small"):
-        load(changed(draft, asked, ("setups", {"spec": {"speculation": "draft"}})))
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft_model .*unknown 'tiny-llm'; allowed: small"):
+        load(changed(draft, asked, ("setups", {"spec": {"speculative": "draft", "draft_model": "tiny-llm"}})))
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.draft_model .*unknown 'None'; allowed: small"):
+        load(changed(draft, asked, ("setups", {"spec": {"speculative": "draft"}})))
 
 
 def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None:
@@ -268,7 +273,7 @@ def test_engines_are_compared_with_the_first_that_is_asked_for_also_where_it_can
             ("engines", ["sglang", "vllm"]),
             ("on_unsupported", "mark"),
             ("sampling.temperature", 0),
-            ("setups", {"ngram": {"speculation": "ngram"}}),
+            ("setups", {"ngram": {"speculative": "ngram"}}),
             ("experiments.budget.setups", ["ngram", "baseline"]),
             ("experiments.single.setups", ["ngram"]),
         )
@@ -319,13 +324,13 @@ def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(
 def test_a_hub_model_comes_from_its_folder_where_there_is_no_network(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"num_attention_heads": 3}')
     hub = {"source": "hub", "id": "some/model", "revision": "abc", "role": "llm", "pair": "tiny"}
-    config = changed(("models.tiny-llm", hub), ("folders", {"some/model": str(tmp_path)}))
+    config = changed(("models.tiny-llm", hub), ("local_paths", {"some/model": str(tmp_path)}))
     study = load(config)
     assert study.models["tiny-llm"] == {**hub, "source": "path", "path": str(tmp_path)}
     with pytest.raises(ConfigError, match=r"tensor_parallel.*3 attention heads"):
         load(changed(("serving.tensor_parallel", 2), base=config))
-    with pytest.raises(ConfigError, match=r"folders.some/model: .* is not there"):
-        load(changed(("folders", {"some/model": str(tmp_path / "gone")}), base=config))
+    with pytest.raises(ConfigError, match=r"local_paths.some/model: .* is not there"):
+        load(changed(("local_paths", {"some/model": str(tmp_path / "gone")}), base=config))
 
 
 def test_one_checkpoint_may_think_or_not() -> None:

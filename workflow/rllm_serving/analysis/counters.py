@@ -38,7 +38,7 @@ def counter_summary(
     result |= {"preemptions": counter_delta(samples, "preemptions")}
     result |= {"accepted_rate": _share(samples, "spec_accepted", "spec_drafted")}
     options: Mapping[str, Any] = run["config"]["options"] if run else {}
-    drafted = options["speculative_tokens"] if options.get("speculation", "none") != "none" else math.nan
+    drafted = options["speculative_tokens"] if options.get("speculative", "none") != "none" else math.nan
     for phase, tokens in tokens_per_chunk_by_phase(chunks, requests["reasoning_tokens"]).items():
         result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_rate_{phase}": (tokens - 1) / drafted}
     path = Path(run["model"]["path"]) / "config.json" if run else None

@@ -56,7 +56,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "num_requests": ("requests", "requests of the point"),
     "completed": ("requests", "requests whose stream ended properly"),
     "failed": ("requests", "num_requests - completed"),
-    "questions": ("questions", "different questions asked: the clusters of the intervals"),
+    "num_questions": ("questions", "different questions asked: the clusters of the intervals"),
     "repeats": ("", "points pooled"),
     **RATIOS,
     **_spread(LATENCIES, ["mean", *LATENCY_SHARES]),

@@ -58,7 +58,7 @@ def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None
     """Everything that needs no more than the requests' own rows."""
     ok = group["completed"]
     row |= {"num_requests": len(group), "completed": ok.sum(), "failed": (~ok).sum()}
-    row |= {"questions": group["question"].nunique(), "repeats": group["repeat"].nunique()}
+    row |= {"num_questions": group["question"].nunique(), "repeats": group["repeat"].nunique()}
     shares = {"failed_rate": ~ok, "answered_rate": group["answered"]}
     shares["truncated_rate"] = ok & (group["finish_reason"] == "length")
     if slo is not None:

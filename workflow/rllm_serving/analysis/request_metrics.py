@@ -1,6 +1,6 @@
 """Metrics of single requests: pure functions over the columns of requests.parquet. Times are in seconds.
 
-Arrival a: the scheduled time for loads with a clock of their own (open, trace), so that a late client cannot
+Arrival a: the scheduled time for open-loop loads (open, trace), so that a late client cannot
 hide queueing; the send time for loads that wait for the server (batch, closed). Only requests with status
 "ok" have latencies: a failure is counted, never averaged.
 """

@@ -154,7 +154,7 @@ def load(name: str, spec: Mapping[str, Any], seed: int = 0, cache_dir: Path | No
     if spec["source"] == "micro":
         from .micro_questions import generate
 
-        rows = [dataclasses.asdict(q) for q in generate(spec["suite"], spec["questions"], seed, split="test")]
+        rows = [dataclasses.asdict(q) for q in generate(spec["suite"], spec["num_questions"], seed, split="test")]
     else:
         form = spec["format"]
         if form not in FORMATS:
@@ -165,9 +165,9 @@ def load(name: str, spec: Mapping[str, Any], seed: int = 0, cache_dir: Path | No
         rows = [row | {"difficulty": spec["difficulty"]} for row in rows]
     table = pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
     validate(table, name)
-    count = spec.get("questions", table.num_rows)
+    count = spec.get("num_questions", table.num_rows)
     if count > table.num_rows:
-        raise DatasetError(f"datasets.{name}.questions: {count} asked, the set has {table.num_rows}")
+        raise DatasetError(f"datasets.{name}.num_questions: {count} asked, the set has {table.num_rows}")
     return table.slice(0, count)
 
 

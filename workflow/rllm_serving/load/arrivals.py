@@ -1,4 +1,4 @@
-"""When requests arrive in loads with a clock of their own: drawn from a renewal process, or taken from real traffic.
+"""When requests arrive in open-loop loads: drawn from a renewal process, or taken from real traffic.
 
 Every time is in seconds since the point's start. One file an experiment holds the arrivals of all its points, so that
 all servers compared get the same ones; see `schedule_arrivals`.
@@ -84,32 +84,32 @@ def schedule_arrivals(
     rates: Mapping[str, float],
     seed: int,
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The arrivals of all points whose loads have a clock of their own, and what each was made with.
+    """The arrivals of all points whose loads are open-loop, and what each was made with.
 
-    questions: texts of each dataset; sources: the config's `arrivals`; rates: capacity of each server (requests/s);
+    questions: texts of each dataset; sources: the config's `traces`; rates: capacity of each server (requests/s);
     a load's share is one of the slowest server's. Returns a table of SCHEMA, and for each point its keys with `rate`
     (requests/s), `seed`, `time_factor` (seconds here for one of the trace) and `length_factor` (tokens here for one of
     the trace, so that its longest answer takes the budget).
     """
     rows: list[dict[str, Any]] = []
     made = []
-    for point in (point for point in points if point.load.scheduled):
-        load, texts = point.load, questions[point.dataset][: point.questions]
-        rate = load.rate if load.rate is not None else load.share_of(min(rates.values()))
-        count, drawn = len(texts) * point.samples, arrival_seed(seed, point)
-        asked = [(number, sample) for number in range(len(texts)) for sample in range(point.samples)]
+    for point in (point for point in points if point.load.open_loop):
+        load, texts = point.load, questions[point.dataset][: point.num_questions]
+        rate = load.rate if load.rate is not None else load.requests_per_s(min(rates.values()))
+        count, drawn = len(texts) * point.n_samples, arrival_seed(seed, point)
+        asked = [(number, sample) for number in range(len(texts)) for sample in range(point.n_samples)]
         outputs: list[int | None] = [None] * count
         time_factor = length_factor = None
-        if load.arrivals is None:
-            assert load.shape is not None
-            times = gamma_arrivals(count, rate, load.shape, drawn)
+        if load.trace is None:
+            assert load.burstiness is not None
+            times = gamma_arrivals(count, rate, load.burstiness, drawn)
         else:
-            real = read_trace(sources[load.arrivals], count, drawn)
+            real = read_trace(sources[load.trace], count, drawn)
             times, time_factor = rescale_to_rate(real.times, rate)
-            if load.lengths:
+            if load.replay_output_lengths:
                 if np.isnan(real.output_tokens).any():
                     raise ArrivalError(
-                        f"arrivals.{load.arrivals}: a request without its output tokens; set lengths: false"
+                        f"traces.{load.trace}: a request without its output tokens; set replay_output_lengths: false"
                     )
                 length_factor = min(1.0, point.budget / float(real.output_tokens.max()))
                 outputs = [max(1, round(tokens * length_factor)) for tokens in real.output_tokens]

@@ -13,7 +13,7 @@ from ..study.design import Point, Run, request_seed
 class PlannedRequest(NamedTuple):
     """One request of a point: a row of its dataset, the sampling seed, and what the arrivals say of it.
 
-    time: s since the point's start, None where the load has no clock of its own; output_tokens: length that the
+    time: s since the point's start, None where the load is not open-loop; output_tokens: length that the
     answer is made to have, None for its own.
     """
 
@@ -31,7 +31,9 @@ def plan_requests(
 ) -> list[PlannedRequest]:
     """The requests of a point, in the order that they are sent; arrivals: its rows of `arrivals.SCHEMA`, if any."""
     if arrivals is None:
-        plain = ((question, sample) for question in questions[: point.questions] for sample in range(point.samples))
+        plain = (
+            (question, sample) for question in questions[: point.num_questions] for sample in range(point.n_samples)
+        )
         return [PlannedRequest(question, _seed(run, point, question, sample)) for question, sample in plain]
     found = []
     for row in arrivals:

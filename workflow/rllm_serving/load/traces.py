@@ -147,7 +147,7 @@ def _first_requests(traffic: Trace, count: int) -> Trace:
 
 
 def read_trace(spec: Mapping[str, Any], count: int, seed: int) -> Trace:
-    """The first `count` requests of an entry of the config's `arrivals`."""
+    """The first `count` requests of an entry of the config's `traces`."""
     path = Path(spec["path"]).expanduser()
     if spec["source"] == "servegen":
         return servegen(path, spec["start_s"], count, seed)

@@ -47,7 +47,7 @@ REQUESTS = pa.schema(
         ("answer_text", pa.string()),
     ]
 )
-"""A row a request. load_level: see `Load.amount`. Times: seconds since the point's start on one monotonic clock, null
+"""A row a request. load_level: see `Load.level`. Times: seconds since the point's start on one monotonic clock, null
 when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
 that the answer was made to have, null for its own."""
 

@@ -186,10 +186,10 @@ class Measurement:
     def requests_for(self, point: Point) -> list[PlannedRequest]:
         """Plan the requests of a point; those of an open-loop load follow the experiment's arrivals."""
         questions = self.questions[point.dataset]
-        if point.questions is not None and point.questions > len(questions):
-            key = f"experiments.{self.run.experiment}.questions"
-            raise RunError(f"{key}: {point.questions} asked, datasets.{point.dataset} has {len(questions)}")
-        if not point.load.scheduled:
+        if point.num_questions is not None and point.num_questions > len(questions):
+            key = f"experiments.{self.run.experiment}.num_questions"
+            raise RunError(f"{key}: {point.num_questions} asked, datasets.{point.dataset} has {len(questions)}")
+        if not point.load.open_loop:
             return plan_requests(self.run, point, questions)
         assert self.paths.arrivals is not None
         return plan_requests(self.run, point, questions, arrivals.arrivals_for(self.paths.arrivals, point))
@@ -198,12 +198,12 @@ class Measurement:
         """Warm up: send the largest load once with a small budget; nothing is recorded."""
         largest = max(points, key=lambda point: point.load.size or OPEN_CONNECTIONS)
         size = largest.load.size or OPEN_CONNECTIONS
-        questions = -(-size // largest.samples)
+        questions = -(-size // largest.n_samples)
         point = replace(
             largest,
-            load=replace(largest.load, kind="batch", size=size),
+            load=replace(largest.load, type="batch", size=size),
             budget=min(WARM_UP_TOKENS, largest.budget),
-            questions=min(questions, largest.questions or questions),
+            num_questions=min(questions, largest.num_questions or questions),
         )
         planned = plan_requests(self.run, point, self.questions[point.dataset])
         self._send(server, point, planned, validity.ClientHealth())
@@ -213,8 +213,8 @@ class Measurement:
     ) -> tuple[float, Exchanges]:
         """Send the requests in the pattern of the point's load; returns its start on the client's clock, and them."""
         bodies = build_bodies(self.run, point, planned, self.paths.templates[point.dataset])
-        pattern = LOADS[point.load.kind]
-        if point.load.scheduled:
+        pattern = LOADS[point.load.type]
+        if point.load.open_loop:
             pattern = partial(pattern, times=[request.time for request in planned])
         return client.run(
             "127.0.0.1",

@@ -108,7 +108,7 @@ def _run_worker(
     request: QuantizationJob, what: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
 ) -> dict[str, Any]:
     """Run the tool; what `making` found, with the kinds of the held-out questions and the source of the others."""
-    samples = request.spec.get("samples", CALIBRATION_SAMPLES)
+    samples = request.spec.get("n_samples", CALIBRATION_SAMPLES)
     if request.rows is None:
         questions, held_out = micro_questions(samples, request.seed)
         source, longest = "micro training questions", MICRO_LONGEST_TEXT

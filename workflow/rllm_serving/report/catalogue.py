@@ -33,7 +33,7 @@ def _compared(study: Study, experiment: str, basis: str) -> bool:
 def figures(study: Study, experiment: str) -> list[str]:
     """Figures that an experiment can give: sweeps need two values of what they sweep, others one setup."""
     entry = study.config["experiments"][experiment]
-    batches = [load for load in entry["loads"] if load["kind"] == "batch"]
+    batches = [load for load in entry["loads"] if load["type"] == "batch"]
     sized = [load for load in entry["loads"] if "size" in load]
     setups, changes = _setups(study, experiment), _compared(study, experiment, "baseline")
     wanted = {
@@ -46,7 +46,7 @@ def figures(study: Study, experiment: str) -> list[str]:
         "engines": _compared(study, experiment, "engine"),
         "optimisations": changes,
         "why": changes,
-        "traffic": study.scheduled(experiment) and not setups,
+        "traffic": study.open_loop(experiment) and not setups,
     }
     return [name for name, possible in wanted.items() if possible]
 
@@ -57,5 +57,5 @@ def tables(study: Study, experiment: str) -> list[str]:
     engines, changes = (_compared(study, experiment, basis) for basis in ("engine", "baseline"))
     greedy = {**study.config["sampling"], **entry["sampling"]}["temperature"] == 0
     wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": changes, "why": changes}
-    wanted["traffic"] = study.scheduled(experiment)
+    wanted["traffic"] = study.open_loop(experiment)
     return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]

@@ -162,7 +162,7 @@ def stragglers(summary: pd.DataFrame) -> Table:
 
 
 def traffic(summary: pd.DataFrame) -> Table:
-    """What users see of a stream of requests, from `points.summary`; loads with a clock of their own only."""
+    """What users see of a stream of requests, from `points.summary`; open-loop loads only."""
     return table(summary[summary["load"].str.startswith(("open", "trace"))], TRAFFIC, [])
 
 

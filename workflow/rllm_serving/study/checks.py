@@ -16,25 +16,27 @@ NEEDS_DRAFT_MODEL = ("draft", "eagle3")
 """Kinds of speculation that need a model of their own."""
 
 
-def check_loads(key: str, entry: Mapping[str, Any], arrivals: Mapping[str, Any]) -> None:
+def check_loads(key: str, entry: Mapping[str, Any], traces: Mapping[str, Any]) -> None:
     """Raise ConfigError for loads without a pace, with two, or with traffic that the config does not have."""
     for number, load in enumerate(entry["loads"]):
         place = f"{key}.loads.{number}"
-        if Load(**load).scheduled and ("rate" in load) == ("share" in load):
-            raise ConfigError(f"{place}: give either rate (requests/s) or share (of the capacity), not both")
-        if "arrivals" in load:
-            resolve_names(f"{place}.arrivals", [load["arrivals"]], arrivals)
+        if Load(**load).open_loop and ("rate" in load) == ("load_factor" in load):
+            raise ConfigError(
+                f"{place}: give either rate (requests/s) or load_factor (a share of the capacity), not both"
+            )
+        if "trace" in load:
+            resolve_names(f"{place}.trace", [load["trace"]], traces)
 
 
 def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], datasets: Mapping[str, Any]) -> None:
     """Raise ConfigError where more questions are asked than there are, or more at once than in all."""
     for dataset in names:
-        have, want = datasets[dataset].get("questions"), entry.get("questions")
+        have, want = datasets[dataset].get("num_questions"), entry.get("num_questions")
         if have and want and want > have:
             raise ConfigError(
-                f"{key}.questions: {want} asked, datasets.{dataset}.questions gives {have}; allowed: up to {have}"
+                f"{key}.num_questions: {want} asked, datasets.{dataset}.num_questions gives {have}; allowed: up to {have}"
             )
-        asked = (want or have or 0) * datasets[dataset].get("samples", 1)
+        asked = (want or have or 0) * datasets[dataset].get("n_samples", 1)
         for number, load in enumerate(entry["loads"]):
             if asked and load.get("size", 0) > asked:
                 raise ConfigError(
@@ -50,9 +52,9 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
             f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
             f"model '{model}', setup '{setup}', with a prompt; allowed: smaller budgets or a longer context"
         )
-    if options.speculation in NEEDS_DRAFT_MODEL:
+    if options.speculative in NEEDS_DRAFT_MODEL:
         drafts = [m for m, spec in models.items() if spec["role"] == "draft"]
-        resolve_names(f"setups.{setup}.draft (model '{model}')", [str(options.draft)], drafts)
+        resolve_names(f"setups.{setup}.draft_model (model '{model}')", [str(options.draft_model)], drafts)
     heads = attention_heads(models[model], f"models.{model}.path")
     if heads is not None and heads % options.tensor_parallel:
         raise ConfigError(

@@ -136,10 +136,10 @@ def config_paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for name, entry in config[section].items():
             if entry["source"] == "path":
                 yield f"{section}.{name}.path", Path(entry["path"]).expanduser()
-    for name, folder in config.get("folders", {}).items():
-        yield f"folders.{name}", Path(folder).expanduser()
-    for name, entry in config.get("arrivals", {}).items():
-        yield f"arrivals.{name}.path", Path(entry["path"]).expanduser()
+    for name, folder in config.get("local_paths", {}).items():
+        yield f"local_paths.{name}", Path(folder).expanduser()
+    for name, entry in config.get("traces", {}).items():
+        yield f"traces.{name}.path", Path(entry["path"]).expanduser()
     for name, entry in config.get("quantizations", {}).items():
         for model, checkpoint in entry.get("checkpoints", {}).items():
             if "path" in checkpoint:

@@ -20,59 +20,60 @@ MEASUREMENT = 5
 class Load:
     """How requests arrive.
 
-    `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight. `open` and `trace` have a clock of
-    their own, whatever the server does: gaps drawn from a Gamma distribution of `shape` (1 is Poisson, below it is
-    bursty), or those of the config's `arrivals` of that name; both at `rate` requests/s, or at `share` of the capacity
-    that was measured. lengths: answers are made as long as the trace has them, whatever the model would say.
+    `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight. `open` and `trace` are
+    open-loop: send times do not depend on the server. Their gaps are drawn from a Gamma distribution with the shape
+    `burstiness` (1 is Poisson, below it is bursty), or are those of the config's `traces` of that name; both at `rate`
+    requests/s, or at `load_factor`, a share of the measured capacity. replay_output_lengths: answers are made as long
+    as the trace has them, whatever the model would say.
     """
 
-    kind: str
+    type: str
     size: int | None = None
     rate: float | None = None
-    share: float | None = None
-    shape: float | None = None
-    arrivals: str | None = None
-    lengths: bool = False
+    load_factor: float | None = None
+    burstiness: float | None = None
+    trace: str | None = None
+    replay_output_lengths: bool = False
 
     @property
-    def scheduled(self) -> bool:
+    def open_loop(self) -> bool:
         """Whether requests are sent at times that are known beforehand."""
-        return self.kind in ("open", "trace")
+        return self.type in ("open", "trace")
 
     @property
-    def amount(self) -> float:
-        """How much load it is, as its kind counts: requests at once, requests/s, or the share of the capacity."""
-        return next(float(value) for value in (self.size, self.rate, self.share) if value is not None)
+    def level(self) -> float:
+        """Load level: concurrent requests, requests/s or load factor, depending on type."""
+        return next(float(value) for value in (self.size, self.rate, self.load_factor) if value is not None)
 
     @property
     def name(self) -> str:
         """File-system name, unique within a run."""
-        if not self.scheduled:
-            return f"{self.kind}-{self.size}"
-        pace = f"{self.amount:g}{'rps' if self.share is None else 'x'}"
-        what = f"gamma{self.shape:g}" if self.arrivals is None else self.arrivals
-        return f"{self.kind}-{pace}-{what}{'-lengths' * self.lengths}"
+        if not self.open_loop:
+            return f"{self.type}-{self.size}"
+        pace = f"{self.level:g}{'rps' if self.load_factor is None else 'x'}"
+        what = f"gamma{self.burstiness:g}" if self.trace is None else self.trace
+        return f"{self.type}-{pace}-{what}{'-lengths' * self.replay_output_lengths}"
 
-    def share_of(self, capacity: float) -> float:
+    def requests_per_s(self, capacity: float) -> float:
         """Requests/s that the share comes to."""
-        assert self.share is not None
-        return self.share * capacity
+        assert self.load_factor is not None
+        return self.load_factor * capacity
 
 
 @dataclass(frozen=True)
 class Point:
     """The unit of measurement: the questions of one dataset under one load, budget and repeat.
 
-    Each question is asked `samples` times in a row (as for a majority vote), with a seed a sample: above 1 the prompts
-    of a point repeat.
+    Each question is asked `n_samples` times in a row (as for a majority vote), with a seed a sample: above 1 the
+    prompts of a point repeat.
     """
 
     dataset: str
     load: Load
     budget: int
     repeat: int
-    questions: int | None
-    samples: int = 1
+    num_questions: int | None
+    n_samples: int = 1
 
     @property
     def name(self) -> str:
@@ -85,7 +86,7 @@ class Point:
         return {
             "dataset": self.dataset,
             "load": self.load.name,
-            "load_level": self.load.amount,
+            "load_level": self.load.level,
             "budget": self.budget,
             "repeat": self.repeat,
         }
@@ -94,12 +95,12 @@ class Point:
 def expand_sweep(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
     """The points of an experiment: all combinations of a sweep, which is plain JSON and short, for jobs' parameters.
 
-    Keys: `datasets` (names), `samples` (dataset -> how often a question is asked in a row), `loads` (arguments of
-    Load), `budgets` (tokens), `repeats` (their number), `questions` (of each dataset; None: all).
+    Keys: `datasets` (names), `n_samples` (dataset -> how often a question is asked in a row), `loads` (arguments of
+    Load), `budgets` (tokens), `repeats` (their number), `num_questions` (of each dataset; None: all).
     """
     loads = [Load(**load) for load in sweep["loads"]]
     return tuple(
-        Point(dataset, load, budget, repeat, sweep["questions"], sweep["samples"][dataset])
+        Point(dataset, load, budget, repeat, sweep["num_questions"], sweep["n_samples"][dataset])
         # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
         for repeat in range(sweep["repeats"])
         for dataset in sweep["datasets"]
@@ -150,7 +151,7 @@ class Run:
     @property
     def served(self) -> dict[str, Any]:
         """All that an engine must be able to do for this run: name of an option -> value."""
-        drawn = self.options.speculation if self.sampling["temperature"] > 0 else None
+        drawn = self.options.speculative if self.sampling["temperature"] > 0 else None
         return {
             **asdict(self.options),
             "reasoning_parser": self.reasoning_parser,

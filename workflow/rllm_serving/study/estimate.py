@@ -68,7 +68,7 @@ class RuntimeEstimate:
 
 
 class Plan:
-    """Estimates for a study. What cannot be known (a hub model's size without `billions`) is None."""
+    """Estimates for a study. What cannot be known (a hub model's size without `parameters_b`) is None."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -79,8 +79,8 @@ class Plan:
         spec = self.study.models[model]
         if spec["source"] == "micro":
             return MICRO
-        if "billions" in spec:
-            return float(spec["billions"] * 1e9)
+        if "parameters_b" in spec:
+            return float(spec["parameters_b"] * 1e9)
         if spec["source"] == "hub":
             return None
         try:
@@ -121,8 +121,8 @@ class Plan:
 
     def _requests(self, point: Point) -> int | None:
         spec = self.study.datasets[point.dataset]
-        questions = point.questions or spec.get("questions") or QUESTIONS.get(spec.get("format", ""))
-        return None if questions is None else questions * point.samples
+        questions = point.num_questions or spec.get("num_questions") or QUESTIONS.get(spec.get("format", ""))
+        return None if questions is None else questions * point.n_samples
 
     def _lengths(self, run: Run, point: Point) -> tuple[tuple[float, float], tuple[float, float]]:
         """(mean, longest) tokens of an answer: usual, and at most."""
@@ -140,12 +140,12 @@ class Plan:
         mean, longest = length
         size = point.load.size or min(AT_ONCE, run.options.max_running_requests)
         step = self._step_s(run, size, parameters, ratio)
-        if point.load.kind == "batch":
+        if point.load.type == "batch":
             return math.ceil(requests / size) * longest * step
         if point.load.rate is not None:
             return requests / point.load.rate + longest * step
         # Of loads by share the slowest of the servers sets the pace: at least this long.
-        return requests / size * mean * step / (point.load.share or 1.0) + longest * step
+        return requests / size * mean * step / (point.load.load_factor or 1.0) + longest * step
 
     def _step_s(self, run: Run, size: int, parameters: float, ratio: float) -> float:
         if self.study.device == "cpu":
@@ -172,7 +172,7 @@ class Plan:
         if made and method.calibrated:
             seconds += ROUNDING_S[device] * parameters
             if spec.get("calibration", "reasoning") == "reasoning":
-                batches += math.ceil(spec.get("samples", CALIBRATION_SAMPLES) / AT_ONCE)
+                batches += math.ceil(spec.get("n_samples", CALIBRATION_SAMPLES) / AT_ONCE)
         most = MICRO_LONGEST_TEXT if self.study.models[model]["source"] == "micro" else LONGEST_TEXT
         usual = min(most, LONGEST * self._usual_tokens(model))
         step = GENERATE_STEP_S[device]

@@ -54,9 +54,9 @@ class Study:
         self._check_sandbox()
 
     def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A model or dataset; one of the hub that `folders` has on this machine, from there. Its id stays with it."""
+        """A model or dataset; one of the hub that `local_paths` has, from there. Its id stays with it."""
         placed: dict[str, Any] = canonical_json(spec)
-        folder = self.config["folders"].get(placed.get("id"))
+        folder = self.config["local_paths"].get(placed.get("id"))
         return placed if folder is None else {**placed, "source": "path", "path": folder}
 
     def _check_paths(self, prompts: Path) -> None:
@@ -92,7 +92,7 @@ class Study:
         layers = (self.config["experiments"][experiment]["serving"], self.config["setups"][setup])
         options = self._serving(model, *layers)
         # A draft model that nothing uses must not make a run depend on it.
-        return options if options.speculation in NEEDS_DRAFT_MODEL else replace(options, draft=None)
+        return options if options.speculative in NEEDS_DRAFT_MODEL else replace(options, draft_model=None)
 
     def gpus(self, model: str) -> int:
         """GPUs that a model's own weights are spread over, whatever an experiment or a setup says."""
@@ -135,7 +135,7 @@ class Study:
     def checkpoints(self, experiments: Iterable[str]) -> list[str]:
         """Models whose checkpoints these experiments need, for serving or as drafts."""
         runs = [run for name in experiments for run in self.experiments[name]]
-        return sorted({model for run in runs for model in (run.model, run.options.draft) if model})
+        return sorted({model for run in runs for model in (run.model, run.options.draft_model) if model})
 
     def quantized(self, experiments: Iterable[str]) -> list[tuple[str, str]]:
         """(model, quantization) of each checkpoint in a format of its own that these experiments serve."""
@@ -171,11 +171,11 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
-        check_loads(key, entry, self.config["arrivals"])
+        check_loads(key, entry, self.config["traces"])
         check_questions(key, entry, datasets, self.datasets)
-        sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "questions")}
-        samples = {dataset: self.datasets[dataset].get("samples", 1) for dataset in datasets}
-        self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "samples": samples})
+        sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
+        samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
+        self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "n_samples": samples})
         points = expand_sweep(self.sweeps[name])
         sampling = {**self.config["sampling"], **entry["sampling"]}
         runs = []
@@ -225,14 +225,14 @@ class Study:
         self.unsupported.append({**run.keys, "reason": "; ".join(refusals.values())})
         return False
 
-    def scheduled(self, experiment: str) -> bool:
-        """Whether an experiment has loads with a clock of their own, and so a file of arrivals."""
-        return any(Load(**load).scheduled for load in self.config["experiments"][experiment]["loads"])
+    def open_loop(self, experiment: str) -> bool:
+        """Whether an experiment has open-loop loads, and so a file of arrivals."""
+        return any(Load(**load).open_loop for load in self.config["experiments"][experiment]["loads"])
 
-    def arrivals(self, experiment: str) -> dict[str, Any]:
-        """Entries of the config's `arrivals` that an experiment's loads name."""
-        names = [load.get("arrivals") for load in self.config["experiments"][experiment]["loads"]]
-        return {name: canonical_json(spec) for name, spec in self.config["arrivals"].items() if name in names}
+    def traces(self, experiment: str) -> dict[str, Any]:
+        """Entries of the config's `traces` that an experiment's loads name."""
+        names = [load.get("trace") for load in self.config["experiments"][experiment]["loads"]]
+        return {name: canonical_json(spec) for name, spec in self.config["traces"].items() if name in names}
 
     def capacity(self, experiment: str) -> dict[str, str]:
         """Servers whose capacity the shares of an experiment's loads are of: "engine/model" -> folder of the run."""
@@ -254,7 +254,7 @@ class Study:
     def _check_capacity(self, name: str) -> None:
         """Loads by share need a capacity, measured by an experiment with batches of the dataset that it names."""
         entry, key = self.config["experiments"][name], f"experiments.{name}"
-        shares = [load for load in entry["loads"] if "share" in load]
+        shares = [load for load in entry["loads"] if "load_factor" in load]
         spec = entry.get("capacity")
         if spec is None:
             if shares:
@@ -267,7 +267,7 @@ class Study:
         resolve_names(
             f"{key}.capacity.dataset", [spec["dataset"]], list(resolve_names("", other["datasets"], self.datasets))
         )
-        if all(load["kind"] != "batch" for load in other["loads"]):
+        if all(load["type"] != "batch" for load in other["loads"]):
             raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
         self.capacity(name)
 

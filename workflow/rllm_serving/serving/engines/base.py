@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-SAMPLED_SPECULATION = "speculation at temperature > 0"
+SAMPLED_SPECULATION = "speculative at temperature > 0"
 """The option under which an engine refuses a kind of speculation only where tokens are sampled."""
 
 COMMON_ADVICE = {
-    "out of memory": "Lower serving.memory_share, or raise serving.tensor_parallel.",
+    "out of memory": "Lower serving.gpu_memory_fraction, or raise serving.tensor_parallel.",
     "trust_remote_code": "The model brings code of its own: set trust_remote_code: true for it if you trust it.",
     "unrecognized arguments": "A flag is unknown to the installed engine: rebuild the environment from its lock.",
 }
@@ -26,30 +26,30 @@ class Options:
     Attributes:
         context_length: tokens of prompt and output together.
         tensor_parallel: number of devices that the model is split over.
-        memory_share: share of a GPU's memory for weights and KV cache.
-        kv_cache_tokens: size of the KV pool; None: what memory_share of the device allows.
+        gpu_memory_fraction: share of a GPU's memory for weights and KV cache.
+        kv_cache_tokens: size of the KV pool; None: what gpu_memory_fraction of the device allows.
         kv_cache_dtype: "auto" (the model's), "fp8-e4m3" or "fp8-e5m2".
         max_running_requests: requests that are decoded at the same time, at most.
         prefix_cache: whether requests with a common prefix share its KV cache.
         scheduling: which waiting request runs next: "fcfs" (the first), "shortest-prompt", "longest-prefix" (most of
             it in the prefix cache), "longest-output" or "random".
-        speculation: what proposes tokens: "none", "ngram" (the text so far), "draft" (a small model) or "eagle3" (a
+        speculative: what proposes tokens: "none", "ngram" (the text so far), "draft" (a small model) or "eagle3" (a
             head trained for the model).
         speculative_tokens: tokens proposed at a time.
-        draft: name of the proposing model.
+        draft_model: name of the proposing model.
     """
 
     context_length: int = 32768
     tensor_parallel: int = 1
-    memory_share: float = 0.9
+    gpu_memory_fraction: float = 0.9
     kv_cache_tokens: int | None = None
     kv_cache_dtype: str = "auto"
     max_running_requests: int = 64
     prefix_cache: bool = True
     scheduling: str = "fcfs"
-    speculation: str = "none"
+    speculative: str = "none"
     speculative_tokens: int = 3
-    draft: str | None = None
+    draft_model: str | None = None
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Sglang(Engine):
             **{"fcfs": "fcfs", "shortest-prompt": "fcfs", "random": "random"},
             **{"longest-prefix": "lpm", "longest-output": "lof"},
         },
-        "speculation": {"none": "", "ngram": "NGRAM", "draft": "STANDALONE", "eagle3": "EAGLE3"},
+        "speculative": {"none": "", "ngram": "NGRAM", "draft": "STANDALONE", "eagle3": "EAGLE3"},
         # A checkpoint's own format is read from its config.json; the other methods are applied while bf16 is loaded.
         "quantization": {
             **dict.fromkeys(("bf16", "fp8", "int8", "gptq-int4", "awq-int4"), ""),
@@ -66,14 +66,15 @@ class Sglang(Engine):
         },
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
-        ("cpu", "speculation", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
-        ("cpu", "speculation", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
-        ("cpu", "speculation", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
+        ("cpu", "speculative", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
+        ("cpu", "speculative", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
+        ("cpu", "speculative", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
         ("cpu", "quantization", "bnb-nf4"): BITSANDBYTES_NEEDS_CUDA,
         **{("cpu", "quantization", name): CHECKPOINTS_NEED_CUDA for name in ("fp8", "int8", "gptq-int4", "awq-int4")},
     }
     advice: ClassVar[Mapping[str, str]] = {
-        "Not enough memory": "Raise serving.memory_share or serving.tensor_parallel, or lower serving.kv_cache_tokens.",
+        "Not enough memory": "Raise serving.gpu_memory_fraction or serving.tensor_parallel, "
+        "or lower serving.kv_cache_tokens.",
     }
 
     def command(self, config: ServerConfig, port: int) -> list[str]:
@@ -92,7 +93,7 @@ class Sglang(Engine):
         if config.device == "cpu":
             command += ["--device", "cpu"]
         else:
-            command += ["--mem-fraction-static", str(options.memory_share)]
+            command += ["--mem-fraction-static", str(options.gpu_memory_fraction)]
         if options.kv_cache_tokens is not None:
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
@@ -105,8 +106,8 @@ class Sglang(Engine):
         if options.scheduling == "shortest-prompt":
             command += ["--enable-priority-scheduling", "--schedule-low-priority-values-first"]
             command += ["--disable-priority-preemption", "--default-priority-value", "0"]
-        if options.speculation != "none":
-            command += ["--speculative-algorithm", self.translate("speculation", options.speculation)]
+        if options.speculative != "none":
+            command += ["--speculative-algorithm", self.translate("speculative", options.speculative)]
             command += ["--speculative-num-draft-tokens", str(options.speculative_tokens + 1)]
         if config.draft is not None:
             # A chain of drafts, as vLLM's; the token that the model itself adds is counted as one more draft.

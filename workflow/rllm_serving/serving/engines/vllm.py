@@ -55,7 +55,7 @@ class Vllm(Engine):
         "reasoning_parser": {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"},
         "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},
         "scheduling": {"fcfs": "fcfs", "shortest-prompt": "priority"},
-        "speculation": {"none": "", "ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"},
+        "speculative": {"none": "", "ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"},
         # A checkpoint's own format is read from its config.json.
         "quantization": dict.fromkeys(("bf16", "fp8", "int8", "gptq-int4", "awq-int4"), ""),
     }
@@ -70,7 +70,7 @@ class Vllm(Engine):
         },
     }
     advice: ClassVar[Mapping[str, str]] = {
-        "No available memory for the cache blocks": "Lower the weights' share: raise serving.memory_share or "
+        "No available memory for the cache blocks": "Lower the weights' share: raise serving.gpu_memory_fraction or "
         "serving.tensor_parallel, or set serving.kv_cache_tokens.",
         "larger than the maximum number of tokens that can be stored in KV cache": "The KV pool holds less than "
         "one full context: lower serving.context_length or raise serving.kv_cache_tokens.",
@@ -92,7 +92,7 @@ class Vllm(Engine):
         command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
         command += ["--scheduling-policy", self.translate("scheduling", options.scheduling)]
-        if options.speculation != "none":
+        if options.speculative != "none":
             command += ["--speculative-config", json.dumps(self._speculation(config))]
         if options.kv_cache_tokens is not None:
             block = 32 if config.device == "cpu" else 16  # what the attention kernels of the device prefer
@@ -104,7 +104,7 @@ class Vllm(Engine):
             batched = max(options.context_length, 2048)
             command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(batched)]
         else:
-            command += ["--gpu-memory-utilization", str(options.memory_share)]
+            command += ["--gpu-memory-utilization", str(options.gpu_memory_fraction)]
         if config.reasoning_parser is not None:
             command += ["--reasoning-parser", self.translate("reasoning_parser", config.reasoning_parser)]
         if config.trust_remote_code:
@@ -113,7 +113,7 @@ class Vllm(Engine):
 
     def _speculation(self, config: ServerConfig) -> dict[str, Any]:
         options = config.options
-        method = self.translate("speculation", options.speculation)
+        method = self.translate("speculative", options.speculative)
         settings: dict[str, Any] = {"method": method, "num_speculative_tokens": options.speculative_tokens}
         if config.draft is not None:
             return {**settings, "model": str(config.draft)}
