@@ -117,7 +117,7 @@ def run(
             for budget in budgets:
                 for repeat in range(repeats):
                     keys = server | {"dataset": dataset, "load": f"batch-{size}", "load_level": size}
-                    keys |= {"budget": budget, "repeat": repeat, "num_questions": questions}
+                    keys |= {"budget": budget, "repeat": repeat, "questions": questions}
                     a, b, c, seconds = _point(rng, keys, 1.0 if engine == "vllm" else 1.3, fail)
                     requests += a
                     grades += b

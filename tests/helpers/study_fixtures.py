@@ -35,7 +35,7 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
 
 class Study:
     def __init__(self, **options: Any) -> None:
-        small: dict[str, Any] = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "num_questions": 8}
+        small: dict[str, Any] = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
         self.pairs, runs = options["pairs"], run_fixtures.study(**(small | options))
         self.summary = pd.concat([summary(RunData(*run)) for run in runs], ignore_index=True)
         self.requests = pd.concat([latencies(run[0]) for run in runs])

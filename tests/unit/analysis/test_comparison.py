@@ -13,7 +13,7 @@ from rllm_serving.analysis.comparison import COLUMNS, compare
 from rllm_serving.analysis.intervals import codes, paired
 from rllm_serving.analysis.run_data import RunData
 
-SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "num_questions": 12}
+SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
 
 def side(**options: Any) -> RunData:

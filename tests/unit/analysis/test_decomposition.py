@@ -14,7 +14,7 @@ from rllm_serving.analysis.decomposition import COUNTERS, PARTS, decompose
 from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.run_data import RunData
 
-SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "num_questions": 12}
+SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
 
 
 def side(**options: Any) -> RunData:

@@ -34,7 +34,8 @@ def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], da
         have, want = datasets[dataset].get("num_questions"), entry.get("num_questions")
         if have and want and want > have:
             raise ConfigError(
-                f"{key}.num_questions: {want} asked, datasets.{dataset}.num_questions gives {have}; allowed: up to {have}"
+                f"{key}.num_questions: {want} asked, datasets.{dataset}.num_questions gives {have}; "
+                f"allowed: up to {have}"
             )
         asked = (want or have or 0) * datasets[dataset].get("n_samples", 1)
         for number, load in enumerate(entry["loads"]):
