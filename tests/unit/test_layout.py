@@ -27,7 +27,7 @@ TESTED_IN = {
     "measurement/rows.py": "integration/test_run.py",
     "measurement/run.py": "integration/test_run.py",
     "models/micro_job.py": "workflow/test_end_to_end.py",
-    "models/micro_shape.py": "workflow/test_bad_configs.py",
+    "models/micro_recipes.py": "workflow/test_bad_configs.py",
     "models/micro_solutions.py": "unit/datasets/test_micro_questions.py",
     "models/micro_training.py": "workflow/test_end_to_end.py",
     "quantization/calibration.py": "unit/quantization/test_job.py",

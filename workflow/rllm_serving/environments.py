@@ -1,7 +1,8 @@
-"""Python environments of the engines: built from a committed lock with uv, proven by importing, recorded.
+"""Python environments of the engines: built with uv from a committed lock, tested by importing, recorded.
 
-A lock is a requirements file with a hash for every package of PyPI. torch's CPU build is not on PyPI: it stands in a
-CPU lock without hash (`torch==...+cpu`) and is installed in a step of its own, so that its source serves nothing else.
+A lock is a requirements file with a hash for every package of PyPI. torch's CPU build is not on PyPI: a CPU lock
+names it without a hash (`torch==...+cpu`), and it is installed in a step of its own, so that no other package comes
+from its source.
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ class EnvironmentBuildError(UserError):
     """An environment could not be built or is not complete; the message says why and what to do."""
 
 
-def resolve_device(wanted: str) -> str:
+def resolve_device(setting: str) -> str:
     """Turn the setting "auto" into "cuda" when NVIDIA's management library sees a device, else "cpu".
 
     "cpu" and "cuda" are returned as they are: the machine that plans a study need not be the one that runs it.
-    Raises ValueError for anything else.
+
+    Raises:
+        ValueError: for any other setting.
     """
-    if wanted in ("cpu", "cuda"):
-        return wanted
-    if wanted != "auto":
-        raise ValueError(f"device: {wanted!r} is not one of auto, cpu, cuda")
+    if setting in ("cpu", "cuda"):
+        return setting
+    if setting != "auto":
+        raise ValueError(f"device: {setting!r} is not one of auto, cpu, cuda")
     try:
         import pynvml
     except ImportError:
@@ -67,35 +70,46 @@ def resolve_device(wanted: str) -> str:
 
 
 def torch_source(torch_cpu_wheels: str | None) -> list[str]:
-    """Arguments that tell uv where torch's CPU build is.
+    """Return the arguments that tell uv where torch's CPU build is.
 
-    `torch_cpu_wheels` is a folder of wheels or the address of a package index. Without it pip's own variable
-    PIP_FIND_LINKS counts (uv does not read it by itself), and without that PyTorch's official CPU index.
+    Args:
+        torch_cpu_wheels: a folder of wheels or the address of a package index; by default the folders in
+            PIP_FIND_LINKS (which uv does not read by itself), else PyTorch's official CPU index.
     """
     if torch_cpu_wheels:
         if "://" in torch_cpu_wheels:
             return ["--default-index", torch_cpu_wheels]
         return ["--no-index", "--find-links", torch_cpu_wheels]
-    if places := os.environ.get("PIP_FIND_LINKS", "").split():
-        return ["--no-index", *(word for place in places for word in ("--find-links", place))]
+    if folders := os.environ.get("PIP_FIND_LINKS", "").split():
+        return ["--no-index", *(word for folder in folders for word in ("--find-links", folder))]
     return ["--torch-backend", "cpu"]
 
 
 def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: str | None, log: Path) -> dict[str, Any]:
-    """Make the environment `target` hold exactly what `lock` lists, and prove it by importing `imports` in it.
+    """Build an environment that holds exactly what a lock lists, and test it by importing packages in it.
 
-    `target` is emptied first; what its Python and uv say goes to `log`. Returns the record, also written to
-    `target`/environment.json at the very end: {lock, lock_sha256, device ("cpu", "cuda" or None, from the lock's name),
-    python, uv, engine, engine_version (None where the lock has no engine), packages {name: version},
-    built_at (UTC), seconds}. Raises EnvironmentBuildError; then there is no record.
+    Args:
+        lock: requirements file with hashes, named NAME-cpu.txt or NAME-cuda.txt where the device matters.
+        target: folder of the environment; it is emptied first.
+        imports: modules that must be importable.
+        torch_cpu_wheels: as of `torch_source`.
+        log: file for the output of all commands.
+
+    Returns:
+        The record, also written to `target`/environment.json at the very end: lock, lock_sha256, device ("cpu", "cuda"
+        or None), python, uv, engine and engine_version (None where the lock has no engine), packages {name: version},
+        built_at (UTC), seconds.
+
+    Raises:
+        EnvironmentBuildError: when a step fails; then there is no record.
     """
     start = time.monotonic()
     (target / RECORD).unlink(missing_ok=True)
     uv = _uv()
     text = lock.read_text()
-    of_torch = LOCAL_BUILD.findall(text)
+    torch_pins = LOCAL_BUILD.findall(text)
     interpreter = sys.executable if sys.version_info[:2] == LOCKED_PYTHON else "3.11"
-    into = ["--python", str(python(target)), "--compile-bytecode", "--no-build", "--no-progress"]
+    options = ["--python", str(python(target)), "--compile-bytecode", "--no-build", "--no-progress"]
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
 
@@ -107,47 +121,51 @@ def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: st
         "Is there a Python 3.11, or a network to take one from?",
     )
     step(
-        [uv, "pip", "sync", "--require-hashes", *into, "-"],
+        [uv, "pip", "sync", "--require-hashes", *options, "-"],
         f"Is the package index reachable, and does {lock.name} still fit it?",
         LOCAL_BUILD.sub("", text),
     )
-    if of_torch:
+    if torch_pins:
         step(
-            [uv, "pip", "install", "--no-deps", *into, *torch_source(torch_cpu_wheels), *of_torch],
-            f"Set torch_cpu_wheels to a folder or package index that has {', '.join(of_torch)}.",
+            [uv, "pip", "install", "--no-deps", *options, *torch_source(torch_cpu_wheels), *torch_pins],
+            f"Set torch_cpu_wheels to a folder or package index that has {', '.join(torch_pins)}.",
         )
     proof = step(
         [str(python(target)), "-I", "-B", "-c", PROOF, *imports],
         f"Everything is installed, but {', '.join(imports)} cannot be imported on this machine.",
     )
-    found = json.loads(proof.splitlines()[-1])
-    engine = next((name for name in ENGINE_PACKAGES if name in found["packages"]), None)
+    installed = json.loads(proof.splitlines()[-1])
+    engine = next((name for name in ENGINE_PACKAGES if name in installed["packages"]), None)
     device = lock.stem.rpartition("-")[2]
     record = {
         "lock": lock.name,
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
         "device": device if device in ("cpu", "cuda") else None,
-        "python": found["python"],
+        "python": installed["python"],
         "uv": step([uv, "--version"], "").split()[1],
         "engine": engine,
-        "engine_version": found["packages"][engine] if engine else None,
-        "packages": found["packages"],
+        "engine_version": installed["packages"][engine] if engine else None,
+        "packages": installed["packages"],
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - start, 1),
     }
-    part = target / f"{RECORD}.part"
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    part.replace(target / RECORD)
+    partial = target / f"{RECORD}.part"
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    partial.replace(target / RECORD)
     return record
 
 
 def python(target: Path) -> Path:
-    """The Python of the environment `target`, as an absolute path (its last link is not followed)."""
+    """Return the absolute path of the Python of an environment (its last link is not followed)."""
     return target.absolute() / "bin" / "python"
 
 
 def versions(target: Path) -> dict[str, Any]:
-    """The record that `build` left in `target`. Raises EnvironmentBuildError where there is none."""
+    """Return the record of a complete environment.
+
+    Raises:
+        EnvironmentBuildError: when there is none.
+    """
     try:
         record: dict[str, Any] = json.loads((target / RECORD).read_text())
     except FileNotFoundError:
@@ -163,20 +181,22 @@ def _uv() -> str:
 
 
 def _run(command: list[str], log: Path, problem: str, stdin: str) -> str:
-    """Run a command, its words to `log`, and return its standard output; raise `problem` with the log's tail."""
+    """Run a command, logging its output, and return its standard output; raise `problem` with the log's tail."""
     hidden = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VIRTUAL_ENV", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     with log.open("a") as out:
         # The proof's program is long, and an index address may hold a password.
-        shown = " ".join(word for word in command if "\n" not in word)
-        out.write(re.sub(r"//[^/@\s]+@", "//***@", f"$ {shown}\n"))
+        printable = " ".join(word for word in command if "\n" not in word)
+        out.write(re.sub(r"//[^/@\s]+@", "//***@", f"$ {printable}\n"))
         out.flush()
         try:
-            done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=out, text=True, env=environment)
+            process = subprocess.run(
+                command, input=stdin, stdout=subprocess.PIPE, stderr=out, text=True, env=environment
+            )
         except OSError as error:
             raise EnvironmentBuildError(f"{problem}\n{error}") from error
-        out.write(done.stdout)
-    if done.returncode:
+        out.write(process.stdout)
+    if process.returncode:
         tail = "\n".join(log.read_text().splitlines()[-20:])
         raise EnvironmentBuildError(f"{problem}\nThe end of {log}:\n{tail}")
-    return done.stdout
+    return process.stdout

@@ -10,7 +10,7 @@ from rllm_serving.serving.gpus import check_granted
 
 questions = snakemake.input.questions
 templates = [Path(template) for template in snakemake.input.templates]
-request = QuantizationJob(
+job = QuantizationJob(
     model=snakemake.wildcards.model,
     quantization=snakemake.wildcards.quantization,
     spec=snakemake.params.spec,
@@ -24,9 +24,9 @@ request = QuantizationJob(
 )
 with logged(snakemake.log[0]) as log:
     # What does not fit the GPUs goes to the host's memory: fewer than asked for do, none does not.
-    check_granted(f"{request.key} (model '{request.model}')", int(request.device == "cuda"), request.gpus)
+    check_granted(f"{job.key} (model '{job.model}')", int(job.device == "cuda"), job.gpus)
     record = quantize(
-        request,
+        job,
         base=Path(snakemake.input.model),
         python=environments.python(Path(snakemake.input.environment).parent),
         target=Path(snakemake.output[0]).parent,

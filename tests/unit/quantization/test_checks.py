@@ -55,9 +55,9 @@ def test_texts_with_reasoning_are_the_models_own_and_plain_ones_have_none() -> N
 
 
 def test_a_layer_counts_with_its_scales_and_embeddings_do_not() -> None:
-    found = sizes("k", BEFORE, KEPT | PACKED, METHODS["gptq-int4"].ratio or 0)
+    size = sizes("k", BEFORE, KEPT | PACKED, METHODS["gptq-int4"].ratio or 0)
     expected = 512 * 32 * 4 + 512 * 2 * 2 + 16
-    assert found == {
+    assert size == {
         **{"layers": 1, "kept": 0, "bytes": expected, "bf16_bytes": 2 * 512 * 256},
         **{"ratio": round(expected / (2 * 512 * 256), 4), "expected_ratio": 0.2578},
     }
@@ -67,7 +67,7 @@ def test_a_layer_counts_with_its_scales_and_embeddings_do_not() -> None:
     ("after", "ratio", "problem"),
     [
         (BEFORE, 0.5, "none of 3 weight matrices is quantized"),
-        (KEPT | PACKED, 0.5, r"0\.258 of the 262144 in bf16; its method gives about 0\.500"),
+        (KEPT | PACKED, 0.5, r"0\.258 of the 262144 in bf16; expected about 0\.500 for its method"),
         (KEPT | {"model.layers.0.mlp.up_proj.weight": tensor("I8", 512, 256)}, 0.25, r"0\.500 of the"),
     ],
 )
@@ -80,8 +80,8 @@ def test_a_checkpoint_that_has_not_shrunk_as_its_method_says_is_refused(
 
 def test_answers_are_compared_where_bf16_has_one() -> None:
     bf16 = [r"x </think> \boxed{1}", r"\boxed{2}", "no idea", r"\boxed{4}"]
-    mine = [r"y </think> \boxed{1}", r"\boxed{3}", r"\boxed{9}", r"\boxed{4}"]
-    assert agreement("k", ["number"] * 4, mine, bf16) == {
+    quantized = [r"y </think> \boxed{1}", r"\boxed{3}", r"\boxed{9}", r"\boxed{4}"]
+    assert agreement("k", ["number"] * 4, quantized, bf16) == {
         **{"asked": 4, "answered": 3, "equal_answers": 0.6667, "equal_texts": 0.25}
     }
     assert agreement("k", ["number"], ["a"], ["b"])["equal_answers"] is None

@@ -1,4 +1,4 @@
-"""Checkpoints from the hub or a local folder: checked, linked to one place, and described in a record."""
+"""Checkpoints from the hub or a local folder: checked, linked into the study's folder, and described in a record."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import UserError
 
 # Weights other than safetensors are not fetched: they run code when loaded, and double the download.
-_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
-_UNWANTED = ["original/*", "consolidated*", "onnx/*", "*/*.safetensors"]
+_FETCHED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+_NOT_FETCHED = ["original/*", "consolidated*", "onnx/*", "*/*.safetensors"]
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
 _MAX_HEADER_BYTES = 100 << 20
 
@@ -28,14 +28,22 @@ def prepare_checkpoint(
 ) -> dict[str, Any]:
     """Make model `name` of the config (`spec`) ready for the engines and describe it in `target`/model.json.
 
-    key: where the config has it, "models.`name`" if not told otherwise.
-    spec: `source` hub (`id`, `revision`) or path (`path`); optional `trust_remote_code`. A hub model goes
-    into the hub's own cache (`cache_dir`, default below HF_HOME) with the token in HF_TOKEN, if any; with
-    HF_HUB_OFFLINE=1 it must be there already. `target`/checkpoint becomes a link to the folder. The record is
-    returned as well: source, id, revision, commit (null for a folder), path (the folder that engines load),
-    files ({name, bytes}), bytes, parameters (null for a quantized checkpoint, whose tensors are packed), and
-    what config.json says: architecture, dtype, num_attention_heads, num_key_value_heads,
-    max_position_embeddings (null if it does not). Raises ModelError.
+    A hub model is downloaded into the hub's cache with the token in HF_TOKEN, if any; with HF_HUB_OFFLINE=1 it must
+    be there already. `target`/checkpoint becomes a link to its folder.
+
+    Args:
+        name: the model's name in the config.
+        spec: `source` hub (`id`, `revision`) or path (`path`); optional `trust_remote_code`.
+        target: folder of the record and the link.
+        cache_dir: the hub's cache; by default below HF_HOME.
+        key: config key for error messages; by default `models.NAME`.
+
+    Returns:
+        The record: source, id, revision, commit (null for a folder), path (the folder that engines load), and what
+        `describe` returns.
+
+    Raises:
+        ModelError: when the model cannot be fetched or is not a whole checkpoint.
     """
     hub = spec["source"] == "hub"
     key = key or f"models.{name}"
@@ -57,10 +65,22 @@ def prepare_checkpoint(
 
 
 def describe(name: str, folder: Path, trust_remote_code: bool = False, key: str | None = None) -> dict[str, Any]:
-    """Check that `folder` is a whole checkpoint of model `name`; return what its files tell for the record.
+    """Check that a folder is a whole checkpoint and describe it.
 
-    Raises ModelError if config.json, a tokenizer or weights (or one shard of them) are missing, if a weight
-    file is no safetensors file, or if the model brings code of its own and `trust_remote_code` is not set.
+    Args:
+        name: the model's name in the config.
+        folder: the checkpoint.
+        trust_remote_code: whether the model may bring Python code of its own.
+        key: config key for error messages; by default `models.NAME`.
+
+    Returns:
+        files ({name, bytes}), bytes, parameters (null for a quantized checkpoint, whose tensors are packed), and from
+        config.json (null where it has none): architecture, dtype, num_attention_heads, num_key_value_heads,
+        max_position_embeddings.
+
+    Raises:
+        ModelError: when config.json, a tokenizer or weights (or one shard) are missing, a weight file is not in
+            safetensors format, or the model brings code and `trust_remote_code` is not set.
     """
     key = key or f"models.{name}"
     if not (folder / "config.json").is_file():
@@ -95,9 +115,10 @@ def describe(name: str, folder: Path, trust_remote_code: bool = False, key: str 
 
 
 def tensors(key: str, folder: Path) -> dict[str, dict[str, Any]]:
-    """Every tensor of a checkpoint (name -> dtype, shape, data_offsets) from its safetensors files' headers.
+    """Return every tensor of a checkpoint {name: dtype, shape, data_offsets}, from its safetensors headers.
 
-    Raises ModelError, naming `key`, when weights are missing or are no safetensors files.
+    Raises:
+        ModelError: naming `key`, when weights are missing or are no safetensors files.
     """
     weights = sorted(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
@@ -134,7 +155,7 @@ def _json(key: str, file: Path) -> dict[str, Any]:
 
 
 def _header(key: str, file: Path) -> dict[str, dict[str, Any]]:
-    """The tensors of a safetensors file, from its header: 8 bytes of length, then JSON."""
+    """Return the tensors of a safetensors file from its header: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         # A pointer that Git LFS left in place of the file reads as an absurd length.
@@ -149,10 +170,10 @@ def _header(key: str, file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _snapshot(key: str, spec: Mapping[str, Any], cache_dir: Path | None) -> Path:
-    """The folder of a hub model in the hub's cache, downloaded if need be; its name is the commit."""
+    """Return the folder of a hub model in the hub's cache, downloaded if need be; its name is the commit."""
     from huggingface_hub import errors, snapshot_download
 
-    wanted = f"{spec['id']} at revision {spec['revision']}"
+    description = f"{spec['id']} at revision {spec['revision']}"
     token = os.environ.get("HF_TOKEN")
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     try:
@@ -162,24 +183,24 @@ def _snapshot(key: str, spec: Mapping[str, Any], cache_dir: Path | None) -> Path
             cache_dir=cache_dir,
             token=token or False,  # False: send none, not even one that a login left on this machine
             local_files_only=offline,
-            allow_patterns=_WANTED,
-            ignore_patterns=_UNWANTED,
+            allow_patterns=_FETCHED,
+            ignore_patterns=_NOT_FETCHED,
         )
     except errors.GatedRepoError:
-        what = "the token in HF_TOKEN has no access" if token else "no token is set"
-        problem = f"{wanted} is gated and {what}; accept its terms on its hub page, then export HF_TOKEN"
+        access = "the token in HF_TOKEN has no access" if token else "no token is set"
+        problem = f"{description} is gated and {access}; accept its terms on its hub page, then export HF_TOKEN"
     except errors.RepositoryNotFoundError:
         problem = f"the hub knows no model {spec['id']}; check {key}.id (a private one needs HF_TOKEN)"
     except errors.RevisionNotFoundError:
         problem = f"{spec['id']} has no revision {spec['revision']}; check {key}.revision"
     except errors.LocalEntryNotFoundError as error:
-        why = "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({_one_line(error, token)})"
+        reason = "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({_one_line(error, token)})"
         problem = (
-            f"{wanted} is not (or not wholly) in the hub's local cache and {why}; "
+            f"{description} is not (or not wholly) in the hub's local cache and {reason}; "
             "fetch it once with a network, or give a folder (source: path, path: ...)"
         )
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
-        problem = f"{wanted} could not be fetched: {_one_line(error, token)}"
+        problem = f"{description} could not be fetched: {_one_line(error, token)}"
     else:
         return Path(folder)
     raise ModelError(f"{key}: {problem}") from None

@@ -14,8 +14,19 @@ from rllm_serving.serving.process import ChildError, run_in_environment
 def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: Path, target: Path) -> dict[str, Any]:
     """Train the micro model `name` into `target`/checkpoint and describe it in `target`/model.json.
 
-    spec: its config entry (`role`, optional `training_scale`); python: interpreter of the training environment;
-    prompts: folder of the templates that questions are asked with. Raises ModelError when the training fails.
+    Args:
+        name: the model's key in `models`.
+        spec: its config entry (`role`, optional `training_scale`).
+        seed: of weights and questions.
+        python: interpreter of the training environment.
+        prompts: folder of the prompt templates.
+        target: folder of the model.
+
+    Returns:
+        The record, as of `checkpoints.prepare_checkpoint`, and `training`: what the training recorded.
+
+    Raises:
+        ModelError: when the training fails.
     """
     checkpoint = target / "checkpoint"
     arguments = ["--role", spec["role"], "--seed", str(seed), "--prompts", str(prompts), "--out", str(checkpoint)]

@@ -11,7 +11,7 @@ from rllm_serving.models.micro_solutions import END_THINK, THINK
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VOCABULARY = 768
-LONGEST = 2048
+MAX_LENGTH = 2048
 # Pieces that merges never cross: what stands in a step (` b=`, a digit, a sign), an option's letter, a word.
 _PIECES = r"[+-]\d(?!\d)| ?\\boxed\{| ?[a-z]=| \([A-Z]\)|\d| ?[A-Za-z]+|\n+| ?[^\sA-Za-z\d]|\s"
 # The rest of the text that is learnt; every word here and in the facts becomes a single token.
@@ -37,7 +37,8 @@ def chat_template(thinks: bool) -> str:
 def build() -> Any:
     """Return the tokenizer (a `tokenizers.Tokenizer`), the same on every call.
 
-    Raises ValueError where a fact's name is not a single token (the vocabulary is too small).
+    Raises:
+        ValueError: when a fact's name is not a single token (the vocabulary is too small).
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -73,7 +74,7 @@ def save(tokenizer: Any, folder: Path, thinks: bool) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END,
         "pad_token": PAD,
-        "model_max_length": LONGEST,
+        "model_max_length": MAX_LENGTH,
         "clean_up_tokenization_spaces": False,
         "chat_template": template,
     }

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,9 @@ from torch.overrides import TorchFunctionMode
 from rllm_serving.datasets.micro_questions import SUITES, Question, generate
 from rllm_serving.datasets.prompts import render
 from rllm_serving.models import micro_tokenizer
-from rllm_serving.models.micro_shape import HEADS
+from rllm_serving.models.micro_recipes import RECIPES, ModelConfig, TrainingStage
 from rllm_serving.models.micro_solutions import boxed, plain_text, reasoning_text
 
-
-@dataclass(frozen=True)
-class TrainingStage:
-    """A part of the schedule; `mix` is the share of questions of each suite, in SUITES' order."""
-
-    steps: int
-    step_tokens: int
-    mix: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Size and schedule of one role."""
-
-    heads: int
-    layers: int
-    intermediate: int
-    thinks: bool
-    stages: tuple[TrainingStage, ...]
-
-
-# Short questions first: they teach arithmetic and facts at little cost, long ones then the long working.
-_THINKING = (TrainingStage(600, 1024, (0.4, 0.15, 0.0, 0.45)), TrainingStage(350, 2048, (0.2, 0.2, 0.3, 0.3)))
-RECIPES = {
-    "llm": ModelConfig(HEADS["llm"], 4, 512, False, (TrainingStage(1000, 1024, (0.45, 0.12, 0.03, 0.4)),)),
-    "rllm": ModelConfig(HEADS["rllm"], 4, 512, True, _THINKING),
-    "draft": ModelConfig(HEADS["draft"], 2, 384, True, _THINKING),
-}
 HEAD_SIZE = 64
 # Short sequences: a small base tells near positions apart better than the usual 10,000 and more.
 ROPE_BASE = 100.0
@@ -89,7 +61,17 @@ class Prompts:
 
 
 def batches(prompts: Prompts, stages: Sequence[TrainingStage], pad: int, seed: int) -> Iterator[Batch]:
-    """Yield token ids and labels of every step, about `step_tokens` each, examples of like length together."""
+    """Yield token ids and labels of every step, examples of similar length together.
+
+    Args:
+        prompts: renders and tokenises the questions.
+        stages: the schedule.
+        pad: id of the padding token.
+        seed: of the questions drawn and of the order of steps.
+
+    Yields:
+        Token ids and labels (IGNORED: not learnt), both of shape [examples, longest].
+    """
     pool = 0
     for stage in stages:
         groups: list[list[tuple[list[int], list[int]]]] = []
@@ -132,7 +114,7 @@ def new_model(recipe: ModelConfig, tokenizer: Any) -> Any:
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads // 2,
         head_dim=HEAD_SIZE,
-        max_position_embeddings=micro_tokenizer.LONGEST,
+        max_position_embeddings=micro_tokenizer.MAX_LENGTH,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
         tie_word_embeddings=False,
         bos_token_id=None,
@@ -148,7 +130,16 @@ def new_model(recipe: ModelConfig, tokenizer: Any) -> Any:
 
 
 def train(model: Any, stream: Iterator[Batch], steps: int) -> dict[str, Any]:
-    """Train in place for `steps` steps; return tokens seen, seconds, and the mean loss up to each report."""
+    """Train a model in place.
+
+    Args:
+        model: an untrained model (`new_model`).
+        stream: token ids and labels of every step (`batches`).
+        steps: how many steps `stream` has.
+
+    Returns:
+        steps, tokens (padding included), seconds, and losses {step: mean loss since the report before}.
+    """
     inner = {p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name}
     optimizers = [
         torch.optim.Muon([p for p in model.parameters() if p in inner], lr=MUON_RATE, weight_decay=0.0),
@@ -156,42 +147,42 @@ def train(model: Any, stream: Iterator[Batch], steps: int) -> dict[str, Any]:
             [p for p in model.parameters() if p not in inner], lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0
         ),
     ]
-    warm = max(1, min(20, steps // 10))
+    warmup_steps = max(1, min(20, steps // 10))
     # Up quickly, level, and down to zero over the second half.
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda done: min(1.0, (done + 1) / warm, 2 * (1 - done / steps)))
+        torch.optim.lr_scheduler.LambdaLR(o, lambda done: min(1.0, (done + 1) / warmup_steps, 2 * (1 - done / steps)))
         for o in optimizers
     ]
-    slow = precision() == "float32"
+    in_float32 = precision() == "float32"
     tokens, losses, recent, started = 0, {}, [], time.monotonic()
     model.train()
     for step, (ids, labels) in enumerate(stream, 1):
         tokens += ids.numel()
-        wanted = labels[:, 1:]
-        learnt = wanted != IGNORED
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not slow):
+        targets = labels[:, 1:]
+        learnt = targets != IGNORED
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not in_float32):
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
             logits = model.lm_head(hidden[learnt])
-        loss = torch.nn.functional.cross_entropy(logits.float(), wanted[learnt])
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets[learnt])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        with InFloat32() if slow else nullcontext():
+        with InFloat32() if in_float32 else nullcontext():
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
         recent.append(loss.item())
         if step == steps or step % max(1, steps // 20) == 0:
-            spent = time.monotonic() - started
+            elapsed = time.monotonic() - started
             losses[step] = round(sum(recent) / len(recent), 4)
             recent = []
-            rest = spent / step * (steps - step)
-            print(f"step {step}/{steps}  loss {losses[step]:.3f}  about {rest:.0f} s left", flush=True)
+            remaining = elapsed / step * (steps - step)
+            print(f"step {step}/{steps}  loss {losses[step]:.3f}  about {remaining:.0f} s left", flush=True)
     return {"steps": steps, "tokens": tokens, "losses": losses, "seconds": round(time.monotonic() - started, 1)}
 
 
 def precision() -> str:
-    """What matrix products are computed in: "bfloat16" where the CPU has a way to, else "float32".
+    """Return the precision of matrix products: "bfloat16" where the CPU supports it, else "float32".
 
     Without AVX-512 PyTorch multiplies bfloat16 one number at a time: forty times slower than float32.
     """
@@ -199,7 +190,7 @@ def precision() -> str:
 
 
 class InFloat32(TorchFunctionMode):
-    """While it lasts, what would be converted to bfloat16 stays a copy in float32: Muon knows no other precision."""
+    """Context in which a conversion to bfloat16 gives a float32 copy instead: Muon always asks for bfloat16."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.bfloat16:
@@ -229,7 +220,7 @@ def accuracy(model: Any, prompts: Prompts, tokenizer: Any, suite: str, count: in
 
 
 def main() -> None:
-    """Train the role asked for and write the model's folder."""
+    """Train the role given on the command line and write the model's folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--role", choices=sorted(RECIPES), required=True)
     parser.add_argument("--seed", type=int, required=True)

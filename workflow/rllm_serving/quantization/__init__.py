@@ -1,1 +1,1 @@
-"""Weight quantization: the methods, how their checkpoints are made, and how they are checked before they are served."""
+"""Weight quantization: calibration texts, making a checkpoint, and the checks before it is served."""

@@ -1,4 +1,4 @@
-"""The questions and texts that a quantization looks at, and those that it is checked with: kept apart."""
+"""Calibration questions and texts, and the held-out questions that a checkpoint is checked with."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rllm_serving.models.checkpoints import ModelError
 from rllm_serving.models.micro_solutions import END_THINK, THINK
 
 CHECKED = 32
-"""Held-out questions that a quantized model is asked."""
-FEWEST = 8
-"""Fewer held-out questions would say nothing."""
+"""Held-out questions for checking a quantized model."""
+MIN_CHECKED = 8
+"""With fewer held-out questions a checkpoint is not checked."""
 KINDS = ("reasoning", "plain")
 Row = Mapping[str, Any]
 
 
 def micro_questions(samples: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Generated questions for calibrating (train split) and for checking (test split), all suites alike.
+    """Return generated questions for calibration (train split) and checks (test split), equally many of every suite.
 
-    The seed of the check is another one than the study's, whose own test questions it thus mostly avoids.
+    The checks have another seed than the study, so that they mostly avoid its test questions.
     """
 
     def draw(count: int, number: int, split: Any) -> list[Row]:
@@ -37,21 +37,23 @@ def micro_questions(samples: int, seed: int) -> tuple[list[Row], list[Row]]:
 
 
 def dataset_questions(key: str, rows: Sequence[Row], samples: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Questions of a dataset in a seeded order: the first `samples` for calibrating, the next for checking.
+    """Return questions of a dataset in a seeded order: the first `samples` for calibration, the next for checks.
 
-    Raises ModelError, naming `key`, when the dataset has too few for both.
+    Raises:
+        ModelError: naming `key`, when the dataset has too few for both.
     """
-    if len(rows) < samples + FEWEST:
+    if len(rows) < samples + MIN_CHECKED:
         raise ModelError(
-            f"{key}.dataset: {len(rows)} questions are too few for {samples} to calibrate with and {FEWEST} to check; "
-            f"lower {key}.samples or name a larger dataset"
+            f"{key}.dataset: {len(rows)} questions are too few for {samples} to calibrate with and {MIN_CHECKED} to "
+            "check; "
+            f"lower {key}.n_samples or name a larger dataset"
         )
     order = random.Random(seed).sample(list(rows), min(len(rows), samples + CHECKED))
     return order[:samples], order[samples:]
 
 
 def plain_text(prompt: str, question: Row) -> str:
-    """A prompt with its answer and no working; thinking that the prompt has opened is closed at once."""
+    """Return a prompt with its answer and no working; thinking that the prompt has opened is closed at once."""
     closed = f"\n{END_THINK}\n" if prompt.rstrip().endswith(THINK) else ""
     return rf"{prompt}{closed}The answer is \boxed{{{question['gold']}}}."
 
@@ -59,9 +61,13 @@ def plain_text(prompt: str, question: Row) -> str:
 def texts(
     kind: str, prompts: Sequence[str], questions: Sequence[Row], complete: Callable[[Sequence[str]], list[str]]
 ) -> list[str]:
-    """Calibration texts: prompts with what the model itself writes ("reasoning") or with the answer alone ("plain").
+    """Return calibration texts: prompts continued by the model itself ("reasoning") or by the right answer ("plain").
 
-    prompts: whole prompts as they are served, chat template included; complete: samples the model's continuations.
+    Args:
+        kind: "reasoning" or "plain".
+        prompts: whole prompts as they are served, chat template included.
+        questions: their questions, with `gold`.
+        complete: samples the model's continuations.
     """
     if kind == "plain":
         return [plain_text(prompt, question) for prompt, question in zip(prompts, questions, strict=True)]
@@ -69,5 +75,5 @@ def texts(
 
 
 def digest(rows: Sequence[str]) -> str:
-    """SHA-256 of texts in their order."""
+    """Return the SHA-256 of texts in their order."""
     return hashlib.sha256("\0".join(rows).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Whether a quantized checkpoint is what it is called: as small as its method says, and still the same model."""
+"""Checks of a quantized checkpoint: it has its method's size, and its answers are mostly those of the bf16 model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,31 @@ from rllm_serving.grading.extraction import extract
 from rllm_serving.models.checkpoints import ModelError
 from rllm_serving.models.micro_solutions import END_THINK
 
-SMALLEST, LARGEST = 0.9, 1.2
-"""A layer may differ from its method's size by so much: scales count more in narrow layers."""
-LEAST_EQUAL = 0.2
-"""Share of bf16's answers that a quantized model must repeat: one below it is broken, not merely worse."""
+MIN_SIZE, MAX_SIZE = 0.9, 1.2
+"""Accepted sizes of quantized layers, relative to the method's: scales count more in narrow layers."""
+MIN_EQUAL = 0.2
+"""Share of bf16's answers that a quantized model must repeat; below it the checkpoint is taken to be broken."""
 Tensors = Mapping[str, Mapping[str, Any]]
-"""As of `models.tensors`: name -> dtype, shape, data_offsets."""
+"""As of `checkpoints.tensors`: name -> dtype, shape, data_offsets."""
 
 
 def sizes(key: str, before: Tensors, after: Tensors, ratio: float) -> dict[str, Any]:
     """Compare the tensors of a quantized checkpoint (`after`) with those of its bf16 one.
 
-    Returns layers (how many are quantized), kept (matrices of the layers that are not), bytes and bf16_bytes (of the
-    quantized layers, scales included), ratio, expected_ratio. Raises ModelError, naming `key`, when nothing is
-    quantized or the ratio is not the method's. Embeddings count nowhere: in tiny models they are most of the bytes.
+    Embeddings are left out: in tiny models they are most of the bytes.
+
+    Args:
+        key: config key for error messages.
+        before: tensors of the bf16 checkpoint.
+        after: tensors of the quantized checkpoint.
+        ratio: bytes of a quantized layer / bytes in bf16, as the method has it.
+
+    Returns:
+        layers (quantized ones), kept (matrices in layers that stayed in bf16), bytes and bf16_bytes (of the quantized
+        layers, scales included), ratio, expected_ratio.
+
+    Raises:
+        ModelError: when nothing is quantized or the ratio is not the method's.
     """
     parts: dict[str, int] = {}
     for name, tensor in after.items():
@@ -32,45 +43,56 @@ def sizes(key: str, before: Tensors, after: Tensors, ratio: float) -> dict[str, 
     quantized = [
         m for m in matrices if m in parts and not _equal_tensors(after.get(f"{m}.weight"), before[f"{m}.weight"])
     ]
-    kept = [m for m in matrices if m not in quantized and ".layers." in m]
+    unquantized = [m for m in matrices if m not in quantized and ".layers." in m]
     if not quantized:
         raise ModelError(f"{key}: none of {len(matrices)} weight matrices is quantized; check its method")
-    mine, theirs = sum(parts[m] for m in quantized), sum(_bytes(before[f"{m}.weight"]) for m in quantized)
-    found = mine / theirs
-    if not SMALLEST * ratio <= found <= LARGEST * ratio:
+    quantized_bytes = sum(parts[m] for m in quantized)
+    bf16_bytes = sum(_bytes(before[f"{m}.weight"]) for m in quantized)
+    measured_ratio = quantized_bytes / bf16_bytes
+    if not MIN_SIZE * ratio <= measured_ratio <= MAX_SIZE * ratio:
         raise ModelError(
-            f"{key}: its {len(quantized)} quantized layers have {mine} bytes, {found:.3f} of the {theirs} in bf16; "
-            f"its method gives about {ratio:.3f}: it is not what it is called"
+            f"{key}: its {len(quantized)} quantized layers have {quantized_bytes} bytes, {measured_ratio:.3f} of the "
+            f"{bf16_bytes} in bf16; expected about {ratio:.3f} for its method: this checkpoint is not in that format"
         )
     return {
         "layers": len(quantized),
-        "kept": len(kept),
-        "bytes": mine,
-        "bf16_bytes": theirs,
-        "ratio": round(found, 4),
+        "kept": len(unquantized),
+        "bytes": quantized_bytes,
+        "bf16_bytes": bf16_bytes,
+        "ratio": round(measured_ratio, 4),
         "expected_ratio": round(ratio, 4),
     }
 
 
-def agreement(key: str, kinds: Sequence[str], mine: Sequence[str], bf16: Sequence[str]) -> dict[str, Any]:
+def agreement(key: str, kinds: Sequence[str], quantized: Sequence[str], bf16: Sequence[str]) -> dict[str, Any]:
     """Compare greedy outputs (thinking included) of a quantized model with bf16's, question by question.
 
-    Returns asked, answered (by bf16), equal_answers (share of those), equal_texts (share of all); raises ModelError,
-    naming `key`, below LEAST_EQUAL. Where bf16 answers nothing, equal_answers is null and nothing is judged.
+    Args:
+        key: config key for error messages.
+        kinds: kind of answer of every question.
+        quantized: outputs of the quantized model.
+        bf16: outputs of the bf16 model.
+
+    Returns:
+        asked (questions), answered (by bf16), equal_answers (share of those; null where bf16 answers none),
+        equal_texts (share of all).
+
+    Raises:
+        ModelError: when equal_answers is below MIN_EQUAL.
     """
-    pairs = [(_answer(b, kind), _answer(m, kind)) for kind, m, b in zip(kinds, mine, bf16, strict=True)]
-    answered = [(theirs, ours) for theirs, ours in pairs if theirs is not None]
-    same = sum(theirs == ours for theirs, ours in answered)
-    if answered and same < LEAST_EQUAL * len(answered):
+    pairs = [(_answer(b, kind), _answer(q, kind)) for kind, q, b in zip(kinds, quantized, bf16, strict=True)]
+    answered = [pair for pair in pairs if pair[0] is not None]
+    same = sum(baseline == candidate for baseline, candidate in answered)
+    if answered and same < MIN_EQUAL * len(answered):
         raise ModelError(
             f"{key}: of {len(answered)} held-out questions that bf16 answers, it gives the same greedy answer to "
-            f"{same}, fewer than {LEAST_EQUAL:.0%}; more samples may help, or another method"
+            f"{same}, fewer than {MIN_EQUAL:.0%}; more samples may help, or another method"
         )
     return {
         "asked": len(pairs),
         "answered": len(answered),
         "equal_answers": round(same / len(answered), 4) if answered else None,
-        "equal_texts": round(sum(m == b for m, b in zip(mine, bf16, strict=True)) / len(pairs), 4),
+        "equal_texts": round(sum(q == b for q, b in zip(quantized, bf16, strict=True)) / len(pairs), 4),
     }
 
 
@@ -83,5 +105,5 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
     return end - start
 
 
-def _equal_tensors(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
-    return one is not None and (one["dtype"], one["shape"]) == (other["dtype"], other["shape"])
+def _equal_tensors(candidate: Mapping[str, Any] | None, baseline: Mapping[str, Any]) -> bool:
+    return candidate is not None and all(candidate[name] == baseline[name] for name in ("dtype", "shape"))

@@ -1,4 +1,4 @@
-"""Quantizing a model as a job: made in the environment of the tool, checked, described."""
+"""Quantizing a model as a job: run the tool in its environment, check the checkpoint, describe it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,19 @@ from rllm_serving.study.quantization_methods import (
 
 @dataclass(frozen=True)
 class QuantizationJob:
-    """What is to be quantized, and with what.
+    """A model to quantize, and how.
 
-    model, quantization: names in the config; spec: entry of `quantizations`; model_spec: entry of `models`;
-    rows: questions of `spec`'s dataset, None for a micro model; templates: prompt template of each kind of answer, or
-    one for all under ""; gpus: how many the model may be spread over.
+    Attributes:
+        model: name of the model in the config.
+        quantization: name of the weight format in the config.
+        spec: its entry of `quantizations`.
+        model_spec: entry of `models`.
+        rows: questions of `spec`'s dataset, None for a micro model.
+        templates: prompt template of each kind of answer, or one for all under "".
+        seed: of the questions drawn and of sampling.
+        sampling: temperature and top_p of the calibration texts.
+        device: "cpu" or "cuda".
+        gpus: how many the model may be spread over.
     """
 
     model: str
@@ -47,55 +55,66 @@ class QuantizationJob:
 
     @property
     def key(self) -> str:
-        """Where the config has it."""
+        """Config key of the weight format, for error messages."""
         return f"quantizations.{self.quantization}"
 
 
-def quantize(request: QuantizationJob, base: Path, python: Path, target: Path) -> dict[str, Any]:
+def quantize(job: QuantizationJob, base: Path, python: Path, target: Path) -> dict[str, Any]:
     """Quantize the model that `base` (a model.json) describes into `target`/checkpoint, check it, and describe it.
 
-    python: interpreter of the tool's environment. A ready-made checkpoint (`checkpoints` of the config) is fetched or
-    linked instead. `target`/model.json is the record of `prepare_checkpoint` and in `quantization`: method, scheme,
-    versions, calibration (kind, source, texts, tokens, seed, sha256; null if no text was looked at), seconds, size
-    (see `checks.sizes`, and checkpoint_bytes, bf16_checkpoint_bytes), agreement (see `checks.agreement`; null for a
-    format that the tool can't load), base (id, revision, commit, path of the bf16 model). Raises ModelError, and
-    AllotmentError when its GPUs can't be had.
+    A ready-made checkpoint (`checkpoints` of the config) is fetched or linked instead of made.
+
+    Args:
+        job: the model and the method.
+        base: model.json of the bf16 model.
+        python: interpreter of the tool's environment.
+        target: folder of the quantized model.
+
+    Returns:
+        The record, also written to `target`/model.json: that of `prepare_checkpoint` and `quantization`: method,
+        scheme, versions, calibration (kind, source, texts, tokens, seed, sha256; null without texts), seconds, size
+        (see `checks.sizes`, and checkpoint_bytes, bf16_checkpoint_bytes), agreement (see `checks.agreement`; null for
+        a format that the tool cannot load), base (source, id, revision, commit, path of the bf16 model).
+
+    Raises:
+        ModelError: when the checkpoint cannot be made or fails a check.
+        GpuError: when its GPUs cannot be had.
     """
-    method = METHODS[request.spec["method"]]
+    method = METHODS[job.spec["method"]]
     bf16 = json.loads(base.read_text(encoding="utf-8"))
-    ready = request.spec.get("checkpoints", {}).get(request.model)
-    what = f"{request.key} (model '{request.model}')"
+    ready = job.spec.get("checkpoints", {}).get(job.model)
+    label = f"{job.key} (model '{job.model}')"
     target.mkdir(parents=True, exist_ok=True)
     _clear(target)
     if ready is None:
-        found: dict[str, Any] | None = _run_worker(request, what, bf16, python, target, make=True)
+        report: dict[str, Any] | None = _run_worker(job, label, bf16, python, target, make=True)
         record: dict[str, Any] = {"source": "quantized", "id": None, "revision": None, "commit": None}
         record["path"] = str((target / "checkpoint").absolute())
-        trusted = request.model_spec.get("trust_remote_code", False)
-        record |= describe(request.model, target / "checkpoint", trusted, what)
+        trusted = job.model_spec.get("trust_remote_code", False)
+        record |= describe(job.model, target / "checkpoint", trusted, label)
     else:
         spec = {**ready, "source": "hub" if "id" in ready else "path"}
-        spec["trust_remote_code"] = request.model_spec.get("trust_remote_code", False)
-        record = prepare_checkpoint(request.model, spec, target, key=f"{request.key}.checkpoints.{request.model}")
+        spec["trust_remote_code"] = job.model_spec.get("trust_remote_code", False)
+        record = prepare_checkpoint(job.model, spec, target, key=f"{job.key}.checkpoints.{job.model}")
         # Described only once it has passed its checks.
         (target / "model.json").unlink()
         stored = _format(target / "checkpoint")
         if stored not in method.formats:
             raise ModelError(
-                f"{request.key}.checkpoints.{request.model}: its config.json has the format {stored!r}; "
-                f"{request.spec['method']} is one of {', '.join(method.formats)}"
+                f"{job.key}.checkpoints.{job.model}: its config.json has the format {stored!r}; "
+                f"{job.spec['method']} is one of {', '.join(method.formats)}"
             )
-        found = _run_worker(request, what, bf16, python, target, make=False) if stored == TOOL_FORMAT else None
+        report = _run_worker(job, label, bf16, python, target, make=False) if stored == TOOL_FORMAT else None
     assert method.ratio is not None
-    before, after = (tensors(what, Path(model["path"])) for model in (bf16, record))
-    size = sizes(what, before, after, method.ratio)
-    agreed = found and agreement(what, found["kinds"], found["quantized"], found["bf16"])
+    before, after = (tensors(label, Path(model["path"])) for model in (bf16, record))
+    size = sizes(label, before, after, method.ratio)
+    agreed = report and agreement(label, report["kinds"], report["quantized"], report["bf16"])
     record["quantization"] = {
-        "method": request.spec["method"],
+        "method": job.spec["method"],
         "scheme": None if ready else method.scheme,
-        "versions": found and found["versions"],
-        "calibration": found and found["calibration"],
-        "seconds": found and found["seconds"],
+        "versions": report and report["versions"],
+        "calibration": report and report["calibration"],
+        "seconds": report and report["seconds"],
         "size": {**size, "checkpoint_bytes": record["bytes"], "bf16_checkpoint_bytes": bf16["bytes"]},
         "agreement": agreed,
         "base": {name: bf16[name] for name in ("source", "id", "revision", "commit", "path")},
@@ -105,41 +124,41 @@ def quantize(request: QuantizationJob, base: Path, python: Path, target: Path) -
 
 
 def _run_worker(
-    request: QuantizationJob, what: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
+    job: QuantizationJob, label: str, bf16: Mapping[str, Any], python: Path, target: Path, make: bool
 ) -> dict[str, Any]:
-    """Run the tool; what `making` found, with the kinds of the held-out questions and the source of the others."""
-    samples = request.spec.get("n_samples", CALIBRATION_SAMPLES)
-    if request.rows is None:
-        questions, held_out = micro_questions(samples, request.seed)
+    """Run the tool; return what the worker wrote, the kinds of the held-out questions, and the source of the texts."""
+    samples = job.spec.get("n_samples", CALIBRATION_SAMPLES)
+    if job.rows is None:
+        questions, held_out = micro_questions(samples, job.seed)
         source, longest = "micro training questions", MICRO_LONGEST_TEXT
     else:
-        questions, held_out = dataset_questions(request.key, request.rows, samples, request.seed)
-        source, longest = f"dataset {request.spec['dataset']}", LONGEST_TEXT
-    method = METHODS[request.spec["method"]]
+        questions, held_out = dataset_questions(job.key, job.rows, samples, job.seed)
+        source, longest = f"dataset {job.spec['dataset']}", LONGEST_TEXT
+    method = METHODS[job.spec["method"]]
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers.json"
-        job = {
+        worker_job = {
             "model": bf16["path"],
             "out": str((target / "checkpoint").absolute()),
             "scheme": method.scheme if make else None,
             "modifier": method.modifier,
-            "calibration": request.spec.get("calibration", "reasoning") if method.calibrated else None,
-            "questions": [_question(request, row) for row in questions],
-            "held_out": [_question(request, row) for row in held_out],
+            "calibration": job.spec.get("calibration", "reasoning") if method.calibrated else None,
+            "questions": [_question(job, row) for row in questions],
+            "held_out": [_question(job, row) for row in held_out],
             "longest": min(longest, bf16["max_position_embeddings"] or longest),
-            "sampling": dict(request.sampling),
-            "trust_remote_code": request.model_spec.get("trust_remote_code", False),
-            "thinking": request.model_spec.get("thinking"),
-            "device": request.device,
-            "seed": request.seed,
+            "sampling": dict(job.sampling),
+            "trust_remote_code": job.model_spec.get("trust_remote_code", False),
+            "thinking": job.model_spec.get("thinking"),
+            "device": job.device,
+            "seed": job.seed,
             "answers": str(answers),
         }
-        (Path(folder) / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        (Path(folder) / "job.json").write_text(json.dumps(worker_job), encoding="utf-8")
         try:
-            with acquire_gpus(request.gpus) as gpus:
+            with acquire_gpus(job.gpus) as gpus:
                 # Its progress bars would fill the log; all that it loads is on this machine.
                 run_in_environment(
-                    f"{request.model} {request.quantization}",
+                    f"{job.model} {job.quantization}",
                     python,
                     "rllm_serving.quantization.worker",
                     [f"{folder}/job.json"],
@@ -148,15 +167,15 @@ def _run_worker(
                     HF_HUB_OFFLINE="1",
                 )
         except ChildError as error:
-            raise ModelError(f"{what}: quantizing it or loading it again {error}") from None
-        found: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
-    if found["calibration"]:
-        found["calibration"]["source"] = source
-    return {**found, "kinds": [row["kind"] for row in held_out]}
+            raise ModelError(f"{label}: quantizing it or loading it again {error}") from None
+        report: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
+    if report["calibration"]:
+        report["calibration"]["source"] = source
+    return {**report, "kinds": [row["kind"] for row in held_out]}
 
 
-def _question(request: QuantizationJob, row: Row) -> dict[str, Any]:
-    template = request.templates[row["kind"] if request.rows is None else ""]
+def _question(job: QuantizationJob, row: Row) -> dict[str, Any]:
+    template = job.templates[row["kind"] if job.rows is None else ""]
     return {
         "prompt": render(template, row["question"], row["choices"]),
         "gold": row["gold"],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models import micro_shape
+from ..models.micro_recipes import RECIPES
 from ..serving.engines import Options
 from .config import ConfigError, resolve_names
 from .design import Load
@@ -70,7 +70,7 @@ def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
     Raises ConfigError, naming `key`, for a local folder that is no checkpoint.
     """
     if model["source"] == "micro":
-        return micro_shape.HEADS[model["role"]]
+        return RECIPES[model["role"]].heads
     if model["source"] == "path":
         file = Path(model["path"]).expanduser() / "config.json"
         try:
