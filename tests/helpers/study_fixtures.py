@@ -69,7 +69,7 @@ class Study:
                 gain = rows["e2e_latency_baseline"] * rng.uniform(-0.4, 0.4)
                 changed = {"queue_and_prefill": rows["queue_and_prefill"] + gain, "thinking": rows["thinking"] - gain}
                 frames.append(rows.assign(quantization=quantization, setup=setup, **changed))
-        missing = [name for name in frames[0] if name.startswith(("delta_e2e_latency", *PARTS))]
+        missing = [name for name in frames[0].columns if name.startswith(("delta_e2e_latency", *PARTS))]
         frames[0].loc[frames[0]["dataset"] == "arith-easy", missing] = np.nan
         return pd.concat(frames, ignore_index=True)
 

@@ -29,7 +29,7 @@ def difficulty(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
 
     def panel(ax: Axes, part: pd.DataFrame, row: Facet) -> None:
         style.intervals(ax, part, row.metric, part["position"])
-        for role, rows in part.groupby("role"):
+        for role, rows in style.by_role(part):
             p99 = rows[row.metric.replace("_mean", "_p99")]
             ax.plot(rows["position"], p99, color=style.COLOURS[role], **DASH)
         style.annotate_empty(ax, part[row.metric])

@@ -99,9 +99,9 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
     columns = [Facet({"metric": metric}, title) for metric, title in METRICS.items()]
     figure = facet(frame, rows, columns, panel, 0.5 + 0.2 * len(lines), sharex="col", sharey=True)
     for ax, metric in zip(figure.axes, METRICS, strict=False):
-        ratios = style.select(frame, metric=metric)[["ratio", "ratio_low", "ratio_high"]].stack()
+        ratios = style.select(frame, metric=metric)[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float)
         ratios = ratios[ratios > 0]
-        limits = pd.Series([(ratios / 1.2).min(), 0.5, 2, (ratios * 1.2).max()])
+        limits = pd.Series([*ratios / 1.2, 0.5, 2, *ratios * 1.2])
         style.log10_axis(ax, limits, "x")
         ax.set_xlim(limits.min(), limits.max())
     unchanged_handle = Line2D([], [], label="interval holds 1", **style.HOLLOW)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -53,7 +55,11 @@ def stragglers(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs
                 continue
             relative = np.sort(rows["relative"].dropna())
             share = np.arange(len(relative) + 1) / max(len(relative), 1) * 100
-            look = {"color": style.COLOURS[role], "marker": style.MARKERS[role], "markevery": (0.1, 0.2)}
+            look: dict[str, Any] = {
+                "color": style.COLOURS[role],
+                "marker": style.MARKERS[role],
+                "markevery": (0.1, 0.2),
+            }
             ax.step([0, *relative], share, where="post", ls=line, **look)
         style.annotate_empty(ax, part[row.metric or "relative"])
         if row.metric:

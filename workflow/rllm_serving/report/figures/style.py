@@ -153,6 +153,11 @@ def with_positions(frame: pd.DataFrame, by: str, order: Sequence[str] = ()) -> t
     return frame.assign(position=[groups.index(key) for key in keys] + frame["role"].map(SHIFTS)), groups
 
 
+def by_role(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the roles that a frame has and the rows of each."""
+    return [(role, select(frame, role=role)) for role in ordered(frame["role"], ROLES)]
+
+
 def series(frame: pd.DataFrame) -> list[tuple[str, str, Any, float]]:
     """Return role, engine, line style and offset of each series; offsets are in steps and centred on 0."""
     lines = zip(engines(frame), LINES, strict=False)
@@ -189,11 +194,12 @@ def intervals(
         line: properties of the line.
     """
     hollow = frame["invalid"].notna() if hollow is None else hollow
-    for role, rows in frame.groupby("role"):
+    for role, rows in by_role(frame):
         value, at = rows[metric] * factor(metric), position[rows.index]
         x, y = (value, at) if horizontal else (at, value)
         error = {"xerr" if horizontal else "yerr": error_bars(rows, metric) * factor(metric)}
-        ax.errorbar(x, y, **error, **({"color": COLOURS[role], "ls": "", "capsize": 1.5, "elinewidth": 0.8} | line))
+        look: dict[str, Any] = {"color": COLOURS[role], "ls": "", "capsize": 1.5, "elinewidth": 0.8}
+        ax.errorbar(x, y, **(look | error | line))
         mark = hollow[rows.index]
         for chosen, face in ((~mark, COLOURS[role]), (mark, "white")):
             ax.plot(x[chosen], y[chosen], MARKERS[role], color=COLOURS[role], mfc=face, zorder=3)

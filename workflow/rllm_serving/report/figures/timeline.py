@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import style
 from .facet import Facet, facet
@@ -30,13 +31,15 @@ def timeline(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) ->
 
     def panel(ax: Axes, part: pd.DataFrame, row: Facet) -> None:
         style.annotate_empty(ax, part["value"])
-        for role, rows in part.dropna().groupby("role"):
+        for role, rows in style.by_role(part.dropna()):
             ax.step(rows["time"], rows["value"], color=style.COLOURS[role], where="post", lw=1)
             ax.fill_between(rows["time"], rows["value"], color=style.COLOURS[role], step="post", lw=0, alpha=0.2)
         # One scale for a gauge in the whole figure: models and engines are to be compared.
         top = style.select(samples, gauge=row.where["gauge"])["value"].max()
         ax.set_ylim(0, top * 1.05 if top > 0 else 1)
-        ax.yaxis.get_major_locator().set_params(integer=row.where["gauge"] == "running")
+        ax.yaxis.set_major_locator(
+            MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=row.where["gauge"] == "running")
+        )
 
     rows = [
         Facet({"pair": pair, "engine": engine, "gauge": gauge}, label, f"{pair}, {style.ENGINES[engine]}")
