@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import numpy as np
 import peers
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rllm_serving.environments import EnvironmentBuildError
 from rllm_serving.load import patterns, stream
 from rllm_serving.load.client import build_http_request, run
@@ -129,8 +130,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
     """A panel a metric: each round's mean as a dot and the mean of the rounds as a line, by client."""
     shown = {client: values for client, values in found.items() if not isinstance(values, str)}
     with rc_context(style.RC):
-        figure, panels = style.figure(1, len(METRICS), 2.2)
-        for axes, (metric, title) in zip(panels[0], METRICS.items(), strict=True):
+        figure = Figure(figsize=(style.WIDTH, 2.8))
+        panels = figure.subplots(1, len(METRICS))
+        for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
             for place, rounds in enumerate(shown.values()):
                 values = [one[metric] for one in rounds]
                 axes.plot([place] * len(values), values, "o", alpha=0.6)

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rllm_serving.report.figures import style
 
 OURS = "ours"
@@ -56,8 +57,9 @@ def table(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], found: dict[str, Any], path: Path) -> None:
     """CPU per event by client and by length, and the TTFT error of a burst by client; log scales."""
     with rc_context(style.RC):
-        figure, panels = style.figure(1, 3, 2.2)
-        by_client, burst, by_length = panels[0]
+        figure = Figure(figsize=(style.WIDTH, 2.8))
+        panels = figure.subplots(1, 3)
+        by_client, burst, by_length = panels
         for axes, what, title in (
             (by_client, f"CPU per event, streams of {COMPARED} (us)", "CPU per event (µs)"),
             (burst, f"TTFT error, burst of {BURST}, worst (ms)", f"TTFT error, burst of {BURST} (ms)"),
