@@ -24,7 +24,7 @@ class Sglang(Engine):
     title = "SGLang"
     module = "sglang"
     flush_path = "/flush_cache"
-    # Asked to stop it sleeps for 9 s, even without requests, and then kills itself hard: no reason to wait for that.
+    # On SIGTERM it sleeps for 9 s, even without requests, and then kills itself: waiting for that gains nothing.
     stop_grace_s = 0.5
     # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
     metrics: ClassVar[Mapping[str, MetricSource]] = {
@@ -37,7 +37,7 @@ class Sglang(Engine):
         "prompt_tokens": MetricSource("sglang:prompt_tokens_total", absent=0.0),
         "generated_tokens": MetricSource("sglang:generation_tokens_total", absent=0.0),
     }
-    # Named in its arguments, printed after it resolved them; "auto" is no choice.
+    # Read from the resolved arguments that it prints; "auto" names no backend.
     kernels: ClassVar[Mapping[str, str]] = {
         **{
             name: rf"\b{argument}='(?!auto')(\w+)'"
@@ -86,7 +86,7 @@ class Sglang(Engine):
         command += ["--dtype", "bfloat16", "--context-length", str(options.context_length)]
         command += ["--tensor-parallel-size", str(options.tensor_parallel)]
         command += ["--max-running-requests", str(options.max_running_requests)]
-        # Gauges are renewed only so often: at every step, as vLLM's are.
+        # Update the gauges at every decoding step, as vLLM does.
         command += ["--enable-metrics", "--decode-log-interval", "1"]
         # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
         command += ["--sampling-defaults", "openai"]
@@ -110,7 +110,7 @@ class Sglang(Engine):
             command += ["--speculative-algorithm", self.translate("speculative", options.speculative)]
             command += ["--speculative-num-draft-tokens", str(options.speculative_tokens + 1)]
         if config.draft is not None:
-            # A chain of drafts, as vLLM's; the token that the model itself adds is counted as one more draft.
+            # A chain of drafts, as in vLLM; SGLang counts the token of the model itself as one more draft.
             command += ["--speculative-draft-model-path", str(config.draft), "--speculative-eagle-topk", "1"]
             command += ["--speculative-num-steps", str(options.speculative_tokens)]
         if not options.prefix_cache:
