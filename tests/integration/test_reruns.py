@@ -163,10 +163,10 @@ def test_points_of_other_code_are_measured_again(harness: RunHarness, monkeypatc
         harness.execute(replace(RUN, points=POINTS[:2]))
     assert harness.measured() == {64: 4, 128: 4} and harness.journaled() == [POINTS[0].name]
     harness.faults.unlink()
-    monkeypatch.setattr(module, "behaviour", lambda *files: "other code")
+    monkeypatch.setattr(module, "measuring_code", lambda: "other code")
     harness.execute(replace(RUN, points=POINTS[:2]))
     assert harness.measured() == {64: 4, 128: 4}
-    monkeypatch.setattr(module, "behaviour", lambda *files: "code of today")
+    monkeypatch.setattr(module, "measuring_code", lambda: "code of today")
     harness.execute()
     assert harness.measured() == {64: 4, 128: 4, 256: 4}
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,12 @@ log = logging.getLogger(__name__)
 
 class RunError(UserError):
     """A run cannot give valid numbers."""
+
+
+@cache
+def measuring_code() -> str:
+    """Digest of what the code that measures does."""
+    return behaviour(*Library().reached(Path(__file__)))
 
 
 def log_progress(name: str, completed: int, total: int, elapsed_s: float) -> None:
@@ -103,7 +109,7 @@ class Measurement:
         if self.paths.arrivals is not None:
             files["arrivals"] = self.paths.arrivals
         content = {
-            "code": behaviour(*Library().reached(Path(__file__))),
+            "code": measuring_code(),
             "run": run,
             "device": self.device,
             "packages": self.environment["packages"],
@@ -307,9 +313,6 @@ class Measurement:
                 for _, _, record in measured
             ],
         }
-        for path, tables in (
-            (self.paths.requests, [requests for requests, _, _ in measured]),
-            (self.paths.server, [samples for _, samples, _ in measured]),
-        ):
-            write_atomically(path, parquet_bytes(pa.concat_tables(tables)))
+        write_atomically(self.paths.requests, parquet_bytes(pa.concat_tables([table for table, _, _ in measured])))
+        write_atomically(self.paths.server, parquet_bytes(pa.concat_tables([table for _, table, _ in measured])))
         write_atomically(self.paths.record, json.dumps(record, indent=1).encode())
