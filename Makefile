@@ -1,8 +1,8 @@
 # What a developer does all day; CONTRIBUTING.md explains it. `make` lists the targets.
-.PHONY: help setup format lint types fast test study
+.PHONY: help setup config-docs format lint types fast test study
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup:  ## make the Python environment and the pre-commit hooks
 	uv sync
@@ -12,6 +12,9 @@ format:  ## format Python and rules, mend what ruff can mend
 	uv run ruff check --fix .
 	uv run ruff format .
 	uv run snakefmt Snakefile workflow
+
+config-docs:  ## write the config's schema and the tables of config/README.md from its models
+	PYTHONPATH=workflow uv run python -m rllm_serving.study.config_docs
 
 lint:  ## style, rules, imports between rooms, dead code
 	.ci/run lint

@@ -83,7 +83,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("folder", marked_by_need(GREEDY))
 def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, marked: str, folder: str) -> None:
     planned = STUDY.runs[folder]
-    baseline = STUDY.reference(planned, "baseline") or folder
+    baseline = STUDY.baseline_folder(planned, "baseline") or folder
     [(record, requests, samples), (_, expected, _)] = measure(study, folder, baseline)
     assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
     assert (requests.output_tokens > 0).all()
@@ -110,7 +110,7 @@ def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, 
 @pytest.mark.parametrize("folder", marked_by_need(SAMPLED))
 def test_sampling_works_with_speculation_too(study: Path, marked: str, folder: str) -> None:
     """Whether drafts are checked rightly when tokens are sampled: wrong ones garble the text, which then runs on."""
-    baseline = STUDY.reference(STUDY.runs[folder], "baseline") or folder
+    baseline = STUDY.baseline_folder(STUDY.runs[folder], "baseline") or folder
     [(_, requests, _), (_, expected, _)] = measure(study, folder, baseline)
     assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
     ended = [(table.finish_reason == "stop").mean() for table in (requests, expected)]

@@ -10,11 +10,9 @@ from typing import Any
 
 import yaml
 from conftest import ROOT, run, snakemake
-from rllm_serving.study import config as checks
+from rllm_serving.study.config import complete_config
 from rllm_serving.study.study import Study
-from snakemake.utils import validate
 
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 PROMPTS = ROOT / "resources" / "prompts"
 COMPILING = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
 """Environment in which Snakemake's own modules are compiled once, not at each of many calls."""
@@ -69,9 +67,7 @@ def changed(*changes: tuple[str, Any], base: dict[str, Any] = TINY) -> dict[str,
 
 def load(config: dict[str, Any]) -> Study:
     """The study of a config, checked and completed as the workflow does it. Raises ConfigError."""
-    checks.check_schema(config, SCHEMA)
-    complete = copy.deepcopy(config)
-    validate(complete, str(SCHEMA))
+    complete = complete_config(config)
     return Study(complete, PROMPTS, complete["device"])
 
 

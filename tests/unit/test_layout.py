@@ -40,6 +40,12 @@ TESTED_IN = {
     "serving/hardware.py": "unit/serving/test_engines.py",
     "serving/process.py": "unit/serving/test_gpus.py",
     "study/checks.py": "unit/study/test_study.py",
+    "study/config_base.py": "unit/study/test_config.py",
+    "study/config_docs.py": "unit/study/test_config.py",
+    "study/config_errors.py": "workflow/test_bad_configs.py",
+    "study/config_file.py": "unit/study/test_config.py",
+    "study/config_inputs.py": "unit/study/test_config.py",
+    "study/config_options.py": "unit/study/test_config.py",
     "study/design.py": "unit/study/test_study.py",
 }
 

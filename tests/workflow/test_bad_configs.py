@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.studies import REMOVED, TINY, changed, dry_run, load, write
-from rllm_serving.study.config import ConfigError
+from rllm_serving.study.config_errors import ConfigError
 
 HUB = {"source": "hub", "role": "llm", "pair": "x", "id": "owner/name", "revision": "main"}
 GSM8K = {"source": "hub", "prompt": "number", "format": "gsm8k", "id": "openai/gsm8k", "revision": "a" * 40}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import run, snakemake
 from helpers.studies import COMPILING, TINY, changed, dry_run, load, write
-from rllm_serving.study.config import ConfigError
+from rllm_serving.study.config_errors import ConfigError
 
 
 @pytest.fixture

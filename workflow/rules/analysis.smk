@@ -50,7 +50,7 @@ rule compare_runs:
         runtime=120,
     params:
         code=code("compare_runs.py"),
-        compared=lambda wildcards: STUDY.compared(wildcards.experiment, wildcards.model, wildcards.basis),
+        compared=lambda wildcards: STUDY.comparisons(wildcards.experiment, wildcards.model, wildcards.basis),
     script:
         "../scripts/compare_runs.py"
 

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.logging import logger
-from snakemake.utils import validate
 
 # Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
 # From where this file is, for this may be a module of another workflow.
@@ -15,17 +14,18 @@ if not (WORKFLOW / "rllm_serving").is_dir():
     sys.exit("Error: this workflow has a library beside its rules: clone it and name the clone's workflow/Snakefile")
 ENVS = WORKFLOW / "envs"
 PROMPTS = Path(os.path.relpath(WORKFLOW.parent / "resources" / "prompts"))
-SCHEMA = (WORKFLOW / "schemas" / "config.schema.yaml").absolute()
 
 # For this process, and for the scripts that it starts.
 sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
-from rllm_serving.study import config as checks
 from rllm_serving.code_digest import Library
 from rllm_serving.report import catalogue as outputs
 from rllm_serving.serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
+from rllm_serving.study.config import complete_config
+from rllm_serving.study.config_errors import ConfigError
+from rllm_serving.study.config_file import check_file
 from rllm_serving.study.estimate import Plan
 from rllm_serving.study.study import Study
 
@@ -34,14 +34,14 @@ def load_study():
     """The study of this config, or one line that says which key is wrong."""
     try:
         for file in workflow.configfiles:
-            checks.check_file(Path(file))
-        checks.check_schema(config, SCHEMA)
-        if config.get("device", "auto") == "auto" and workflow.remote_exec:
+            check_file(Path(file))
+        # In place: rules and scripts read the defaults from it.
+        config.update(complete_config(config))
+        if config["device"] == "auto" and workflow.remote_exec:
             # The jobs of a cluster would plan another study than the machine that sent them.
-            raise checks.ConfigError("device: 'auto' is what one machine finds; jobs on others need cpu or cuda")
-        validate(config, str(SCHEMA))
+            raise ConfigError("device: 'auto' is what one machine finds; jobs on others need cpu or cuda")
         return Study(config, PROMPTS, resolve_device(config["device"]))
-    except checks.ConfigError as error:
+    except ConfigError as error:
         # Not a WorkflowError: Snakemake adds the place in this file, which is not where the mistake is.
         sys.exit(f"Error in the config: {error}")
 
@@ -177,7 +177,7 @@ def files_of(experiment, level):
     return [
         f"results/analysis/{experiment}/{model}/{level}.parquet"
         for model in dict.fromkeys(run.model for run in STUDY.experiments[experiment])
-        if basis == level or STUDY.compared(experiment, model, basis)
+        if basis == level or STUDY.comparisons(experiment, model, basis)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers.studies import changed, load
 from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
-from rllm_serving.study.config import ConfigError
+from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.quantization_methods import METHODS
 
 HUB = {"source": "hub", "role": "llm", "pair": "x", "id": "owner/name", "revision": "main"}

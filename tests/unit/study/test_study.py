@@ -10,7 +10,7 @@ import pytest
 from helpers.studies import REMOVED, TINY, changed, load
 from rllm_serving.report.catalogue import figures, tables
 from rllm_serving.study.checks import attention_heads
-from rllm_serving.study.config import ConfigError
+from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.design import Load, Run, canonical_json, expand_sweep, request_seed
 from rllm_serving.study.study import Study
 
@@ -255,15 +255,15 @@ def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None
     setups = [("setups", {"cold": {"prefix_cache": False}}), ("experiments.budget.setups", ["baseline", "cold"])]
     study = load(changed(("engines", ["sglang", "vllm"]), *setups))
     mine = study.runs["budget/vllm/tiny-llm/bf16/cold"]
-    assert study.reference(mine, "engine") == "budget/sglang/tiny-llm/bf16/cold"
-    assert study.reference(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
+    assert study.baseline_folder(mine, "engine") == "budget/sglang/tiny-llm/bf16/cold"
+    assert study.baseline_folder(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
     first = study.runs["budget/sglang/tiny-llm/bf16/baseline"]
-    assert study.reference(first, "engine") is None and study.reference(first, "baseline") is None
+    assert study.baseline_folder(first, "engine") is None and study.baseline_folder(first, "baseline") is None
     group = [(run.engine, run.setup) for run in study.groups["budget", "tiny-llm"]]
     assert group == [("sglang", "baseline"), ("vllm", "baseline"), ("sglang", "cold"), ("vllm", "cold")]
-    assert study.compared("budget", "tiny-llm", "engine") == [(0, [1]), (2, [3])]
-    assert study.compared("budget", "tiny-llm", "baseline") == [(0, [2]), (1, [3])]
-    assert study.compared("single", "tiny-rllm", "baseline") == []
+    assert study.comparisons("budget", "tiny-llm", "engine") == [(0, [1]), (2, [3])]
+    assert study.comparisons("budget", "tiny-llm", "baseline") == [(0, [2]), (1, [3])]
+    assert study.comparisons("single", "tiny-rllm", "baseline") == []
 
 
 def test_engines_are_compared_with_the_first_that_is_asked_for_also_where_it_cannot_serve() -> None:
@@ -282,14 +282,14 @@ def test_engines_are_compared_with_the_first_that_is_asked_for_also_where_it_can
     assert [(run.engine, run.setup) for run in runs] == [
         *(("vllm", "ngram"), ("sglang", "baseline"), ("vllm", "baseline")),
     ]
-    assert study.compared("budget", "tiny-llm", "engine") == [(1, [2])]
+    assert study.comparisons("budget", "tiny-llm", "engine") == [(1, [2])]
     # The experiment asks for SGLang first, and has nothing of it: nothing is compared, and no table promises it.
-    assert study.compared("single", "tiny-rllm", "engine") == []
+    assert study.comparisons("single", "tiny-rllm", "engine") == []
     assert "engines" not in tables(study, "single") and "engines" not in figures(study, "single")
     # The order of the experiment's own list counts, not that of the study's.
     swapped = load(changed(("engines", ["sglang", "vllm"]), ("experiments.budget.engines", ["vllm", "sglang"])))
     run = swapped.runs["budget/sglang/tiny-llm/bf16/baseline"]
-    assert swapped.reference(run, "engine") == "budget/vllm/tiny-llm/bf16/baseline"
+    assert swapped.baseline_folder(run, "engine") == "budget/vllm/tiny-llm/bf16/baseline"
 
 
 def test_what_is_made_depends_on_the_experiments_that_are_asked_for() -> None:

@@ -27,7 +27,7 @@ def _setups(study: Study, experiment: str) -> bool:
 def _compared(study: Study, experiment: str, basis: str) -> bool:
     """Whether some run of an experiment has one to be compared with: a baseline may be unsupported."""
     models = {run.model for run in study.experiments[experiment]}
-    return any(study.compared(experiment, model, basis) for model in models)
+    return any(study.comparisons(experiment, model, basis) for model in models)
 
 
 def figures(study: Study, experiment: str) -> list[str]:

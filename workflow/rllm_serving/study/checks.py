@@ -1,4 +1,4 @@
-"""What a config asks for against what is possible, as far as it can be told before anything is fetched."""
+"""Checks of a config against what is possible, as far as that is known before anything is fetched."""
 
 from __future__ import annotations
 
@@ -9,45 +9,54 @@ from typing import Any
 
 from ..models.micro_recipes import RECIPES
 from ..serving.engines import Options
-from .config import ConfigError, resolve_names
-from .design import Load
+from .config_errors import ConfigError, resolve_names
 
 NEEDS_DRAFT_MODEL = ("draft", "eagle3")
-"""Kinds of speculation that need a model of their own."""
-
-
-def check_loads(key: str, entry: Mapping[str, Any], traces: Mapping[str, Any]) -> None:
-    """Raise ConfigError for loads without a pace, with two, or with traffic that the config does not have."""
-    for number, load in enumerate(entry["loads"]):
-        place = f"{key}.loads.{number}"
-        if Load(**load).open_loop and ("rate" in load) == ("load_factor" in load):
-            raise ConfigError(
-                f"{place}: give either rate (requests/s) or load_factor (a share of the capacity), not both"
-            )
-        if "trace" in load:
-            resolve_names(f"{place}.trace", [load["trace"]], traces)
+"""Kinds of speculative decoding that need a model of their own."""
 
 
 def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], datasets: Mapping[str, Any]) -> None:
-    """Raise ConfigError where more questions are asked than there are, or more at once than in all."""
+    """Check that an experiment asks no more questions than there are, and sends no more at once than it asks.
+
+    Args:
+        key: dotted key of the experiment.
+        entry: the experiment.
+        names: its datasets.
+        datasets: all datasets.
+
+    Raises:
+        ConfigError: for the first that is too large.
+    """
     for dataset in names:
-        have, want = datasets[dataset].get("num_questions"), entry.get("num_questions")
-        if have and want and want > have:
+        available, asked = datasets[dataset].get("num_questions"), entry.get("num_questions")
+        if available and asked and asked > available:
             raise ConfigError(
-                f"{key}.num_questions: {want} asked, datasets.{dataset}.num_questions gives {have}; "
-                f"allowed: up to {have}"
+                f"{key}.num_questions: {asked} asked, datasets.{dataset}.num_questions gives {available}; "
+                f"allowed: up to {available}"
             )
-        asked = (want or have or 0) * datasets[dataset].get("n_samples", 1)
+        requests = (asked or available or 0) * datasets[dataset].get("n_samples", 1)
         for number, load in enumerate(entry["loads"]):
-            if asked and load.get("size", 0) > asked:
+            if requests and load.get("size", 0) > requests:
                 raise ConfigError(
-                    f"{key}.loads.{number}.size: {load['size']} at once of the {asked} requests of "
-                    f"{dataset} would be fewer than it says; allowed: up to {asked}, or more questions"
+                    f"{key}.loads.{number}.size: {load['size']} at once are more than the {requests} requests to "
+                    f"{dataset}; allowed: up to {requests}, or more questions"
                 )
 
 
 def check_options(models: Mapping[str, Any], model: str, setup: str, options: Options, budget: int, key: str) -> None:
-    """Raise ConfigError for serving options that a model can't have: its context, its draft, its heads."""
+    """Check serving options against the model: its context, its draft model, its attention heads.
+
+    Args:
+        models: all models.
+        model: name of the one that is served.
+        setup: name of the setup, for the message.
+        options: the serving options.
+        budget: largest token budget of the experiment.
+        key: dotted key of the experiment.
+
+    Raises:
+        ConfigError: for the first that does not fit.
+    """
     if budget >= options.context_length:
         raise ConfigError(
             f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
@@ -65,17 +74,22 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
 
 
 def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
-    """Attention heads of a model as far as its config entry tells before anything is fetched, else None.
+    """Return a model's attention heads, None where they are not known before it is fetched.
 
-    Raises ConfigError, naming `key`, for a local folder that is no checkpoint.
+    Args:
+        model: its entry in the config.
+        key: dotted key of its path, for the message.
+
+    Raises:
+        ConfigError: when a local folder is no checkpoint.
     """
     if model["source"] == "micro":
         return RECIPES[model["role"]].heads
     if model["source"] == "path":
         file = Path(model["path"]).expanduser() / "config.json"
         try:
-            described = json.loads(file.read_text(encoding="utf-8"))
-            return described.get("text_config", described).get("num_attention_heads")
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            return settings.get("text_config", settings).get("num_attention_heads")
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"{key}: no readable {file} ({error}); give the folder of a Hugging Face checkpoint"

@@ -11,8 +11,9 @@ from typing import Any
 from ..grading import sandbox
 from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
-from .checks import NEEDS_DRAFT_MODEL, check_loads, check_options, check_questions
-from .config import ConfigError, config_paths, resolve_names
+from .checks import NEEDS_DRAFT_MODEL, check_options, check_questions
+from .config import config_paths
+from .config_errors import ConfigError, resolve_names
 from .design import Load, Run, canonical_json, expand_sweep
 from .quantization_methods import METHODS
 
@@ -21,20 +22,31 @@ CODE_FORMATS = ("humaneval",)
 
 
 class Study:
-    """A validated config (schema defaults filled in) and the runs that it asks for.
+    """A completed config, and the runs that it asks for.
 
-    Raises ConfigError, one line with the key, for what a schema cannot see: unknown names, budgets beyond the
-    context, tensor parallel sizes that do not divide the heads, files that are not there, options that an engine
-    can't serve on `device`. With `on_unsupported: mark` the latter are no runs but rows of `unsupported`: SERVER_KEYS
-    and `reason`. `runs` are by folder, `experiments` lists those of each experiment, `groups` those of each experiment
-    and model, `sweeps` has what an experiment's points are combined from (see `design.expand_sweep`).
+    Attributes:
+        config: the completed config (see `config.complete_config`).
+        device: what engines run on: "cpu" or "cuda".
+        models: the config's models; those of the hub that `local_paths` has, from there. `datasets` likewise.
+        quantizations: the config's, each with its method.
+        engines: the study's engines, in the config's order.
+        pairs: of each pair: role -> model.
+        experiments: the runs of each experiment.
+        runs: folder -> run.
+        groups: the runs of each experiment and model.
+        sweeps: what an experiment's points are combined from (see `design.expand_sweep`).
+        unsupported: what engines cannot serve, with `on_unsupported: mark`: SERVER_KEYS and `reason`.
+
+    Raises:
+        ConfigError: one line with the key, for what no single key shows: unknown names, budgets beyond the context,
+            tensor parallel sizes that do not divide the heads, missing files, options that an engine cannot serve.
     """
 
     def __init__(self, config: Mapping[str, Any], prompts: Path, device: str) -> None:
-        self.config, self.device, self._places = config, device, platform_tags(device)
+        self.config, self.device, self._platform = config, device, platform_tags(device)
         self.name: str = config["study"]
-        self.models: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["models"].items()}
-        self.datasets: Mapping[str, Any] = {name: self._placed(spec) for name, spec in config["datasets"].items()}
+        self.models: Mapping[str, Any] = {name: self._localized(spec) for name, spec in config["models"].items()}
+        self.datasets: Mapping[str, Any] = {name: self._localized(spec) for name, spec in config["datasets"].items()}
         self.quantizations: Mapping[str, Any] = {
             name: {"method": "bf16", **canonical_json(spec)} for name, spec in config["quantizations"].items()
         }
@@ -53,11 +65,10 @@ class Study:
             self._check_capacity(name)
         self._check_sandbox()
 
-    def _placed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _localized(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """A model or dataset; one of the hub that `local_paths` has, from there. Its id stays with it."""
-        placed: dict[str, Any] = canonical_json(spec)
-        folder = self.config["local_paths"].get(placed.get("id"))
-        return placed if folder is None else {**placed, "source": "path", "path": folder}
+        path = self.config["local_paths"].get(spec.get("id"))
+        return canonical_json(spec if path is None else {**spec, "source": "path", "path": path})
 
     def _check_paths(self, prompts: Path) -> None:
         for key, path in config_paths(self.config):
@@ -66,6 +77,11 @@ class Study:
         templates = sorted(p.stem for p in prompts.glob("*.jinja"))
         for name, dataset in self.datasets.items():
             resolve_names(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
+
+    def _check_traces(self, key: str, loads: Iterable[Mapping[str, Any]]) -> None:
+        for number, load in enumerate(loads):
+            if "trace" in load:
+                resolve_names(f"{key}.loads.{number}.trace", [load["trace"]], self.config["traces"])
 
     def _check_quantizations(self) -> None:
         for name, spec in self.quantizations.items():
@@ -100,20 +116,22 @@ class Study:
 
     def _serving(self, model: str, *layers: Mapping[str, Any]) -> Options:
         """The study's options, the model's, and those of further layers, later ones winning."""
-        found = {**self.config["serving"], **self.models[model].get("serving", {})}
+        merged = {**self.config["serving"], **self.models[model].get("serving", {})}
         for layer in layers:
-            found |= layer
-        return Options(**found)
+            merged |= layer
+        return Options(**merged)
 
     def has_checkpoint(self, quantization: str) -> bool:
         """Whether models quantized so have a checkpoint of their own, rather than being quantized by the engine."""
         return METHODS[self.quantizations[quantization]["method"]].has_checkpoint
 
-    def reference(self, run: Run, basis: str) -> str | None:
-        """Folder of the run that a run is compared with; None for that run itself, or where there is none.
+    def baseline_folder(self, run: Run, basis: str) -> str | None:
+        """Return the folder of the run that a candidate is compared with; None where there is none.
 
-        basis: "engine", the same on the first of the experiment's `engines`, whether or not that one can serve it;
-        "baseline", bf16 and baseline on the same engine.
+        Args:
+            run: the candidate.
+            basis: "engine": the baseline is the same on the first of the experiment's `engines`, whether or not that
+                one can serve it; "baseline": bf16 with the baseline setup on the same engine.
         """
         if basis == "engine":
             changed = {"engine": self.experiment_engines(run.experiment)[0]}
@@ -152,16 +170,16 @@ class Study:
             tools.add(f"quantize-{self.device}")
         return sorted(tools)
 
-    def compared(self, experiment: str, model: str, basis: str) -> list[tuple[int, list[int]]]:
-        """Each reference of a group with the runs that are compared with it, as numbers of runs in the group."""
+    def comparisons(self, experiment: str, model: str, basis: str) -> list[tuple[int, list[int]]]:
+        """Return [(baseline index, [candidate indices]), ...] into `groups[experiment, model]`."""
         runs = self.groups[experiment, model]
-        numbers = {run.folder: number for number, run in enumerate(runs)}
-        found: dict[int, list[int]] = {}
-        for number, run in enumerate(runs):
-            reference = self.reference(run, basis)
-            if reference is not None:
-                found.setdefault(numbers[reference], []).append(number)
-        return list(found.items())
+        indices = {run.folder: index for index, run in enumerate(runs)}
+        candidates: dict[int, list[int]] = {}
+        for index, run in enumerate(runs):
+            baseline = self.baseline_folder(run, basis)
+            if baseline is not None:
+                candidates.setdefault(indices[baseline], []).append(index)
+        return list(candidates.items())
 
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
@@ -171,7 +189,7 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
-        check_loads(key, entry, self.config["traces"])
+        self._check_traces(key, entry["loads"])
         check_questions(key, entry, datasets, self.datasets)
         sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
@@ -203,22 +221,22 @@ class Study:
                     thinking=spec.get("thinking"),
                 )
                 if self._supported(run):
-                    self._check_questions(run)
+                    self._check_quantization_dataset(run)
                     runs.append(run)
         return runs
 
     def _supported(self, run: Run) -> bool:
         """Whether the run's engine can serve it; if not, it is an error or marked, as the config says."""
-        refusals = dict(ENGINES[run.engine].refusals(run.served, self._places))
+        refusals = dict(ENGINES[run.engine].refusals(run.served, self._platform))
         if not refusals:
             return True
         option, reason = next(iter(refusals.items()))
         if self.config["on_unsupported"] == "error":
-            place = f"setups.{run.setup}.{option}"
+            key = f"setups.{run.setup}.{option}"
             if option == "quantization":
-                place = f"quantizations.{run.quantization}.method"
+                key = f"quantizations.{run.quantization}.method"
             raise ConfigError(
-                f"{place} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
+                f"{key} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
                 f"other engines for it (experiments.{run.experiment}.engines), or set on_unsupported: mark to leave "
                 "such cells out and say so in the tables"
             )
@@ -235,12 +253,12 @@ class Study:
         return {name: canonical_json(spec) for name, spec in self.config["traces"].items() if name in names}
 
     def capacity(self, experiment: str) -> dict[str, str]:
-        """Servers whose capacity the shares of an experiment's loads are of: "engine/model" -> folder of the run."""
+        """Return the servers that define an experiment's capacity: "engine/model" -> folder of the run."""
         spec = self.config["experiments"][experiment].get("capacity")
         if spec is None:
             return {}
         servers = dict.fromkeys((run.engine, run.model) for run in self.experiments[experiment])
-        found = {}
+        folders = {}
         for engine, model in servers:
             folder = f"{spec['experiment']}/{engine}/{model}/bf16/baseline"
             if folder not in self.runs:
@@ -248,25 +266,23 @@ class Study:
                     f"experiments.{experiment}.capacity.experiment: '{spec['experiment']}' does not serve {model} on "
                     f"{engine} in bf16 with the baseline; name one that does"
                 )
-            found[f"{engine}/{model}"] = folder
-        return found
+            folders[f"{engine}/{model}"] = folder
+        return folders
 
     def _check_capacity(self, name: str) -> None:
-        """Loads by share need a capacity, measured by an experiment with batches of the dataset that it names."""
+        """Check that loads with a load factor have a capacity, which another experiment measures with batches."""
         entry, key = self.config["experiments"][name], f"experiments.{name}"
-        shares = [load for load in entry["loads"] if "load_factor" in load]
         spec = entry.get("capacity")
         if spec is None:
-            if shares:
+            if any("load_factor" in load for load in entry["loads"]):
                 raise ConfigError(
                     f"{key}.capacity: missing, but its loads are a share of one; name experiment and dataset"
                 )
             return
         resolve_names(f"{key}.capacity.experiment", [spec["experiment"]], self.config["experiments"])
         other = self.config["experiments"][spec["experiment"]]
-        resolve_names(
-            f"{key}.capacity.dataset", [spec["dataset"]], list(resolve_names("", other["datasets"], self.datasets))
-        )
+        datasets = resolve_names("", other["datasets"], self.datasets)
+        resolve_names(f"{key}.capacity.dataset", [spec["dataset"]], datasets)
         if all(load["type"] != "batch" for load in other["loads"]):
             raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
         self.capacity(name)
@@ -290,13 +306,13 @@ class Study:
     def _check_sandbox(self) -> None:
         """Answers that are code run in a sandbox or not at all."""
         executed = self.config["grading"]["execute_code"] and any(map(self.code, self.experiments))
-        if executed and (fault := sandbox.unavailable_reason()):
-            raise ConfigError(f"grading.execute_code: {fault}; or set it to false: code is then asked but not graded")
+        if executed and (reason := sandbox.unavailable_reason()):
+            raise ConfigError(f"grading.execute_code: {reason}; or set it to false: code is then asked but not graded")
 
-    def _check_questions(self, run: Run) -> None:
-        """Micro models have questions of their own to be quantized and checked with, others need a dataset."""
-        asked = self.has_checkpoint(run.quantization) and self.models[run.model]["source"] != "micro"
-        if asked and "dataset" not in self.quantizations[run.quantization]:
+    def _check_quantization_dataset(self, run: Run) -> None:
+        """Check that a model that is quantized has questions for it; micro models have their own."""
+        needed = self.has_checkpoint(run.quantization) and self.models[run.model]["source"] != "micro"
+        if needed and "dataset" not in self.quantizations[run.quantization]:
             raise ConfigError(
                 f"quantizations.{run.quantization}.dataset: missing, but needed for model '{run.model}' (experiment "
                 f"'{run.experiment}'): the questions that it is quantized and checked with; "

@@ -1,0 +1,208 @@
+"""What the sections of a config are made of: kinds of values, keys with their explanations, rules between keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError
+
+NAME, HUB_ID, COMMIT = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$", r"^[^/ ]+/[^/ ]+$", r"^[0-9a-f]{40}$"
+PATTERNS = {
+    NAME: 'letters, digits, ".", "_" and "-", the first a letter or a digit',
+    HUB_ID: "owner/name, as the hub has it",
+    COMMIT: "a full commit hash, 40 hex digits",
+}
+"""What each pattern means, in words."""
+
+
+def _unique(values: list[Any]) -> list[Any]:
+    if any(value in values[:place] for place, value in enumerate(values)):
+        raise PydanticCustomError("twice", "has the same entry twice")
+    return values
+
+
+Unique = AfterValidator(_unique)
+Name = Annotated[str, Field(pattern=NAME)]
+HubId = Annotated[str, Field(pattern=HUB_ID)]
+Commit = Annotated[str, Field(pattern=COMMIT)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Names = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True}), Unique]
+NamesOrAll = Annotated[
+    Annotated[Literal["all"], Tag("<all>")] | Annotated[Names, Tag("<names>")],
+    Discriminator(lambda value: "<all>" if isinstance(value, str) else "<names>"),
+]
+
+ABSENT = object()
+"""Default of a key that is left out of the completed config when it is not given. As a value nothing is null."""
+
+
+def key(default: Any, meaning: str, *, allowed: str = "", shown: str = "", redone: str = "", **limit: Any) -> Any:
+    """Declare a key of a section.
+
+    Args:
+        default: its value when it is not given; `...`: it is required.
+        meaning: what it is for, for config/README.md and editors.
+        allowed: the values that are allowed, where their type does not say it.
+        shown: what the README gives as its default, where that is not the value.
+        redone: what is measured or made again when it changes (keys at the top).
+        limit: `ge`, `gt`, `le`, `min_length`, as pydantic has them.
+    """
+    texts: dict[str, Any] = {"x-allowed": allowed, "x-default": shown, "x-redone": redone}
+    return Field(
+        default,
+        description=meaning,
+        exclude_if=lambda value: value is ABSENT,
+        json_schema_extra={name: text for name, text in texts.items() if text},
+        **limit,
+    )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Keys that a section must have, or cannot have, where another key has a certain value.
+
+    Attributes:
+        key: the key that decides.
+        values: the values for which the rule holds; empty: any.
+        required: keys that must be there.
+        excluded: keys that have no meaning.
+        hint: what the required keys are.
+        beside: what the excluded keys have no meaning beside, in words; empty: the deciding key and its values.
+        absent: the rule holds where the deciding key is not there.
+    """
+
+    key: str
+    values: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    hint: str = ""
+    beside: str = ""
+    absent: bool = False
+
+    def problem(self, data: Mapping[Any, Any]) -> str | None:
+        """Say which key is missing or has no meaning; None where all is right."""
+        if (self.key in data) == self.absent or (self.values and data[self.key] not in self.values):
+            return None
+        beside = self.beside or f"{self.key} {' or '.join(self.values)}".strip()
+        for name in self.excluded:
+            if name in data:
+                return f"the key {name!r} has no meaning beside {beside}; remove it"
+        return _missing([name for name in self.required if name not in data], self.hint)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the rule as a part of a JSON schema."""
+        condition: dict[str, Any] = {"required": [self.key]}
+        if self.absent:
+            condition = {"not": condition}
+        if self.values:
+            condition["properties"] = {self.key: {"enum": list(self.values)}}
+        outcome: dict[str, Any] = {}
+        if self.required:
+            outcome["required"] = list(self.required)
+        if self.excluded:
+            outcome["propertyNames"] = {"not": {"enum": list(self.excluded)}}
+        return {"if": condition, "then": outcome}
+
+
+def _missing(names: Sequence[str], hint: str) -> str | None:
+    if not names:
+        return None
+    return f"the key {', '.join(map(repr, names))} is missing{f'; {hint}' if hint else ''}"
+
+
+class Section(BaseModel):
+    """A mapping of the config whose keys are known.
+
+    Attributes:
+        rules: which keys need which others, or exclude them.
+        entry: what entries of any name are, of a section that has such beside its keys.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    entry: ClassVar[type[Section] | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and (problem := cls.problem(data)):
+            raise PydanticCustomError("keys", "{problem}", {"problem": problem})
+        return data
+
+    @classmethod
+    def problem(cls, data: Mapping[Any, Any]) -> str | None:
+        """Say which key is unknown, missing or without a meaning; None where all is right."""
+        fields = cls.model_fields
+        unknown = [] if cls.entry else [repr(name) for name in data if name not in fields]
+        if unknown:
+            return f"unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(fields)) or 'none'}"
+        missing = [name for name, field in fields.items() if field.is_required() and name not in data]
+        choices = ", ".join(map(str, _choices(fields[missing[0]]))) if missing else ""
+        problems = [_missing(missing, f"{missing[0]} is one of {choices}" if choices else "")]
+        problems += [rule.problem(data) for rule in cls.rules]
+        return next((problem for problem in problems if problem), None)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the rules to the JSON schema."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if cls.rules:
+            schema["allOf"] = [rule.schema() for rule in cls.rules]
+        return schema
+
+
+def _choices(field: FieldInfo) -> tuple[Any, ...]:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """Return the section that a type is, or holds as its items or values."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((section for part in get_args(annotation) if (section := section_of(part))), None)
+
+
+def field_at(section: type[Section], location: Sequence[int | str]) -> FieldInfo | None:
+    """Return the field that is at a place of the config; None for an entry of a list or of named entries."""
+    inside: type[Section] | None = section
+    field: FieldInfo | None = None
+    for part in location:
+        named = field is not None and get_origin(field.annotation) in (dict, list)
+        if named or inside is None:
+            field = None
+        elif part in inside.model_fields:
+            field = inside.model_fields[str(part)]
+            inside = section_of(field.annotation)
+        else:
+            field, inside = None, inside.entry
+    return field
+
+
+def nullable(field: FieldInfo) -> bool:
+    """Whether null is a value of the key."""
+    return NoneType in get_args(field.annotation)
+
+
+_LIMITS = {"ge": "from", "gt": "above", "le": "up to"}
+
+
+def limits(source: FieldInfo | Mapping[str, Any]) -> str:
+    """Limits of a number in words, of a field or of the context of pydantic's error; empty where it has none."""
+    if isinstance(source, FieldInfo):
+        source = {name: getattr(one, name) for one in source.metadata for name in _LIMITS if hasattr(one, name)}
+    return ", ".join(f"{word} {source[name]:g}" for name, word in _LIMITS.items() if name in source)

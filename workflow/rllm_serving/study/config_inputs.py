@@ -1,0 +1,231 @@
+"""Sections of the config about what is served and asked: models, datasets, quantizations, traces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from .config_base import ABSENT, Commit, Count, HubId, Name, Rule, Section, Text, key
+from .config_options import Serving
+
+Format = Literal["gsm8k", "math500", "aime2024", "gpqa", "supergpqa", "humaneval"]
+Suite = Literal["arith-easy", "arith-medium", "arith-hard", "facts-mcq"]
+Method = Literal[
+    "bf16",
+    "fp8",
+    "int8",
+    "gptq-int4",
+    "awq-int4",
+    "bnb-nf4",
+    "torchao-int8-weight",
+    "torchao-int8-dynamic",
+    "torchao-fp8-weight",
+]
+
+
+class Model(Section):
+    """A model that is served."""
+
+    source: Literal["hub", "path", "micro"] = key(..., "Hugging Face hub, a local folder, or trained by the workflow")
+    role: Literal["llm", "rllm", "draft"] = key(
+        ..., "plain model, reasoning model, or small model for speculative decoding, which is not measured by itself"
+    )
+    pair: Name = key(ABSENT, "an llm and the rllm that it is compared with give the same name; one of each")
+    reasoning_parser: Literal["deepseek-r1", "qwen3"] = key(ABSENT, "how the engine tells thinking from answer")
+    serving: Serving = key(ABSENT, "options of this model's servers", shown="`{}`", allowed="as `serving` above")
+    thinking: bool = key(
+        ABSENT,
+        "for a checkpoint that thinks or not on request: what each request tells its chat template (`enable_thinking`, "
+        "as Qwen3's is called). The same checkpoint may stand twice, as `llm` with false and as `rllm` with true: a "
+        "pair without any other difference",
+    )
+    parameters_b: float = key(
+        ABSENT,
+        "parameters in 1e9, for the estimates of `snakemake plan` and what clusters are asked for; results do not "
+        "depend on it",
+        gt=0,
+    )
+    trust_remote_code: bool = key(
+        ABSENT, "whether code that comes with the checkpoint may run (not for `micro`)", shown="false"
+    )
+    id: HubId = key(ABSENT, "the model on the hub")
+    revision: Text = key(ABSENT, "its revision; a commit stays the same", allowed="commit or tag")
+    path: Text = key(ABSENT, "the checkpoint", allowed="folder with a `config.json`")
+    training_scale: float = key(
+        ABSENT, "length of a micro model's training, as a multiple of the recipe's", shown="1", gt=0, le=10
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "source",
+            ("hub",),
+            required=("id", "revision"),
+            excluded=("path", "training_scale"),
+            hint="source hub needs id, owner/name, and revision, a commit or a tag",
+        ),
+        Rule(
+            "source",
+            ("path",),
+            required=("path",),
+            excluded=("id", "revision", "training_scale"),
+            hint="source path needs path, the folder of a checkpoint",
+        ),
+        Rule(
+            "source",
+            ("micro",),
+            excluded=("id", "revision", "path", "trust_remote_code", "thinking", "parameters_b"),
+        ),
+        Rule(
+            "role",
+            ("llm", "rllm"),
+            required=("pair",),
+            hint="the same name for an llm and the rllm that it is compared with",
+        ),
+        Rule("role", ("rllm",), required=("reasoning_parser",), hint="for role rllm one of deepseek-r1, qwen3"),
+    )
+
+
+class Dataset(Section):
+    """Questions that models are asked."""
+
+    source: Literal["hub", "path", "micro"] = key(..., "Hugging Face hub, a local file, or generated")
+    prompt: Name = key(
+        ..., "how a question is put to the model", allowed="a file of `resources/prompts`, without `.jinja`"
+    )
+    num_questions: Count = key(
+        ABSENT,
+        "how many: the first so many, or as many as are generated",
+        shown="all; required for micro",
+    )
+    n_samples: Count = key(
+        ABSENT,
+        "how often each question is asked in a row within a point, with another seed each time, as for a majority "
+        "vote: prompts then repeat, which a prefix cache can use",
+        shown="1",
+    )
+    difficulty: Text = key(ABSENT, "one label for the whole set", shown="the set's own")
+    format: Format = key(
+        ABSENT,
+        "how its records are laid out: as in the set of that name on the hub ([list](../docs/grading.md#datasets))",
+    )
+    suite: Suite = key(ABSENT, "what is generated")
+    id: HubId = key(ABSENT, "the dataset on the hub")
+    subset: Text = key(ABSENT, "its configuration on the hub")
+    split: Text = key(ABSENT, "its split on the hub", shown="the format's")
+    revision: Commit = key(ABSENT, "its revision", allowed="full commit hash, 40 hex digits")
+    path: Text = key(ABSENT, "the records", allowed="`.jsonl`, `.json` or `.parquet` file")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "source",
+            ("hub",),
+            required=("format", "id", "revision"),
+            excluded=("path", "suite"),
+            hint="source hub needs format (gsm8k, math500, aime2024, gpqa, supergpqa or humaneval), id and revision",
+        ),
+        Rule(
+            "source",
+            ("path",),
+            required=("format", "path"),
+            excluded=("id", "revision", "subset", "split", "suite"),
+            hint="source path needs format (gsm8k, math500, aime2024, gpqa, supergpqa or humaneval) and path, a JSON "
+            "lines or Parquet file",
+        ),
+        Rule(
+            "source",
+            ("micro",),
+            required=("suite", "num_questions"),
+            excluded=("id", "revision", "subset", "split", "path", "format"),
+            hint="source micro needs suite (arith-easy, arith-medium, arith-hard or facts-mcq) and num_questions",
+        ),
+    )
+
+
+class Checkpoint(Section):
+    """A ready-made quantized checkpoint."""
+
+    id: HubId = key(ABSENT, "that checkpoint on the hub", shown="required without `path`")
+    revision: Text = key(ABSENT, "its revision", allowed="commit or tag", shown="required with `id`")
+    path: Text = key(ABSENT, "or a local checkpoint", allowed="folder with a `config.json`")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("path", excluded=("id", "revision")),
+        Rule(
+            "path",
+            absent=True,
+            required=("id", "revision"),
+            hint="either id, owner/name, with revision, a commit or a tag, or path, a folder",
+        ),
+    )
+
+
+class Quantization(Section):
+    """A format of weights."""
+
+    method: Method = key(..., "format of the weights, and how they are rounded")
+    calibration: Literal["reasoning", "plain"] = key(
+        ABSENT,
+        "the texts that `gptq-int4` and `awq-int4` look at: questions with what the model itself writes to them, "
+        "thinking included, drawn with the study's sampling; or with the right answer alone, without any thinking",
+        shown="`reasoning`",
+    )
+    n_samples: Count = key(ABSENT, "how many such texts", shown="64")
+    dataset: Name = key(
+        ABSENT,
+        "where the questions come from: in an order drawn from the seed, the first `n_samples` are calibrated with and "
+        "the next 32 checked with. Choose one that is not measured, such as a training split, and list `datasets` in "
+        "the experiments: `all` would measure it too. Micro models have training questions of their own",
+        allowed="a dataset",
+        shown="required for models that are not micro",
+    )
+    checkpoints: dict[Name, Checkpoint] = key(
+        ABSENT,
+        "ready-made checkpoints instead of making them; they are checked as well, their answers only in the format of "
+        "llmcompressor (`compressed-tensors`)",
+        allowed="mapping, a model a name",
+        shown="`{}`",
+        min_length=1,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "method", ("fp8", "int8"), excluded=("calibration", "n_samples"), beside="a method that looks at no texts"
+        ),
+        Rule(
+            "method",
+            ("bf16", "bnb-nf4", "torchao-int8-weight", "torchao-int8-dynamic", "torchao-fp8-weight"),
+            excluded=("calibration", "n_samples", "dataset", "checkpoints"),
+            beside="a method without a checkpoint of its own",
+        ),
+    )
+
+
+class Unquantized(Section):
+    """bf16, which has no keys."""
+
+
+class Quantizations(Section, extra="allow"):
+    """Formats of weights by name."""
+
+    bf16: Unquantized = key(Unquantized(), "weights as they are, served in bfloat16; always there", allowed="`{}`")
+    __pydantic_extra__: dict[Name, Quantization]
+    entry: ClassVar[type[Section]] = Quantization
+
+    @classmethod
+    def problem(cls, data: Mapping[Any, Any]) -> str | None:
+        """Refuse the name of the folder that a model's own weights are in."""
+        if "checkpoint" in data:
+            return "the key 'checkpoint' has no meaning as the name of a quantization; remove it"
+        return super().problem(data)
+
+
+class Trace(Section):
+    """When requests came elsewhere."""
+
+    source: Literal["servegen", "burstgpt", "mooncake"] = key(
+        ...,
+        "ServeGen's folder of one model (`chunk-N-trace.csv`, `chunk-N-dataset.json`); BurstGPT's CSV, with or without "
+        "session columns; JSON lines with `timestamp` (ms), `input_length`, `output_length`",
+    )
+    path: Text = key(..., "where it is", allowed="a file or folder")
+    start_s: float = key(0.0, "s of the trace that are passed over", ge=0)
