@@ -1,4 +1,4 @@
-"""Every fault through a whole measurement: its request fails with a reason, and nothing else of the run moves."""
+"""Every fault through a whole run: its request fails with a reason, and no other request is affected."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_a_full_disk_costs_the_point_that_was_to_be_written(full: list[list[Any]
     assert full[-1][0] == ""
 
 
-def test_a_full_disk_is_told_with_what_to_do(full: list[list[Any]]) -> None:
+def test_a_full_disk_is_reported_with_what_to_do(full: list[list[Any]]) -> None:
     for message, *_ in full[:2]:
         assert "No space left on device" in message and message.startswith("WriteError: ")
         assert "runs" in message and "Finished points are kept; call snakemake again" in message

@@ -1,4 +1,4 @@
-"""Runs that fail, are killed, grow or are asked for again: what is kept, and what is measured again."""
+"""Runs that fail, are killed, grow or are asked for again: which points are reused, which are measured again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_elsewhere_starts_anew(harness: RunHarness, monkeypat
     assert [session["hardware"]["cpu"] for session in record["sessions"]] == ["another CPU"]
 
 
-def test_a_server_that_dies_during_a_point_is_told_and_costs_that_point(harness: RunHarness) -> None:
+def test_a_server_that_dies_during_a_point_is_reported_and_costs_that_point(harness: RunHarness) -> None:
     harness.fail(q3_128="die")
     with pytest.raises(ServerError, match="ended with exit code 7"):
         harness.execute()

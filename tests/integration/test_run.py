@@ -1,4 +1,4 @@
-"""Whole runs over a mock server: what is asked of it, and what is written."""
+"""Whole runs with the mock server as engine: what it receives, and what is written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_is_asked_of_the_engine(harness: RunHarness) -> None:
     }
 
 
-def test_a_model_that_thinks_on_request_is_told_so(harness: RunHarness) -> None:
+def test_a_model_that_thinks_on_request_is_reported_so(harness: RunHarness) -> None:
     harness.execute(replace(RUN, points=POINTS[:1], thinking=False))
     assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in harness.sent())
 

@@ -1,4 +1,4 @@
-"""The journal after crashes: what is whole is kept, what is damaged is measured again, what is foreign goes."""
+"""The journal after crashes: whole points are reused, damaged ones measured again, those of another run deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client goes first: real-time priority where it is allowed, a lower one for the server where not."""
+"""Priorities: real-time for the client where it is allowed, a lower one for the server where not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of the server and the device: what a page says, what it does not say, and the CPU of a process tree."""
+"""Samples: metrics pages with and without a value, CPU time and memory of process trees, GPUs."""
 
 from __future__ import annotations
 

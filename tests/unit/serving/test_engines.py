@@ -1,4 +1,4 @@
-"""Engines as facts: command lines, environments, names; and what their numbers are called on a real page."""
+"""Engines: command lines, environments, names of options, refusals, and the backends that their logs report."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_speculation_by_the_text_and_by_a_model() -> None:
     assert (given["--speculative-num-steps"], given["--speculative-eagle-topk"]) == ("3", "1")
 
 
-def test_what_an_engine_cannot_do_is_told_with_its_reason() -> None:
+def test_what_an_engine_cannot_do_is_reported_with_its_reason() -> None:
     def refusals(engine: str, *tags: str, **options: object) -> dict[str, str]:
         served = asdict(replace(OPTIONS, **options)) | {"reasoning_parser": None}  # type: ignore[arg-type]
         return dict(ENGINES[engine].refusals(served, tags))

@@ -1,4 +1,4 @@
-"""Which GPUs a job may use: what CUDA_VISIBLE_DEVICES means, by numbers, UUIDs and slices, in every order."""
+"""Which GPUs CUDA_VISIBLE_DEVICES names: by numbers, UUIDs and MIG slices, in every device order."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pyt
         ("1", "FASTEST_FIRST", r"set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by UUID"),
     ],
 )
-def test_names_that_mean_no_gpu_for_sure_are_told(
+def test_names_that_mean_no_gpu_for_sure_are_reported(
     visible: str, order: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -1,4 +1,4 @@
-"""Which GPUs a job gets: those that it may use, none that another holds, and free again when their user is gone."""
+"""GPU leases: none that another job has, and free again when the process that used them is gone."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def free() -> list[str]:
     return uuids
 
 
-def test_jobs_that_start_together_share_no_gpu_and_the_next_is_told_who_holds_them(jobs: ExitStack) -> None:
+def test_jobs_that_start_together_share_no_gpu_and_the_next_is_reported_who_holds_them(jobs: ExitStack) -> None:
     started = [start(jobs, 2, machine=8, timeout=30) for _ in range(4)]
     uuids = [first_line(job) for job in started]
     assert sorted(uuid for job in uuids for uuid in job) == UUIDS
@@ -154,7 +154,7 @@ def test_the_gpu_of_a_killed_job_is_taken_until_its_child_is_gone(jobs: ExitStac
     assert eventually(lambda: free() == UUIDS[:4])
 
 
-def test_too_few_gpus_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_gpus_are_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     check_granted("a run", 2, 2)
     with pytest.raises(GpuError, match=r"a run: .*2 needed, 1 granted; .*--resources gpu=2"):
         check_granted("a run", 2, 1)
@@ -194,7 +194,7 @@ def test_a_lock_file_that_is_cleared_away_is_made_again(machine: Path) -> None:
         assert lease.uuids == (UUIDS[0],)
 
 
-def test_locks_that_cannot_be_opened_are_told(machine: Path) -> None:
+def test_locks_that_cannot_be_opened_are_reported(machine: Path) -> None:
     machine.write_text("in the way")
     with pytest.raises(GpuError, match=rf"the lock of GPU 0 cannot be opened .*{machine}"), acquire_gpus(1):
         pytest.fail("a GPU without a lock")

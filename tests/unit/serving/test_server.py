@@ -1,4 +1,4 @@
-"""A server's life, with a mock server in the engine's place: ready when it answers, told when it dies, gone after."""
+"""A server's lifetime, with the mock server as engine: readiness, errors with the log's end, nothing left behind."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_killing_the_whole_process_group_of_a_run_leaves_nothing(tmp_path: Path)
         assert eventually(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_a_server_that_dies_while_loading_is_told_at_once_with_its_log_and_advice(tmp_path: Path) -> None:
+def test_a_server_that_dies_while_loading_is_reported_at_once_with_its_log_and_advice(tmp_path: Path) -> None:
     program = "import sys; print('loading'); print('CUDA out of memory', file=sys.stderr); sys.exit(3)"
     message = failure(serve(tmp_path, program=program, timeout_s=600))
     assert "'m' failed: it ended with exit code 3" in message
@@ -108,12 +108,12 @@ def test_the_log_of_an_earlier_start_is_kept_but_is_no_news(tmp_path: Path) -> N
     assert log.read_text().startswith("CUDA out of memory\n")
 
 
-def test_a_server_killed_while_loading_is_told_at_once(tmp_path: Path) -> None:
+def test_a_server_killed_while_loading_is_reported_at_once(tmp_path: Path) -> None:
     message = failure(serve(tmp_path, program="import os, signal; os.kill(os.getpid(), signal.SIGKILL)", timeout_s=600))
     assert "ended with exit code 137" in message and "| (empty)" in message
 
 
-def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_started_is_reported(tmp_path: Path) -> None:
     server = serve(tmp_path)
     server.command = [str(tmp_path / "no-such-python")]
     assert "no-such-python" in failure(server)
@@ -126,7 +126,7 @@ def test_a_server_that_never_gets_ready_is_given_up(tmp_path: Path, never: tuple
     assert server.startup_s is None
 
 
-def test_a_refused_first_completion_is_told_with_the_servers_words(tmp_path: Path) -> None:
+def test_a_refused_first_completion_is_reported_with_the_servers_words(tmp_path: Path) -> None:
     program = (
         "import sys; from http.server import BaseHTTPRequestHandler, HTTPServer\n"
         "class Refuses(BaseHTTPRequestHandler):\n"
@@ -140,7 +140,7 @@ def test_a_refused_first_completion_is_told_with_the_servers_words(tmp_path: Pat
     assert "its first completion failed: HTTP 400" in message and "no chat template" in message
 
 
-def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_before_anything_is_started(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()
@@ -170,7 +170,7 @@ def test_a_dead_server_cannot_be_flushed(tmp_path: Path) -> None:
         server.flush()
 
 
-def test_a_server_that_does_not_flush_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_flush_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeEngine, "flush_path", "/no-such-path")
     with serve(tmp_path) as server, pytest.raises(ServerError, match=r"did not empty its prefix cache.*404"):
         server.flush(timeout_s=0.3)

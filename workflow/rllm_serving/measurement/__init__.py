@@ -1,1 +1,1 @@
-"""One run: start the server, send its points, write what was seen."""
+"""One run: start the server, send the requests of its points, write the results."""
