@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def run_in_environment(
     """
     library = str(Path(__file__).parents[2])
     fixed = {"PYTHONPATH": library, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    last: list[str] = []
+    last: deque[str] = deque(maxlen=LAST_LINES)
     with subprocess.Popen(
         [str(python), "-m", module, *arguments],
         env=os.environ | fixed | variables | gpus.variables,
@@ -48,6 +49,6 @@ def run_in_environment(
         assert child.stdout is not None
         for line in child.stdout:
             log.info("%s: %s", name, line.rstrip())
-            last = [*last[1 - LAST_LINES :], line]
+            last.append(line)
     if child.returncode:
         raise ChildError(f"ended with code {child.returncode}: {''.join(last)}")

@@ -123,7 +123,7 @@ class Engine(ABC):
     For the tags see `hardware.platform_tags`.
     """
     advice: ClassVar[Mapping[str, str]]
-    """Text found in the log of a server that died -> what the user can do about it; beside COMMON_ADVICE."""
+    """Text found in the log of a server that died -> what the user can do; extends COMMON_ADVICE."""
 
     @abstractmethod
     def command(self, config: ServerConfig, port: int) -> list[str]:
