@@ -28,14 +28,10 @@ BASELINE = "e2e_latency_baseline"
 
 
 def decomposition(parts: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw the parts as stacked bars, savings to the left of 0, and the whole change as a diamond with its interval.
+    """Draw rows of `decomposition.decompose` as stacked bars, savings to the left of 0, at the largest load and budget.
 
-    At the largest load and budget, in percent of the baseline's mean. Columns are engines, each LLM beside RLLM; rows
-    datasets; in a panel a bar a setup or weight format.
-
-    Args:
-        parts: rows of `decomposition.decompose` of one experiment with the baseline.
-        pairs: {pair: {role: model}}.
+    In percent of the baseline's mean; the whole change is a diamond with its interval. Columns are engines, each LLM
+    beside RLLM; rows datasets; in a panel a bar a setup or weight format.
     """
     frame = with_optimisation(style.largest_load(style.with_roles(parts, pairs, several_servers=True)))
     lines = list(frame["line"].unique())

@@ -11,12 +11,7 @@ from .facet import Facet, engine_columns, facet, pair_blocks
 
 
 def domain(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw accuracies of each domain of a dataset, at the largest load and budget; columns are engines.
-
-    Args:
-        breakdown: rows of `points.breakdown` by domain of one experiment.
-        pairs: {pair: {role: model}}.
-    """
+    """Draw rows of `points.breakdown` at the largest load and budget; columns are engines."""
     frame = style.largest_load(style.with_roles(breakdown, pairs))
     frame, groups = style.with_positions(frame, "domain")
 

@@ -9,33 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..tables import COMPARED
 from . import style
 from .facet import Facet, facet, pair_blocks
 
-METRICS = {
-    "accuracy": "Accuracy",
-    "output_throughput": "Throughput",
-    "ttfvt": "TTFVT",
-    "tpot": "TPOT",
-    "e2e_latency": "E2E",
-    "kv_cache_usage": "KV use",
-}
+METRICS = ["accuracy", "output_throughput", "ttfvt", "tpot", "e2e_latency", "kv_cache_usage"]
 
 
 def engines(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw each engine against the first one, at the largest token budget; a line a dataset and load.
-
-    Args:
-        comparison: rows of `comparison.compare` of one experiment; those of baseline servers are shown.
-        pairs: {pair: {role: model}}.
-    """
+    """Draw baseline servers of `comparison.compare`, each engine against the first; a line a dataset and load."""
     frame = style.select(comparison, setup="baseline", quantization="bf16")
     frame = style.largest(style.with_roles(frame, pairs), "budget").sort_values("load_level")
-    several_loads = frame["load"].nunique() > 1
-    frame["line"] = frame["dataset"] + ", " + frame["load"] if several_loads else frame["dataset"]
+    frame["line"] = frame["dataset"] + ", " + frame["load"] if frame["load"].nunique() > 1 else frame["dataset"]
     lines = [line for name in _datasets(frame) for line in style.select(frame, dataset=name)["line"].unique()]
-    names = frame["engine"].map(style.ENGINES) + " / " + frame["against"].str.split("/").str[0].map(style.ENGINES)
-    frame["engines"] = names
+    baseline = frame["against"].str.split("/").str[0]
+    frame["engines"] = frame["engine"].map(style.ENGINES) + " / " + baseline.map(style.ENGINES)
     rows = [
         Facet({"engines": names, "pair": pair}, f"{names}\n{block}".strip())
         for names, (pair, block) in product(style.ordered(frame["engines"]), pair_blocks(frame))
@@ -44,27 +32,20 @@ def engines(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
 
 
 def optimisations(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw every setup and weight format against the baseline, at the largest load and budget; a line each.
-
-    Args:
-        comparison: rows of `comparison.compare` of one experiment with the baseline.
-        pairs: {pair: {role: model}}.
-    """
+    """Draw rows of `comparison.compare` with the baseline; a line a setup or weight format."""
     frame = with_optimisation(style.largest_load(style.with_roles(comparison, pairs, several_servers=True)))
     rows = [
         Facet({"engine": engine, "dataset": name, "pair": pair}, f"{style.ENGINES[engine]}\n{name}\n{block}".strip())
         for engine, name, (pair, block) in product(style.engines(frame), _datasets(frame), pair_blocks(frame))
     ]
-    return _ratios(
-        frame, rows, list(frame["line"].unique()), f"Ratio to the baseline, {style.describe_selection(frame)}"
-    )
+    lines = list(frame["line"].unique())
+    return _ratios(frame, rows, lines, f"Ratio to the baseline, {style.describe_selection(frame)}")
 
 
 def with_optimisation(frame: pd.DataFrame) -> pd.DataFrame:
     """Add `line`, what a server has that the baseline has not: a weight format, a setup or both; setups first."""
-    setup, weights = (
-        frame[name].where(frame[name] != base) for name, base in (("setup", "baseline"), ("quantization", "bf16"))
-    )
+    setup = frame["setup"].where(frame["setup"] != "baseline")
+    weights = frame["quantization"].where(frame["quantization"] != "bf16")
     line = (weights + " + " + setup).fillna(weights).fillna(setup)
     return frame.assign(line=line).sort_values("quantization", key=lambda names: names != "bf16", kind="stable")
 
@@ -96,7 +77,7 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
         ax.set_ylim(len(lines) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
 
-    columns = [Facet({"metric": metric}, title) for metric, title in METRICS.items()]
+    columns = [Facet({"metric": metric}, COMPARED[metric]) for metric in METRICS]
     figure = facet(frame, rows, columns, panel, 0.5 + 0.2 * len(lines), sharex="col", sharey=True)
     for ax, metric in zip(figure.axes, METRICS, strict=False):
         ratios = style.select(frame, metric=metric)[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float)

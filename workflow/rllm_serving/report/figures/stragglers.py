@@ -16,11 +16,7 @@ METRIC = "straggler_time_fraction"
 
 
 def relative_finish(requests: pd.DataFrame) -> pd.DataFrame:
-    """Return the successful requests of batches with `relative`: their finish as a share of the batch's time (0..1).
-
-    Args:
-        requests: rows of `request_metrics.latencies` with pair and role.
-    """
+    """Return the completed requests of batches with `relative`, their finish as a share of the batch's time (0..1)."""
     ok = requests[requests["completed"] & requests["batch"].notna()]
     batch = ok.groupby(["engine", "model", "pair", "dataset", "load", "budget", "repeat", "batch"])
     start, end = batch["arrival"].transform("min"), batch["end"].transform("max")
@@ -28,39 +24,28 @@ def relative_finish(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def stragglers(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw, at the largest token budget, how batches end; columns are datasets.
+    """Draw rows of `request_metrics.latencies` and `points.summary` at the largest token budget; columns are datasets.
 
-    Upper row: share of requests finished against the batch's time, all batches of the largest size pooled. Lower row:
-    share of a batch's time with fewer than half of its requests running, against the batch size.
-
-    Args:
-        requests: rows of `request_metrics.latencies` of one experiment.
-        summary: its rows of `points.summary`.
-        pairs: {pair: {role: model}}.
+    Upper row: requests finished against the batch's time, all batches of the largest size pooled. Lower row: share of
+    a batch's time with fewer than half of its requests running, against the batch size.
     """
     frame = style.largest(style.with_roles(summary[summary["load"].str.startswith("batch")], pairs), "budget")
     budget, size = frame["budget"].max(), frame["load_level"].max()
     of_batches = style.with_roles(requests[requests["load"].str.startswith("batch")], pairs)
-    finished = relative_finish(style.select(of_batches, budget=budget, load_level=size))
-    keys = ["pair", "role", "engine", "dataset"]
-    shown = pd.concat(
-        [frame.assign(level="batch"), finished[[*keys, "relative"]].assign(level="request")], ignore_index=True
-    )
+    ends = relative_finish(style.select(of_batches, budget=budget, load_level=size))
+    ends = ends[["pair", "role", "engine", "dataset", "relative"]].assign(level="request")
+    shown = pd.concat([frame.assign(level="batch"), ends], ignore_index=True)
 
     def panel(ax: Axes, part: pd.DataFrame, row: Facet) -> None:
         for role, engine, line, offset in style.series(frame):
             rows = style.select(part, role=role, engine=engine).sort_values("load_level")
+            relative = np.sort(rows["relative"].dropna())
             if row.metric:
                 style.intervals(ax, rows, METRIC, rows["load_level"] * 2 ** (0.09 * offset), ls=line)
-                continue
-            relative = np.sort(rows["relative"].dropna())
-            share = np.arange(len(relative) + 1) / max(len(relative), 1) * 100
-            look: dict[str, Any] = {
-                "color": style.COLOURS[role],
-                "marker": style.MARKERS[role],
-                "markevery": (0.1, 0.2),
-            }
-            ax.step([0, *relative], share, where="post", ls=line, **look)
+            elif len(relative):
+                finished = np.arange(len(relative) + 1) / len(relative) * 100
+                look: dict[str, Any] = {"color": style.COLOURS[role], "marker": style.MARKERS[role], "ls": line}
+                ax.step([0, *relative], finished, where="post", markevery=(0.1, 0.2), **look)
         style.annotate_empty(ax, part[row.metric or "relative"])
         if row.metric:
             style.log2_axis(ax, frame["load_level"])

@@ -24,6 +24,7 @@ from ...serving.engines import ENGINES as engine_classes
 from ..tables import HEADERS
 
 Pairs = dict[str, dict[str, str]]
+"""{pair: {role: model}}"""
 
 WIDTH = 7.0  # inches: two columns of a printed page
 ROLES = {"llm": "LLM", "rllm": "RLLM"}

@@ -14,13 +14,7 @@ LABELS = {"kv_cache_usage": "KV cache\nin use (%)", "running": "Running\nrequest
 
 
 def timeline(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw the first repeat of the hardest dataset at the largest load and budget.
-
-    Args:
-        server: rows of server.parquet of one experiment's runs.
-        summary: their rows of `points.summary`, which say what is hardest.
-        pairs: {pair: {role: model}}.
-    """
+    """Draw samples of server.parquet: the first repeat of the hardest dataset at the largest load and budget."""
     points = style.with_roles(summary, pairs)
     largest, dataset = style.largest_load(points), style.datasets(points)[-1]
     keys = {"dataset": dataset, "load": largest["load"].iloc[0], "budget": largest["budget"].iloc[0]}
