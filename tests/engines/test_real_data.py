@@ -50,7 +50,7 @@ def link(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
-    """All questions of both sets, as the rule `dataset` writes them."""
+    """All questions of both sets, as the rule `load_dataset` writes them."""
     folder = tmp_path_factory.mktemp("real")
     link(folder)
     files = {name: f"resources/datasets/{name}.parquet" for name in SETS}

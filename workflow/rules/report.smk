@@ -53,7 +53,8 @@ rule plot_figure:
         "../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        # Rows of requests and samples are many, those of points and comparisons few.
+        mem_mb=lambda wildcards: 8000 if {"requests", "server"} & set(FIGURE_SOURCES[wildcards.figure]) else 2000,
         runtime=30,
     params:
         code=code("plot_figure.py"),
