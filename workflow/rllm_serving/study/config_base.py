@@ -51,12 +51,11 @@ ABSENT = object()
 """Default of a key that is left out of the completed config when it is not given. As a value nothing is null."""
 
 
-def key(default: Any, meaning: str, *, allowed: str = "", shown: str = "", redone: str = "", **limit: Any) -> Any:
-    """Declare a key of a section.
+def key(default: Any = ABSENT, *, allowed: str = "", shown: str = "", redone: str = "", **limit: Any) -> Any:
+    """Declare a key of a section; the docstring below it says what it means.
 
     Args:
         default: its value when it is not given; `...`: it is required.
-        meaning: what it is for, for config/README.md and editors.
         allowed: the values that are allowed, where their type does not say it.
         shown: what the README gives as its default, where that is not the value.
         redone: what is measured or made again when it changes (keys at the top).
@@ -65,7 +64,6 @@ def key(default: Any, meaning: str, *, allowed: str = "", shown: str = "", redon
     texts: dict[str, Any] = {"x-allowed": allowed, "x-default": shown, "x-redone": redone}
     return Field(
         default,
-        description=meaning,
         exclude_if=lambda value: value is ABSENT,
         json_schema_extra={name: text for name, text in texts.items() if text},
         **limit,
@@ -133,7 +131,9 @@ class Section(BaseModel):
         entry: what entries of any name are, of a section that has such beside its keys.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
     rules: ClassVar[tuple[Rule, ...]] = ()
     entry: ClassVar[type[Section] | None] = None
 

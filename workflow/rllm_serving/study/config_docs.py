@@ -43,9 +43,12 @@ def schema_text() -> str:
 
 
 def _without_notes(value: Any) -> Any:
+    """Leave out what is for the README alone, and the line breaks of docstrings."""
     if isinstance(value, dict):
         return {name: _without_notes(part) for name, part in value.items() if not str(name).startswith("x-")}
-    return [_without_notes(part) for part in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_notes(part) for part in value]
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def readme_text(text: str) -> str:
@@ -81,7 +84,15 @@ def _rows(section: type[Section], prefix: str, inline: bool) -> list[list[str]]:
         notes: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         default = notes.get("x-default") or _default(section, name, field)
         allowed = notes.get("x-allowed") or _allowed(field)
-        rows.append([f"`{prefix}{name}`", default, allowed, field.description or "", notes.get("x-redone", "")])
+        rows.append(
+            [
+                f"`{prefix}{name}`",
+                default,
+                allowed,
+                " ".join((field.description or "").split()),
+                notes.get("x-redone", ""),
+            ]
+        )
         within = section_of(field.annotation)
         repeated = allowed.startswith("as ") or within in sections().values()
         if inline and within is not None and not repeated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from .config_base import ABSENT, Commit, Count, HubId, Name, Rule, Section, Text, key
+from .config_base import Commit, Count, HubId, Name, Rule, Section, Text, key
 from .config_options import Serving
 
 Format = Literal["gsm8k", "math500", "aime2024", "gpqa", "supergpqa", "humaneval"]
@@ -26,34 +26,33 @@ Method = Literal[
 class Model(Section):
     """A model that is served."""
 
-    source: Literal["hub", "path", "micro"] = key(..., "Hugging Face hub, a local folder, or trained by the workflow")
-    role: Literal["llm", "rllm", "draft"] = key(
-        ..., "plain model, reasoning model, or small model for speculative decoding, which is not measured by itself"
-    )
-    pair: Name = key(ABSENT, "an llm and the rllm that it is compared with give the same name; one of each")
-    reasoning_parser: Literal["deepseek-r1", "qwen3"] = key(ABSENT, "how the engine tells thinking from answer")
-    serving: Serving = key(ABSENT, "options of this model's servers", shown="`{}`", allowed="as `serving` above")
-    thinking: bool = key(
-        ABSENT,
-        "for a checkpoint that thinks or not on request: what each request tells its chat template (`enable_thinking`, "
-        "as Qwen3's is called). The same checkpoint may stand twice, as `llm` with false and as `rllm` with true: a "
-        "pair without any other difference",
-    )
-    parameters_b: float = key(
-        ABSENT,
-        "parameters in 1e9, for the estimates of `snakemake plan` and what clusters are asked for; results do not "
-        "depend on it",
-        gt=0,
-    )
-    trust_remote_code: bool = key(
-        ABSENT, "whether code that comes with the checkpoint may run (not for `micro`)", shown="false"
-    )
-    id: HubId = key(ABSENT, "the model on the hub")
-    revision: Text = key(ABSENT, "its revision; a commit stays the same", allowed="commit or tag")
-    path: Text = key(ABSENT, "the checkpoint", allowed="folder with a `config.json`")
-    training_scale: float = key(
-        ABSENT, "length of a micro model's training, as a multiple of the recipe's", shown="1", gt=0, le=10
-    )
+    source: Literal["hub", "path", "micro"]
+    """Hugging Face hub, a local folder, or trained by the workflow"""
+    role: Literal["llm", "rllm", "draft"]
+    """plain model, reasoning model, or small model for speculative decoding, which is not measured by itself"""
+    pair: Name = key()
+    """an llm and the rllm that it is compared with give the same name; one of each"""
+    reasoning_parser: Literal["deepseek-r1", "qwen3"] = key()
+    """how the engine tells thinking from answer"""
+    serving: Serving = key(shown="`{}`", allowed="as `serving` above")
+    """options of this model's servers"""
+    thinking: bool = key()
+    """for a checkpoint that thinks or not on request: what each request tells its chat template (`enable_thinking`, as
+    Qwen3's is called). The same checkpoint may stand twice, as `llm` with false and as `rllm` with true: a pair without
+    any other difference"""
+    parameters_b: float = key(gt=0)
+    """parameters in 1e9, for the estimates of `snakemake plan` and what clusters are asked for; results do not depend
+    on it"""
+    trust_remote_code: bool = key(shown="false")
+    """whether code that comes with the checkpoint may run (not for `micro`)"""
+    id: HubId = key()
+    """the model on the hub"""
+    revision: Text = key(allowed="commit or tag")
+    """its revision; a commit stays the same"""
+    path: Text = key(allowed="folder with a `config.json`")
+    """the checkpoint"""
+    training_scale: float = key(shown="1", gt=0, le=10)
+    """length of a micro model's training, as a multiple of the recipe's"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -71,9 +70,7 @@ class Model(Section):
             hint="source path needs path, the folder of a checkpoint",
         ),
         Rule(
-            "source",
-            ("micro",),
-            excluded=("id", "revision", "path", "trust_remote_code", "thinking", "parameters_b"),
+            "source", ("micro",), excluded=("id", "revision", "path", "trust_remote_code", "thinking", "parameters_b")
         ),
         Rule(
             "role",
@@ -88,32 +85,31 @@ class Model(Section):
 class Dataset(Section):
     """Questions that models are asked."""
 
-    source: Literal["hub", "path", "micro"] = key(..., "Hugging Face hub, a local file, or generated")
-    prompt: Name = key(
-        ..., "how a question is put to the model", allowed="a file of `resources/prompts`, without `.jinja`"
-    )
-    num_questions: Count = key(
-        ABSENT,
-        "how many: the first so many, or as many as are generated",
-        shown="all; required for micro",
-    )
-    n_samples: Count = key(
-        ABSENT,
-        "how often each question is asked in a row within a point, with another seed each time, as for a majority "
-        "vote: prompts then repeat, which a prefix cache can use",
-        shown="1",
-    )
-    difficulty: Text = key(ABSENT, "one label for the whole set", shown="the set's own")
-    format: Format = key(
-        ABSENT,
-        "how its records are laid out: as in the set of that name on the hub ([list](../docs/grading.md#datasets))",
-    )
-    suite: Suite = key(ABSENT, "what is generated")
-    id: HubId = key(ABSENT, "the dataset on the hub")
-    subset: Text = key(ABSENT, "its configuration on the hub")
-    split: Text = key(ABSENT, "its split on the hub", shown="the format's")
-    revision: Commit = key(ABSENT, "its revision", allowed="full commit hash, 40 hex digits")
-    path: Text = key(ABSENT, "the records", allowed="`.jsonl`, `.json` or `.parquet` file")
+    source: Literal["hub", "path", "micro"]
+    """Hugging Face hub, a local file, or generated"""
+    prompt: Name = key(..., allowed="a file of `resources/prompts`, without `.jinja`")
+    """how a question is put to the model"""
+    num_questions: Count = key(shown="all; required for micro")
+    """how many: the first so many, or as many as are generated"""
+    n_samples: Count = key(shown="1")
+    """how often each question is asked in a row within a point, with another seed each time, as for a majority vote:
+    prompts then repeat, which a prefix cache can use"""
+    difficulty: Text = key(shown="the set's own")
+    """one label for the whole set"""
+    format: Format = key()
+    """how its records are laid out: as in the set of that name on the hub ([list](../docs/grading.md#datasets))"""
+    suite: Suite = key()
+    """what is generated"""
+    id: HubId = key()
+    """the dataset on the hub"""
+    subset: Text = key()
+    """its configuration on the hub"""
+    split: Text = key(shown="the format's")
+    """its split on the hub"""
+    revision: Commit = key(allowed="full commit hash, 40 hex digits")
+    """its revision"""
+    path: Text = key(allowed="`.jsonl`, `.json` or `.parquet` file")
+    """the records"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -144,9 +140,12 @@ class Dataset(Section):
 class Checkpoint(Section):
     """A ready-made quantized checkpoint."""
 
-    id: HubId = key(ABSENT, "that checkpoint on the hub", shown="required without `path`")
-    revision: Text = key(ABSENT, "its revision", allowed="commit or tag", shown="required with `id`")
-    path: Text = key(ABSENT, "or a local checkpoint", allowed="folder with a `config.json`")
+    id: HubId = key(shown="required without `path`")
+    """that checkpoint on the hub"""
+    revision: Text = key(allowed="commit or tag", shown="required with `id`")
+    """its revision"""
+    path: Text = key(allowed="folder with a `config.json`")
+    """or a local checkpoint"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("path", excluded=("id", "revision")),
@@ -162,30 +161,20 @@ class Checkpoint(Section):
 class Quantization(Section):
     """A format of weights."""
 
-    method: Method = key(..., "format of the weights, and how they are rounded")
-    calibration: Literal["reasoning", "plain"] = key(
-        ABSENT,
-        "the texts that `gptq-int4` and `awq-int4` look at: questions with what the model itself writes to them, "
-        "thinking included, drawn with the study's sampling; or with the right answer alone, without any thinking",
-        shown="`reasoning`",
-    )
-    n_samples: Count = key(ABSENT, "how many such texts", shown="64")
-    dataset: Name = key(
-        ABSENT,
-        "where the questions come from: in an order drawn from the seed, the first `n_samples` are calibrated with and "
-        "the next 32 checked with. Choose one that is not measured, such as a training split, and list `datasets` in "
-        "the experiments: `all` would measure it too. Micro models have training questions of their own",
-        allowed="a dataset",
-        shown="required for models that are not micro",
-    )
-    checkpoints: dict[Name, Checkpoint] = key(
-        ABSENT,
-        "ready-made checkpoints instead of making them; they are checked as well, their answers only in the format of "
-        "llmcompressor (`compressed-tensors`)",
-        allowed="mapping, a model a name",
-        shown="`{}`",
-        min_length=1,
-    )
+    method: Method
+    """format of the weights, and how they are rounded"""
+    calibration: Literal["reasoning", "plain"] = key(shown="`reasoning`")
+    """the texts that `gptq-int4` and `awq-int4` look at: questions with what the model itself writes to them, thinking
+    included, drawn with the study's sampling; or with the right answer alone, without any thinking"""
+    n_samples: Count = key(shown="64")
+    """how many such texts"""
+    dataset: Name = key(allowed="a dataset", shown="required for models that are not micro")
+    """where the questions come from: in an order drawn from the seed, the first `n_samples` are calibrated with and the
+    next 32 checked with. Choose one that is not measured, such as a training split, and list `datasets` in the
+    experiments: `all` would measure it too. Micro models have training questions of their own"""
+    checkpoints: dict[Name, Checkpoint] = key(allowed="mapping, a model a name", shown="`{}`", min_length=1)
+    """ready-made checkpoints instead of making them; they are checked as well, their answers only in the format of
+    llmcompressor (`compressed-tensors`)"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -207,7 +196,8 @@ class Unquantized(Section):
 class Quantizations(Section, extra="allow"):
     """Formats of weights by name."""
 
-    bf16: Unquantized = key(Unquantized(), "weights as they are, served in bfloat16; always there", allowed="`{}`")
+    bf16: Unquantized = key(Unquantized(), allowed="`{}`")
+    """weights as they are, served in bfloat16; always there"""
     __pydantic_extra__: dict[Name, Quantization]
     entry: ClassVar[type[Section]] = Quantization
 
@@ -222,10 +212,10 @@ class Quantizations(Section, extra="allow"):
 class Trace(Section):
     """When requests came elsewhere."""
 
-    source: Literal["servegen", "burstgpt", "mooncake"] = key(
-        ...,
-        "ServeGen's folder of one model (`chunk-N-trace.csv`, `chunk-N-dataset.json`); BurstGPT's CSV, with or without "
-        "session columns; JSON lines with `timestamp` (ms), `input_length`, `output_length`",
-    )
-    path: Text = key(..., "where it is", allowed="a file or folder")
-    start_s: float = key(0.0, "s of the trace that are passed over", ge=0)
+    source: Literal["servegen", "burstgpt", "mooncake"]
+    """ServeGen's folder of one model (`chunk-N-trace.csv`, `chunk-N-dataset.json`); BurstGPT's CSV, with or without
+    session columns; JSON lines with `timestamp` (ms), `input_length`, `output_length`"""
+    path: Text = key(..., allowed="a file or folder")
+    """where it is"""
+    start_s: float = key(0.0, ge=0)
+    """s of the trace that are passed over"""

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 class Method:
     """How weights are stored and who makes them so.
 
-    scheme: llmcompressor's name for the format; None where the engine quantizes bf16 weights itself as it loads them.
-    modifier: how weights are rounded: "rtn" (to the nearest), "gptq" or "awq", which look at texts. ratio: bytes of a
-    quantized layer (weights, scales, zero points) over its bytes in bf16; None where no checkpoint is made. formats:
-    what `quant_method` in the config.json of a ready-made checkpoint may say.
+    Attributes:
+        scheme: llmcompressor's name for the format; None where the engine quantizes bf16 weights as it loads them.
+        modifier: how weights are rounded: "rtn" (to the nearest), "gptq" or "awq", which look at texts.
+        ratio: bytes of a quantized layer (weights, scales, zero points) over its bytes in bf16; None where no
+            checkpoint is made.
+        formats: what `quant_method` in the config.json of a ready-made checkpoint may say.
     """
 
     scheme: str | None = None
