@@ -1,4 +1,4 @@
-"""What a study is made of, as frozen records: loads, points, runs."""
+"""What a study consists of: loads, points, runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ MEASUREMENT = 5
 class Load:
     """How requests arrive.
 
-    `batch` sends `size` at once and waits for all, `closed` keeps `size` in flight. `open` and `trace` are
-    open-loop: send times do not depend on the server. Their gaps are drawn from a Gamma distribution with the shape
-    `burstiness` (1 is Poisson, below it is bursty), or are those of the config's `traces` of that name; both at `rate`
-    requests/s, or at `load_factor`, a share of the measured capacity. replay_output_lengths: answers are made as long
-    as the trace has them, whatever the model would say.
+    Attributes:
+        type: "batch" sends `size` requests at once and waits for all; "closed" keeps `size` in flight; "open" and
+            "trace" are open-loop: send times do not depend on the server.
+        size: concurrent requests.
+        rate: mean request rate (requests/s) of open-loop loads.
+        load_factor: their rate as a share of the measured capacity.
+        burstiness: shape of the Gamma distribution that gaps of "open" are drawn from; 1 is Poisson, below is bursty.
+        trace: name of the trace that gaps of "trace" are taken from.
+        replay_output_lengths: answers are made as long as the trace has them, whatever the model would say.
     """
 
     type: str
@@ -55,7 +59,7 @@ class Load:
         return f"{self.type}-{pace}-{what}{'-lengths' * self.replay_output_lengths}"
 
     def requests_per_s(self, capacity: float) -> float:
-        """Requests/s that the share comes to."""
+        """Return the request rate of the load factor at a measured capacity (both requests/s)."""
         assert self.load_factor is not None
         return self.load_factor * capacity
 
@@ -64,8 +68,13 @@ class Load:
 class Point:
     """The unit of measurement: the questions of one dataset under one load, budget and repeat.
 
-    Each question is asked `n_samples` times in a row (as for a majority vote), with a seed a sample: above 1 the
-    prompts of a point repeat.
+    Attributes:
+        dataset: name of the dataset.
+        load: how requests arrive.
+        budget: `max_tokens` of each request.
+        repeat: number of the repeat, from 0.
+        num_questions: the first so many questions; None: all.
+        n_samples: how often each question is asked in a row (as for a majority vote), with a seed for each sample.
     """
 
     dataset: str
@@ -93,10 +102,12 @@ class Point:
 
 
 def expand_sweep(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
-    """The points of an experiment: all combinations of a sweep, which is plain JSON and short, for jobs' parameters.
+    """Return the points of an experiment: all combinations of a sweep.
 
-    Keys: `datasets` (names), `n_samples` (dataset -> how often a question is asked in a row), `loads` (arguments of
-    Load), `budgets` (tokens), `repeats` (their number), `num_questions` (of each dataset; None: all).
+    Args:
+        sweep: plain JSON, short enough for a job's parameters: `datasets` (names), `n_samples` (dataset -> how often
+            a question is asked in a row), `loads` (arguments of Load), `budgets` (tokens), `repeats` (their number),
+            `num_questions` (of each dataset; None: all).
     """
     loads = [Load(**load) for load in sweep["loads"]]
     return tuple(
@@ -113,8 +124,19 @@ def expand_sweep(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
 class Run:
     """One experiment on one server: one job, one server start, all its points.
 
-    quantization: its name in the config; method: what that name stands for (see `METHODS`). thinking: what the
-    chat template is told, of a model that thinks on request; None tells it nothing.
+    Attributes:
+        experiment: name of the experiment; likewise `engine`, `model`, `quantization` and `setup`: the server's keys.
+        role: "llm" or "rllm".
+        reasoning_parser: how the engine separates reasoning from answer; None: it does not.
+        trust_remote_code: whether code of the checkpoint may run.
+        options: serving options.
+        sampling: temperature and top_p of every request.
+        measurement: the config's section.
+        seed: the study's seed.
+        points: what is measured, in this order.
+        method: what the name of the quantization stands for (see `METHODS`).
+        thinking: passed to the chat template of a model that thinks on request; None: not passed.
+        version: of the way of measuring.
     """
 
     experiment: str
@@ -141,7 +163,7 @@ class Run:
 
     @cached_property
     def folder(self) -> str:
-        """The run's place under results/runs."""
+        """The run's folder under results/runs."""
         return "/".join(self.keys.values())
 
     def gpus(self, device: str) -> int:
@@ -150,13 +172,13 @@ class Run:
 
     @property
     def served(self) -> dict[str, Any]:
-        """All that an engine must be able to do for this run: name of an option -> value."""
-        drawn = self.options.speculative if self.sampling["temperature"] > 0 else None
+        """What an engine must support for this run: name of an option -> value."""
+        sampled = self.options.speculative if self.sampling["temperature"] > 0 else None
         return {
             **asdict(self.options),
             "reasoning_parser": self.reasoning_parser,
             "quantization": self.method,
-            SAMPLED_SPECULATION: drawn,
+            SAMPLED_SPECULATION: sampled,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,16 +188,16 @@ class Run:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], points: tuple[Point, ...]) -> Run:
-        """The run that `to_dict` wrote, with its points."""
+        """Return the run that `to_dict` wrote, with its points."""
         return cls(**{**data, "options": Options(**data["options"]), "points": points})
 
 
 def canonical_json(value: Any) -> Any:
-    """`value` as plain JSON with sorted keys: Snakemake compares parameters by their text, a config has any order."""
+    """Return `value` as plain JSON with sorted keys, for Snakemake compares parameters by their text."""
     return json.loads(json.dumps(value, sort_keys=True))
 
 
 def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int, sample: int = 0) -> int:
-    """Sampling seed of a request: the same on every server, so that servers are compared on equal draws."""
+    """Return the sampling seed of a request, the same on every server: servers are compared on equal draws."""
     text = f"{study_seed}/{dataset}/{question_id}/{repeat}" + (f"/{sample}" if sample else "")
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
