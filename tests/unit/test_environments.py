@@ -70,6 +70,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
     return lock, folder / "env", record
 
 
+@pytest.mark.slow
 def test_build_installs_the_lock_and_records_it(built: tuple[Path, Path, dict[str, Any]]) -> None:
     lock, target, record = built
     assert set(record["packages"]) == {"h11", "localtorch"}
@@ -84,6 +85,7 @@ def test_build_installs_the_lock_and_records_it(built: tuple[Path, Path, dict[st
     assert python(target).exists()
 
 
+@pytest.mark.slow
 def test_bytecode_is_there_although_python_writes_none(built: tuple[Path, Path, dict[str, Any]]) -> None:
     sources = [file for name in ("h11", "localtorch*") for file in built[1].glob(f"lib/*/site-packages/{name}/**/*.py")]
     sources += built[1].glob("lib/*/site-packages/localtorch.py")
@@ -91,6 +93,7 @@ def test_bytecode_is_there_although_python_writes_none(built: tuple[Path, Path, 
     assert [file for file in sources if not Path(importlib.util.cache_from_source(file)).exists()] == []
 
 
+@pytest.mark.slow
 def test_failed_build_leaves_no_record_and_shows_the_log(
     built: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -108,12 +111,14 @@ def test_lock_without_hash_is_refused(tmp_path: Path) -> None:
         build(small_lock(tmp_path, hashes=" "), tmp_path / "env", ["h11"], None, tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_package_that_does_not_import_fails_the_build(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentBuildError, match=r"nowhere cannot be imported(.|\n)*No module named 'nowhere'"):
         build(small_lock(tmp_path), tmp_path / "env", ["h11", "nowhere"], None, tmp_path / "log")
     assert not (tmp_path / "env" / "environment.json").exists()
 
 
+@pytest.mark.slow
 def test_missing_torch_build_names_the_setting(tmp_path: Path) -> None:
     lock = small_lock(tmp_path, "localtorch==1.0+cpu")
     with pytest.raises(EnvironmentBuildError, match=r"Set torch_cpu_wheels .* has localtorch==1.0\+cpu"):

@@ -59,7 +59,7 @@ def lock_workflow(upgrade: bool) -> None:
     recipe.write_text(
         re.sub(
             r"- ([\w.-]+)(\[.*?\])?==\S+",
-            lambda found: f"- {found[1]}{found[2] or ''}=={versions[found[1]]}",
+            lambda pin: f"- {pin[1]}{pin[2] or ''}=={versions[pin[1]]}",
             recipe.read_text(),
         )
     )

@@ -167,10 +167,9 @@ def versions(target: Path) -> dict[str, Any]:
         EnvironmentBuildError: when there is none.
     """
     try:
-        record: dict[str, Any] = json.loads((target / RECORD).read_text())
+        return dict(json.loads((target / RECORD).read_text()))
     except FileNotFoundError:
         raise EnvironmentBuildError(f"{target} is not a complete environment: build it again") from None
-    return record
 
 
 def _uv() -> str:

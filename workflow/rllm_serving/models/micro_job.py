@@ -14,13 +14,7 @@ from rllm_serving.serving.process import ChildError, run_in_environment
 def train(name: str, spec: Mapping[str, Any], seed: int, python: Path, prompts: Path, target: Path) -> dict[str, Any]:
     """Train the micro model `name` into `target`/checkpoint and describe it in `target`/model.json.
 
-    Args:
-        name: the model's key in `models`.
-        spec: its config entry (`role`, optional `training_scale`).
-        seed: of weights and questions.
-        python: interpreter of the training environment.
-        prompts: folder of the prompt templates.
-        target: folder of the model.
+    spec is its config entry, python that of the training environment, prompts the folder of prompt templates.
 
     Returns:
         The record, as of `checkpoints.prepare_checkpoint`, and `training`: what the training recorded.

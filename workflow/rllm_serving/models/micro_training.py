@@ -61,17 +61,7 @@ class Prompts:
 
 
 def batches(prompts: Prompts, stages: Sequence[TrainingStage], pad: int, seed: int) -> Iterator[Batch]:
-    """Yield token ids and labels of every step, examples of similar length together.
-
-    Args:
-        prompts: renders and tokenises the questions.
-        stages: the schedule.
-        pad: id of the padding token.
-        seed: of the questions drawn and of the order of steps.
-
-    Yields:
-        Token ids and labels (IGNORED: not learnt), both of shape [examples, longest].
-    """
+    """Yield token ids and labels of every step, [examples, longest] each, examples of similar length together."""
     pool = 0
     for stage in stages:
         groups: list[list[tuple[list[int], list[int]]]] = []
@@ -130,12 +120,7 @@ def new_model(recipe: ModelConfig, tokenizer: Any) -> Any:
 
 
 def train(model: Any, stream: Iterator[Batch], steps: int) -> dict[str, Any]:
-    """Train a model in place.
-
-    Args:
-        model: an untrained model (`new_model`).
-        stream: token ids and labels of every step (`batches`).
-        steps: how many steps `stream` has.
+    """Train a model in place on a stream of `steps` batches.
 
     Returns:
         steps, tokens (padding included), seconds, and losses {step: mean loss since the report before}.

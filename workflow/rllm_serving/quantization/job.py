@@ -176,11 +176,7 @@ def _run_worker(
 
 def _question(job: QuantizationJob, row: Row) -> dict[str, Any]:
     template = job.templates[row["kind"] if job.rows is None else ""]
-    return {
-        "prompt": render(template, row["question"], row["choices"]),
-        "gold": row["gold"],
-        "kind": row["kind"],
-    }
+    return {"prompt": render(template, row["question"], row["choices"]), "gold": row["gold"], "kind": row["kind"]}
 
 
 def _format(folder: Path) -> str | None:
