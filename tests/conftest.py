@@ -19,8 +19,11 @@ from rllm_serving.serving.engines import ENGINES
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "data" / "small.yaml"
-SLOW_PATHS = ("cluster/", "engines/", "gpu/", "integration/test_faults", "integration/test_reruns", "workflow/test_dag")
-SLOW_FIXTURES = {"engine_environments", "small_study"}
+SLOW_PATHS = (
+    *("cluster/", "engines/", "gpu/", "integration/test_faults", "integration/test_reruns"),
+    "workflow/test_module_and_report",
+)
+SLOW_FIXTURES = {"engine_environments", "small_study", "fresh", "done"}
 """Tests at these paths, and those that use one of these fixtures, are marked slow; others mark themselves."""
 
 

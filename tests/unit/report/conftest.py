@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from helpers.study_fixtures import CASES, Study
 
 
+@cache
+def made(name: str) -> Study:
+    """The study of a case, made once for all fixtures."""
+    return Study(**CASES[name])
+
+
 @pytest.fixture(scope="session")
 def both() -> Study:
-    return Study(**CASES["two-engines"])
+    return made("two-engines")
 
 
 # Drawing takes most of the time of the unit tests: with one study all figures, with the others as slow tests.
@@ -17,9 +25,9 @@ def both() -> Study:
     params=[pytest.param(name, marks=[pytest.mark.slow] if name != "two-engines" else []) for name in CASES],
 )
 def study(request: pytest.FixtureRequest) -> Study:
-    return Study(**CASES[request.param])
+    return made(request.param)
 
 
 @pytest.fixture(scope="session")
 def plain() -> Study:
-    return Study(**CASES["one-engine"])
+    return made("one-engine")

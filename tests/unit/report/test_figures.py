@@ -42,6 +42,7 @@ def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
     assert min(pdf.stat().st_size, png.stat().st_size) > 5000
 
 
+@pytest.mark.slow
 def test_a_stream_of_one_role_alone_is_drawn(plain: Study, tmp_path: Path) -> None:
     stream = plain.stream[plain.stream["model"].str.endswith("_rllm")]
     figures.draw("traffic:traffic", [stream], plain.pairs, tmp_path / "a.pdf", tmp_path / "a.png")
