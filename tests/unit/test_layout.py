@@ -33,7 +33,6 @@ TESTED_IN = {
     "quantization/calibration.py": "unit/quantization/test_job.py",
     "quantization/worker.py": "engines/test_real_quantization.py",
     "report/catalogue.py": "unit/study/test_study.py",
-    "report/comparison_tables.py": "unit/report/test_tables.py",
     "report/figures/": "unit/report/test_figures.py",
     "schemas.py": "unit/grading/test_grader.py",
     "serving/engines/": "unit/serving/test_engines.py",

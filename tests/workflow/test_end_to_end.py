@@ -195,7 +195,7 @@ def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: 
 
 
 def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path) -> None:
-    reasons = pd.read_csv(small_study / "results/tables/greedy-why.csv")
+    reasons = pd.read_csv(small_study / "results/tables/greedy-decomposition.csv")
     parts = reasons[["first_token", "thinking", "answer", "speed"]].sum(axis=1)
     assert (parts - reasons.delta_e2e_latency).abs().max() < 1e-9
     speculating = reasons[reasons.setup.str.startswith("spec-")]
@@ -235,7 +235,7 @@ def test_figures_and_tables_are_there(small_study: Path) -> None:
         "budget-stragglers",
         "budget-difficulty",
         "budget-engines",
-        "greedy-why",
+        "greedy-decomposition",
     ):
         assert (small_study / f"results/figures/{name}.png").stat().st_size > 10_000
         assert (small_study / f"results/figures/{name}.pdf").read_bytes().startswith(b"%PDF")

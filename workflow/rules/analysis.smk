@@ -34,8 +34,8 @@ rule compare_runs:
         unpack(group_inputs),
         grades=f"{GROUP}/grades.parquet",
     output:
-        versus=f"{GROUP}/versus-{{basis}}.parquet",
-        why=f"{GROUP}/why-{{basis}}.parquet",
+        comparison=f"{GROUP}/comparison-{{basis}}.parquet",
+        decomposition=f"{GROUP}/decomposition-{{basis}}.parquet",
     log:
         "logs/compare_runs/{experiment}/{model}-{basis}.log",
     benchmark:

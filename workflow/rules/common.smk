@@ -20,7 +20,7 @@ sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
 from rllm_serving.code_digest import Library
-from rllm_serving.report import catalogue as outputs
+from rllm_serving.report import catalogue
 from rllm_serving.serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
 from rllm_serving.study.config import complete_config
@@ -78,7 +78,7 @@ def code(script):
 @cache
 def figure_code(figure):
     """Digests of the module that draws a figure and of those that it executes, beside the script's own."""
-    file = outputs.FIGURE_FUNCTIONS[figure].split(":")[0] + ".py"
+    file = catalogue.FIGURES[figure].function.split(":")[0] + ".py"
     return LIBRARY.digests(LIBRARY.folder / "report" / "figures" / file)
 
 
@@ -172,8 +172,8 @@ def run_inputs(wildcards):
 
 
 def files_of(experiment, level):
-    """That file of every group of an experiment that has it: `versus-…` and `why-…` where something is compared."""
-    basis = level.removeprefix("versus-").removeprefix("why-")
+    """That file of every group of an experiment that has it: `comparison-…` and `decomposition-…` where something is compared."""
+    basis = level.removeprefix("comparison-").removeprefix("decomposition-")
     return [
         f"results/analysis/{experiment}/{model}/{level}.parquet"
         for model in dict.fromkeys(run.model for run in STUDY.experiments[experiment])
@@ -183,7 +183,7 @@ def files_of(experiment, level):
 
 def table_inputs(wildcards):
     """The files that a table is made from."""
-    return files_of(wildcards.experiment, TABLE_SOURCES[wildcards.table])
+    return [file for source in catalogue.TABLES[wildcards.table].sources for file in files_of(wildcards.experiment, source)]
 
 
 def table_unsupported(wildcards):
@@ -195,25 +195,6 @@ def table_unsupported(wildcards):
     ]
 
 
-# The level of results/analysis/*/*/{level}.parquet that each table is made from.
-TABLE_SOURCES = {"main": "summary", "stragglers": "summary", "difficulty": "difficulty", "domain": "domain"}
-TABLE_SOURCES |= {"engines": "versus-engine", "agreement": "versus-engine", "optimisations": "versus-baseline"}
-TABLE_SOURCES |= {"why": "why-baseline", "traffic": "summary"}
-# The files that each figure is drawn from, in the order of its arguments: those of each group, or of each run.
-FIGURE_SOURCES = {
-    "budget": ["summary"],
-    "batch": ["summary"],
-    "timeline": ["server", "summary"],
-    "stragglers": ["requests", "summary"],
-    "difficulty": ["difficulty"],
-    "domain": ["domain"],
-    "engines": ["versus-engine"],
-    "optimisations": ["versus-baseline"],
-    "why": ["why-baseline"],
-    "traffic": ["summary"],
-}
-
-
 def figure_inputs(wildcards):
     """A figure's files, named by what they hold, of all of its experiment."""
     runs = STUDY.experiments[wildcards.experiment]
@@ -223,7 +204,7 @@ def figure_inputs(wildcards):
             if source in ("requests", "server")
             else files_of(wildcards.experiment, source)
         )
-        for source in FIGURE_SOURCES[wildcards.figure]
+        for source in catalogue.FIGURES[wildcards.figure].sources
     }
 
 
@@ -238,7 +219,7 @@ def tables_of(experiment):
     """Every table that an experiment can give, in its three formats."""
     return [
         f"results/tables/{experiment}-{table}.{suffix}"
-        for table in outputs.tables(STUDY, experiment)
+        for table in catalogue.possible(catalogue.TABLES, STUDY, experiment)
         for suffix in ("csv", "md", "tex")
     ]
 
@@ -247,7 +228,7 @@ def figures_of(experiment):
     """Every figure that an experiment can give, in both formats."""
     return [
         f"results/figures/{experiment}-{figure}.{suffix}"
-        for figure in outputs.figures(STUDY, experiment)
+        for figure in catalogue.possible(catalogue.FIGURES, STUDY, experiment)
         for suffix in ("pdf", "png")
     ]
 

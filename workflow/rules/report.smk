@@ -18,7 +18,7 @@ rule make_table:
     log:
         "logs/make_table/{experiment}-{table}.log",
     wildcard_constraints:
-        table=one_of(TABLE_SOURCES),
+        table=one_of(catalogue.TABLES),
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -48,7 +48,7 @@ rule plot_figure:
     log:
         "logs/plot_figure/{experiment}-{figure}.log",
     wildcard_constraints:
-        figure=one_of(FIGURE_SOURCES),
+        figure=one_of(catalogue.FIGURES),
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -59,7 +59,7 @@ rule plot_figure:
     params:
         code=code("plot_figure.py"),
         pairs=STUDY.pairs,
-        function=lambda wildcards: outputs.FIGURE_FUNCTIONS[wildcards.figure],
+        function=lambda wildcards: catalogue.FIGURES[wildcards.figure].function,
         module_code=lambda wildcards: figure_code(wildcards.figure),
     script:
         "../scripts/plot_figure.py"

@@ -15,12 +15,12 @@ def observed(number: int) -> RunData:
 
 
 with logged(snakemake.log[0]):
-    versus, reasons = [], []
+    comparisons, decompositions = [], []
     for baseline, others in snakemake.params.compared:
         base = observed(baseline)
         for number in others:
             candidate = observed(number)
-            versus.append(compare(candidate, base))
-            reasons.append(decompose(candidate, base).assign(kernels=describe_backends(candidate.record)))
-    pd.concat(versus, ignore_index=True).to_parquet(snakemake.output.versus)
-    pd.concat(reasons, ignore_index=True).to_parquet(snakemake.output.why)
+            comparisons.append(compare(candidate, base))
+            decompositions.append(decompose(candidate, base).assign(kernels=describe_backends(candidate.record)))
+    pd.concat(comparisons, ignore_index=True).to_parquet(snakemake.output.comparison)
+    pd.concat(decompositions, ignore_index=True).to_parquet(snakemake.output.decomposition)

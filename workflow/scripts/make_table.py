@@ -2,12 +2,11 @@
 
 import pandas as pd
 from rllm_serving.logs import logged
-from rllm_serving.report import comparison_tables, tables
+from rllm_serving.report import tables
 
 with logged(snakemake.log[0]):
     frame = pd.concat(map(pd.read_parquet, snakemake.input.rows), ignore_index=True)
     if snakemake.params.unsupported:
         frame = pd.concat([frame, pd.DataFrame(snakemake.params.unsupported)], ignore_index=True)
-    name = snakemake.wildcards.table
-    make = comparison_tables.TABLES[name] if name in comparison_tables.TABLES else getattr(tables, name)
-    tables.write(make(frame), snakemake.output.csv, snakemake.output.md, snakemake.output.tex)
+    table = tables.TABLES[snakemake.wildcards.table](frame)
+    tables.write(table, snakemake.output.csv, snakemake.output.md, snakemake.output.tex)

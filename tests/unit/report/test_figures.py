@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers.study_fixtures import Study
 from rllm_serving.report import figures
-from rllm_serving.report.catalogue import FIGURE_FUNCTIONS
+from rllm_serving.report.catalogue import FIGURES
 from rllm_serving.report.figures import style
 
 
@@ -22,14 +22,14 @@ def draw(study: Study, name: str, pdf: Path, png: Path) -> None:
         "domain": lambda: [study.by["domain"]],
         "engines": lambda: [study.versus],
         "optimisations": lambda: [study.changes],
-        "why": lambda: [study.parts],
+        "decomposition": lambda: [study.parts],
         "traffic": lambda: [study.stream],
     }
-    figures.draw(FIGURE_FUNCTIONS[name], frames[name](), study.pairs, pdf, png)
+    figures.draw(FIGURES[name].function, frames[name](), study.pairs, pdf, png)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", FIGURE_FUNCTIONS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_written(study: Study, name: str, tmp_path: Path) -> None:
     if name == "engines" and study.versus is None:
         pytest.skip("one engine")

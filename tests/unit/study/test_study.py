@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.studies import REMOVED, TINY, changed, load
-from rllm_serving.report.catalogue import figures, tables
+from rllm_serving.report.catalogue import FIGURES, TABLES, possible
 from rllm_serving.study.checks import attention_heads
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.design import Load, Run, canonical_json, expand_sweep, request_seed
@@ -16,6 +16,14 @@ from rllm_serving.study.study import Study
 
 SINGLE = "single/vllm/tiny-rllm/bf16/baseline"
 BUDGET = "budget/vllm/tiny-llm/bf16/baseline"
+
+
+def figures(study: Study, experiment: str) -> list[str]:
+    return possible(FIGURES, study, experiment)
+
+
+def tables(study: Study, experiment: str) -> list[str]:
+    return possible(TABLES, study, experiment)
 
 
 @pytest.fixture(scope="module")

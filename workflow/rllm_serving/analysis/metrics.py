@@ -1,84 +1,207 @@
-"""The metrics of points and conditions: unit and definition of every column, and which have an interval."""
+"""The registry of metrics: name, unit, how people read it, definition, and whether there is an interval.
+
+Analysis, tables and figures all take names, units and labels from here; docs/results.md explains the main ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from .validity import CLIENT_GATES
 
-LATENCIES = {
-    "ttft": ("s", "first token of any kind - arrival"),
-    "ttfvt": ("s", "first visible (not thinking) token - arrival; of the requests that answered"),
-    "tpot": ("s", "(last chunk - first token) / (output tokens - 1), a value a request"),
-    "itl": ("s", "gap between chunks, weighted by the tokens of the later chunk, over all chunks"),
-    "e2e_latency": ("s", "last chunk - arrival"),
-}
-TOKENS = {
-    "prompt_tokens": ("tokens", "prompt tokens of a successful request"),
-    "output_tokens": ("tokens", "output tokens (thinking and answer) of a successful request"),
-    "reasoning_tokens": ("tokens", "thinking tokens of a successful request"),
-    "answer_tokens": ("tokens", "visible tokens of a successful request"),
-}
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a point, a condition or a comparison: a column of a results file.
+
+    Attributes:
+        name: of its column.
+        label: what people call it, without the unit.
+        unit: of the column; "" for a share (0-1), a ratio or a text.
+        definition: how it is computed.
+        display_unit: of tables and figures.
+        factor: display units per stored unit.
+        interval: whether columns `{name}_low` and `{name}_high` hold a 95 % interval.
+    """
+
+    name: str
+    label: str
+    unit: str
+    definition: str
+    display_unit: str = ""
+    factor: float = 1.0
+    interval: bool = False
+
+    @property
+    def title(self) -> str:
+        """Label and display unit, for the head of a column or an axis."""
+        return f"{self.label} ({self.display_unit})" if self.display_unit else self.label
+
+    def ratio(self) -> Metric:
+        """Return the ratio of candidate to baseline of this metric."""
+        definition = f"candidate / baseline: {self.definition}"
+        return Metric(f"{self.name}_ratio", f"{self.label} ratio", "", definition, interval=True)
+
+    def statistic(self, statistic: str, interval: bool) -> Metric:
+        """Return a statistic ("mean", "max", "p50", ...) of this metric as one of its own."""
+        label = f"{self.label} {'median' if statistic == 'p50' else statistic}"
+        name, definition = f"{self.name}_{statistic}", f"{statistic}: {self.definition}"
+        return replace(self, name=name, label=label, definition=definition, interval=interval)
+
+
+def _share(name: str, label: str, definition: str, interval: bool = False) -> Metric:
+    return Metric(name, label, "", definition, "%", 100.0, interval)
+
+
+def _seconds(name: str, label: str, definition: str, milli: bool = False, interval: bool = False) -> Metric:
+    unit, factor = ("ms", 1000.0) if milli else ("s", 1.0)
+    return Metric(name, label, "s", definition, unit, factor, interval)
+
+
+def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+def _statistics(metrics: dict[str, Metric], statistics: Iterable[str], interval: bool = True) -> list[Metric]:
+    return [metric.statistic(name, interval) for metric in metrics.values() for name in statistics]
+
+
+LATENCIES = _by_name(
+    [
+        _seconds("ttft", "TTFT", "first token of any kind - arrival"),
+        _seconds("ttfvt", "TTFVT", "first visible (not thinking) token - arrival; of the requests that answered"),
+        _seconds("tpot", "TPOT", "(last chunk - first token) / (output tokens - 1), a value a request", milli=True),
+        _seconds(
+            "itl", "ITL", "gap between chunks, weighted by the tokens of the later chunk, over all chunks", milli=True
+        ),
+        _seconds("e2e_latency", "E2E latency", "last chunk - arrival"),
+    ]
+)
+TOKENS = _by_name(
+    [
+        Metric("prompt_tokens", "Prompt tokens", "tokens", "prompt tokens of a completed request"),
+        Metric(
+            "output_tokens", "Output tokens", "tokens", "output tokens (thinking and answer) of a completed request"
+        ),
+        Metric("reasoning_tokens", "Thinking tokens", "tokens", "thinking tokens of a completed request"),
+        Metric("answer_tokens", "Answer tokens", "tokens", "visible tokens of a completed request"),
+    ]
+)
+GAUGES = _by_name(
+    [
+        _share("kv_cache_usage", "KV cache", "share of the KV cache in use"),
+        Metric("running", "Running requests", "requests", "requests in the running batch of the server"),
+        Metric("waiting", "Waiting requests", "requests", "requests in the waiting queue of the server"),
+    ]
+)
+RATES = _by_name(
+    [
+        _share("failed_rate", "Failed", "requests that failed / requests", True),
+        _share("answered_rate", "Answered", "completed requests with a visible token / requests", True),
+        _share("truncated_rate", "Cut off", "requests ended by the token budget / requests", True),
+        _share(
+            "accuracy",
+            "Accuracy",
+            "correct / requests; failed and unanswered ones are not correct; none unless every one is graded, and none "
+            "where answers were made to have a length",
+            True,
+        ),
+        _share(
+            "slo_attainment", "Within SLO", "requests within the experiment's SLO / requests; failed ones are not", True
+        ),
+        Metric(
+            "output_throughput",
+            "Throughput",
+            "tokens/s",
+            "output tokens of completed requests / (last end of any request - first arrival); sums over repeats",
+            "tokens/s",
+            interval=True,
+        ),
+        _share(
+            "straggler_time_fraction",
+            "Batch time below half running",
+            "share of a batch's time with fewer than half of its requests running; mean of batches",
+            True,
+        ),
+    ]
+)
 FAILURE_MODES = ["wrong", "no-answer", "truncated-thinking", "truncated-answer", "failed"]
+CLIENT_LABELS = ["Loop lag p99", "Client CPU", "Sent late p99", "Samples missing", "Usage off", "Counter off"]
 LATENCY_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 TOKEN_SHARES = {"p50": 0.5, "p99": 0.99}
-RATIOS = {
-    "failed_rate": ("", "requests that failed / asked"),
-    "answered_rate": ("", "successful requests with a visible token / asked"),
-    "truncated_rate": ("", "requests ended by the token budget / asked"),
-    "accuracy": (
-        "",
-        "correct / asked; failed and unanswered ones are not correct; none unless every one is graded, and none where "
-        "answers were made to have a length",
-    ),
-    "slo_attainment": ("", "requests within the experiment's SLO on TTFVT and TPOT / asked; failed ones are not"),
-    "output_throughput": (
-        "tokens/s",
-        "output tokens of successful requests / (last end of any request - first arrival); sums over repeats",
-    ),
-    "straggler_time_fraction": (
-        "",
-        "share of a batch's time with fewer than half of its requests running; mean of batches",
-    ),
-}
-GAUGES = {
-    "kv_cache_usage": ("", "share of the KV cache in use"),
-    "running": ("requests", "requests in the running batch of the server"),
-    "waiting": ("requests", "requests in the waiting queue of the server"),
-}
 
+METRICS = _by_name(
+    [
+        Metric("num_requests", "Requests", "requests", "requests of the point"),
+        Metric("completed", "Completed", "requests", "requests whose stream ended properly"),
+        Metric("failed", "Failed requests", "requests", "num_requests - completed"),
+        Metric("num_questions", "Questions", "questions", "different questions asked: the clusters of the intervals"),
+        Metric("repeats", "Repeats", "", "points pooled"),
+        *RATES.values(),
+        *_statistics(LATENCIES, ["mean", *LATENCY_SHARES]),
+        *_statistics(TOKENS, ["mean", *TOKEN_SHARES]),
+        *(
+            _share(f"failure_mode_{mode.replace('-', '_')}", mode, f"requests that failed as {mode} / requests")
+            for mode in FAILURE_MODES
+        ),
+        *_statistics(GAUGES, ["mean"]),
+        *_statistics(GAUGES, ["max"], interval=False),
+        _share("kv_cache_usage_p5", "KV cache p5", "5 % quantile over time of the KV cache's use"),
+        _share("kv_cache_usage_p95", "KV cache p95", "95 % quantile over time of the KV cache's use"),
+        _share("kv_cache_usage_swing", "KV cache swing", "kv_cache_usage_p95 - kv_cache_usage_p5"),
+        Metric("preemptions", "Preemptions", "requests", "increase of the server's counter of preempted requests"),
+        Metric(
+            "goodput",
+            "Goodput",
+            "requests/s",
+            "requests within the SLO / (last end of any - first arrival); sums over repeats",
+            "requests/s",
+        ),
+        Metric("energy", "Energy", "J", "increase of the devices' energy counters; sum over repeats", "J"),
+        *(
+            Metric(name, label, "", f"{gate.text}; the largest of the repeats", gate.unit, gate.factor)
+            for (name, gate), label in zip(CLIENT_GATES.items(), CLIENT_LABELS, strict=True)
+        ),
+        Metric("invalid", "Invalid", "", "why the point is beyond a validity gate, in words; missing when it is not"),
+        _seconds("duration", "Duration", "wall time of the point as its run recorded it; sum over repeats"),
+    ]
+)
+"""Columns of points and conditions."""
 
-def _spread(names: dict[str, tuple[str, str]], stats: Sequence[str]) -> dict[str, tuple[str, str]]:
-    return {f"{name}_{stat}": (unit, f"{stat}: {text}") for name, (unit, text) in names.items() for stat in stats}
+COMPARED = _by_name(
+    [
+        RATES["accuracy"],
+        RATES["output_throughput"],
+        *(LATENCIES[name] for name in ("ttfvt", "tpot", "e2e_latency")),
+        TOKENS["output_tokens"],
+        GAUGES["kv_cache_usage"],
+    ]
+)
+"""Metrics of `comparison.compare` whose ratios tables and figures show; of latencies, tokens and gauges the mean."""
 
+COMPARISON_METRICS = _by_name(
+    [
+        *(metric.ratio() for metric in COMPARED.values()),
+        Metric("accuracy_difference", "Accuracy difference", "", "candidate - baseline", "points", 100.0, True),
+        _share("same_answer", "Same answer", "completed on both sides with the same extracted answer", True),
+        _share("same_text", "Same text", "completed on both sides with the same text", True),
+        _share("same_length", "Same length", "completed on both sides with as many output tokens", True),
+        Metric("memory_max", "Memory max", "bytes", "the device's where there is one, else the host's", "GB", 1e-9),
+        _seconds("delta_e2e_latency", "E2E change", "candidate - baseline", True, True),
+        _seconds("queue_and_prefill", "of queue and prefill", "part of delta_e2e_latency", True, True),
+        _seconds("thinking", "of thinking tokens", "part of delta_e2e_latency", True, True),
+        _seconds("answer", "of answer tokens", "part of delta_e2e_latency", True, True),
+        _seconds("speed", "of time per token", "part of delta_e2e_latency", True, True),
+        Metric("thinking_difference", "Thinking change", "tokens", "candidate - baseline", "tokens", 1.0, True),
+        _share("prefix_hit_rate", "Prefix hits", "prompt tokens found in the prefix cache / looked up"),
+        _share("accepted_rate", "Drafts accepted", "accepted / drafted tokens"),
+        _share("accepted_rate_thinking", "while thinking", "accepted_rate of thinking tokens"),
+        _share("accepted_rate_answer", "while answering", "accepted_rate of answer tokens"),
+        Metric("kv_bytes_per_token", "KV bytes a token", "bytes", "see `counters.kv_bytes_per_token`"),
+    ]
+)
+"""Columns of comparisons and decompositions, as tables show them; `comparison` and `decomposition` define them."""
 
-METRICS: dict[str, tuple[str, str]] = {
-    "num_requests": ("requests", "requests of the point"),
-    "completed": ("requests", "requests whose stream ended properly"),
-    "failed": ("requests", "num_requests - completed"),
-    "num_questions": ("questions", "different questions asked: the clusters of the intervals"),
-    "repeats": ("", "points pooled"),
-    **RATIOS,
-    **_spread(LATENCIES, ["mean", *LATENCY_SHARES]),
-    **_spread(TOKENS, ["mean", *TOKEN_SHARES]),
-    **{f"failure_mode_{miss.replace('-', '_')}": ("", f"requests missed as {miss} / asked") for miss in FAILURE_MODES},
-    **_spread(GAUGES, ["mean", "max"]),
-    "kv_cache_usage_p5": ("", "5 % quantile over time of the KV cache's use"),
-    "kv_cache_usage_p95": ("", "95 % quantile over time of the KV cache's use"),
-    "kv_cache_usage_swing": ("", "kv_cache_usage_p95 - kv_cache_usage_p5"),
-    "preemptions": ("requests", "increase of the server's counter of preempted requests"),
-    "goodput": (
-        "requests/s",
-        "requests within the SLO / (last end of any - first arrival); sums over repeats",
-    ),
-    "energy": ("J", "increase of the devices' energy counters from the first sample to the last; sum over repeats"),
-    **{name: ("", f"{gate.text}; the largest of the repeats") for name, gate in CLIENT_GATES.items()},
-    "invalid": ("", "why the point is beyond a validity gate, in words; missing when it is not"),
-    "duration": ("s", "wall time of the point as its run recorded it; sum over repeats"),
-}
-WITH_INTERVAL = [
-    *RATIOS,
-    *_spread(LATENCIES, ["mean", *LATENCY_SHARES]),
-    *_spread(TOKENS, ["mean", *TOKEN_SHARES]),
-]
-WITH_INTERVAL += [f"{name}_mean" for name in GAUGES]
+REGISTRY = METRICS | COMPARISON_METRICS | LATENCIES | TOKENS | GAUGES
+"""Every metric by name."""

@@ -18,14 +18,14 @@ import pandas as pd
 
 from . import server_metrics
 from .intervals import Array, Codes, Interval, Sums, codes, mean, means, quantiles, ratio
-from .metrics import FAILURE_MODES, LATENCIES, LATENCY_SHARES, METRICS, TOKEN_SHARES, TOKENS, WITH_INTERVAL
+from .metrics import FAILURE_MODES, LATENCIES, LATENCY_SHARES, METRICS, TOKEN_SHARES, TOKENS
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous, batches, point_spans, token_gaps
 from .run_data import RunData
 from .validity import CLIENT_GATES
 
 
 def _columns(keys: Sequence[str]) -> list[str]:
-    wide = [[m, f"{m}_low", f"{m}_high"] if m in WITH_INTERVAL else [m] for m in METRICS]
+    wide = [[m, f"{m}_low", f"{m}_high"] if metric.interval else [m] for m, metric in METRICS.items()]
     return [*keys, *(column for group in wide for column in group)]
 
 
@@ -192,7 +192,7 @@ def summary(run: RunData, slo: Slo | None = None) -> pd.DataFrame:
 def breakdown(run: RunData, by: str) -> pd.DataFrame:
     """One row a condition and value of `by` ("difficulty" or "domain"), repeats pooled.
 
-    Columns: keys, `by`, and METRICS; throughput, TBT, stragglers, server metrics and duration do not hold for
+    Columns: keys, `by`, and METRICS; throughput, ITL, stragglers, server metrics and duration do not hold for
     a part of a point and are NaN.
     """
     keys = [*SERVER, *CONDITION, by]

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .intervals import Array, Codes, Sums, quantiles, ratio
+from .metrics import GAUGES
 
 BLOCKS = 20
-GAUGES = {"kv_cache_usage": "kv_cache_usage", "running": "running", "waiting": "waiting"}
 
 
 def time_weights(samples: pd.DataFrame) -> Array:
@@ -64,11 +64,11 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
     """
     result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
-    for name, column in GAUGES.items():
-        parts = sums(samples, column)
+    for name in GAUGES:
+        parts = sums(samples, name)
         if parts is None:
             continue
-        value = under_load(samples, column)[column].to_numpy(dtype=float)
+        value = under_load(samples, name)[name].to_numpy(dtype=float)
         estimate, block = ratio(*parts), parts[2]
         result |= {f"{name}_mean": estimate.value, f"{name}_max": value.max()}
         result |= {f"{name}_mean_low": estimate.low, f"{name}_mean_high": estimate.high}

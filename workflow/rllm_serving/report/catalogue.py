@@ -1,61 +1,103 @@
-"""The tables and figures that an experiment of a study can give."""
+"""The catalogue of tables and figures: what each is made from, by what, and when an experiment can give it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 from ..study.study import Study
 
-# The function that draws each figure, as `figures.draw` takes it.
-FIGURE_FUNCTIONS = {
-    "budget": "sweep:budget",
-    "batch": "sweep:batch",
-    "timeline": "timeline:timeline",
-    "stragglers": "stragglers:stragglers",
-    "difficulty": "difficulty:difficulty",
-    "domain": "domain:domain",
-    "engines": "ratios:engines",
-    "optimisations": "ratios:optimisations",
-    "why": "decomposition:decomposition",
-    "traffic": "traffic:traffic",
+
+@dataclass(frozen=True)
+class Traits:
+    """What decides which tables and figures an experiment can give.
+
+    Attributes:
+        budgets: number of token budgets.
+        batches: number of batch loads.
+        sized: whether some load has a size.
+        open_loop: whether some load is open-loop.
+        greedy: whether chance plays no part in sampling.
+        setups: whether there are several setups or weight formats.
+        engines: whether some run is compared with the same on the first engine.
+        changes: whether some run is compared with the baseline; that may be unsupported.
+    """
+
+    budgets: int
+    batches: int
+    sized: bool
+    open_loop: bool
+    greedy: bool
+    setups: bool
+    engines: bool
+    changes: bool
+
+    @classmethod
+    def of(cls, study: Study, experiment: str) -> Traits:
+        """Return those of an experiment."""
+        entry, runs = study.config["experiments"][experiment], study.experiments[experiment]
+        compared = {
+            basis: any(study.comparisons(experiment, model, basis) for model in {run.model for run in runs})
+            for basis in ("engine", "baseline")
+        }
+        return cls(
+            budgets=len(entry["budgets"]),
+            batches=sum(load["type"] == "batch" for load in entry["loads"]),
+            sized=any("size" in load for load in entry["loads"]),
+            open_loop=study.open_loop(experiment),
+            greedy={**study.config["sampling"], **entry["sampling"]}["temperature"] == 0,
+            setups=len({(run.quantization, run.setup) for run in runs}) > 1,
+            engines=compared["engine"],
+            changes=compared["baseline"],
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """A table or a figure.
+
+    Attributes:
+        sources: files that it is made from, in the order of the function's arguments: `requests` and `server` are those
+            of each run, the others (results/analysis/*/*/{source}.parquet) those of each model.
+        possible: whether an experiment with such traits can give it.
+        function: of a figure, "module:function" in report/figures; a table's is its namesake in `tables`.
+    """
+
+    sources: tuple[str, ...]
+    possible: Callable[[Traits], bool]
+    function: str = ""
+
+
+TABLES = {
+    "main": Output(("summary",), lambda traits: True),
+    "stragglers": Output(("summary",), lambda traits: True),
+    "difficulty": Output(("difficulty",), lambda traits: True),
+    "domain": Output(("domain",), lambda traits: True),
+    "engines": Output(("comparison-engine",), lambda traits: traits.engines),
+    # Whether engines agree is asked where chance plays no part.
+    "agreement": Output(("comparison-engine",), lambda traits: traits.engines and traits.greedy),
+    "optimisations": Output(("comparison-baseline",), lambda traits: traits.changes),
+    "decomposition": Output(("decomposition-baseline",), lambda traits: traits.changes),
+    "traffic": Output(("summary",), lambda traits: traits.open_loop),
+}
+# Sweeps need two values of what they sweep, most figures one setup.
+FIGURES = {
+    "budget": Output(("summary",), lambda traits: traits.budgets > 1 and not traits.setups, "sweep:budget"),
+    "batch": Output(("summary",), lambda traits: traits.batches > 1 and not traits.setups, "sweep:batch"),
+    "timeline": Output(("server", "summary"), lambda traits: traits.sized and not traits.setups, "timeline:timeline"),
+    "stragglers": Output(
+        ("requests", "summary"), lambda traits: traits.batches > 0 and not traits.setups, "stragglers:stragglers"
+    ),
+    "difficulty": Output(("difficulty",), lambda traits: traits.sized and not traits.setups, "difficulty:difficulty"),
+    "domain": Output(("domain",), lambda traits: not traits.setups, "domain:domain"),
+    "engines": Output(("comparison-engine",), lambda traits: traits.engines, "ratios:engines"),
+    "optimisations": Output(("comparison-baseline",), lambda traits: traits.changes, "ratios:optimisations"),
+    "decomposition": Output(("decomposition-baseline",), lambda traits: traits.changes, "decomposition:decomposition"),
+    "traffic": Output(("summary",), lambda traits: traits.open_loop and not traits.setups, "traffic:traffic"),
 }
 
 
-def _setups(study: Study, experiment: str) -> bool:
-    """Whether an experiment has several setups or weight formats."""
-    return len({(run.quantization, run.setup) for run in study.experiments[experiment]}) > 1
-
-
-def _compared(study: Study, experiment: str, basis: str) -> bool:
-    """Whether some run of an experiment has one to be compared with: a baseline may be unsupported."""
-    models = {run.model for run in study.experiments[experiment]}
-    return any(study.comparisons(experiment, model, basis) for model in models)
-
-
-def figures(study: Study, experiment: str) -> list[str]:
-    """Figures that an experiment can give: sweeps need two values of what they sweep, others one setup."""
-    entry = study.config["experiments"][experiment]
-    batches = [load for load in entry["loads"] if load["type"] == "batch"]
-    sized = [load for load in entry["loads"] if "size" in load]
-    setups, changes = _setups(study, experiment), _compared(study, experiment, "baseline")
-    wanted = {
-        "budget": len(entry["budgets"]) > 1 and not setups,
-        "batch": len(batches) > 1 and not setups,
-        "timeline": bool(sized) and not setups,
-        "stragglers": bool(batches) and not setups,
-        "difficulty": bool(sized) and not setups,
-        "domain": not setups,
-        "engines": _compared(study, experiment, "engine"),
-        "optimisations": changes,
-        "why": changes,
-        "traffic": study.open_loop(experiment) and not setups,
-    }
-    return [name for name, possible in wanted.items() if possible]
-
-
-def tables(study: Study, experiment: str) -> list[str]:
-    """Tables that an experiment can give; whether engines agree is asked where chance plays no part."""
-    entry = study.config["experiments"][experiment]
-    engines, changes = (_compared(study, experiment, basis) for basis in ("engine", "baseline"))
-    greedy = {**study.config["sampling"], **entry["sampling"]}["temperature"] == 0
-    wanted = {"engines": engines, "agreement": engines and greedy, "optimisations": changes, "why": changes}
-    wanted["traffic"] = study.open_loop(experiment)
-    return ["main", "stragglers", "difficulty", "domain", *(name for name, possible in wanted.items() if possible)]
+def possible(outputs: Mapping[str, Output], study: Study, experiment: str) -> list[str]:
+    """Return the names of the outputs (TABLES or FIGURES) that an experiment can give."""
+    traits = Traits.of(study, experiment)
+    return [name for name, output in outputs.items() if output.possible(traits)]

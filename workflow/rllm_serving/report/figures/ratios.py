@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..tables import COMPARED
+from ...analysis.metrics import REGISTRY
 from . import style
 from .facet import Facet, facet, pair_blocks
 
@@ -77,7 +77,7 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
         ax.set_ylim(len(lines) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
 
-    columns = [Facet({"metric": metric}, COMPARED[metric]) for metric in METRICS]
+    columns = [Facet({"metric": metric}, REGISTRY[metric].label) for metric in METRICS]
     figure = facet(frame, rows, columns, panel, 0.5 + 0.2 * len(lines), sharex="col", sharey=True)
     for ax, metric in zip(figure.axes, METRICS, strict=False):
         ratios = style.select(frame, metric=metric)[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float)

@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
+from ...analysis.metrics import REGISTRY
 from ...serving.engines import ENGINES as engine_classes
-from ..tables import HEADERS
 
 Pairs = dict[str, dict[str, str]]
 """{pair: {role: model}}"""
@@ -63,12 +63,12 @@ RC: dict[Any, Any] = {
 
 def label(metric: str) -> str:
     """Return a metric's name and display unit."""
-    return HEADERS[metric][0]
+    return REGISTRY[metric].title
 
 
 def factor(metric: str) -> float:
     """Return display units per stored unit of a metric; 1 for other columns."""
-    return HEADERS[metric][1] if metric in HEADERS else 1.0
+    return REGISTRY[metric].factor if metric in REGISTRY else 1.0
 
 
 def with_roles(frame: pd.DataFrame, pairs: Pairs, several_servers: bool = False) -> pd.DataFrame:

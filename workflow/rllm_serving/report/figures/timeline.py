@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from . import style
 from .facet import Facet, facet
 
-LABELS = {"kv_cache_usage": "KV cache\nin use (%)", "running": "Running\nrequests"}
+GAUGES = ["kv_cache_usage", "running"]
 
 
 def timeline(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
@@ -19,9 +19,9 @@ def timeline(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) ->
     largest, dataset = style.largest_load(points), style.datasets(points)[-1]
     keys = {"dataset": dataset, "load": largest["load"].iloc[0], "budget": largest["budget"].iloc[0]}
     samples = style.select(style.with_roles(server, pairs), **keys).sort_values("time")
-    samples = samples[samples["repeat"] == samples["repeat"].min()].astype(dict.fromkeys(LABELS, float))
-    samples["kv_cache_usage"] *= 100
-    samples = samples.melt(["pair", "engine", "role", "time"], list(LABELS), "gauge")
+    samples = samples[samples["repeat"] == samples["repeat"].min()].astype(dict.fromkeys(GAUGES, float))
+    samples[GAUGES] *= [style.factor(gauge) for gauge in GAUGES]
+    samples = samples.melt(["pair", "engine", "role", "time"], GAUGES, "gauge")
 
     def panel(ax: Axes, part: pd.DataFrame, row: Facet) -> None:
         style.annotate_empty(ax, part["value"])
@@ -36,10 +36,14 @@ def timeline(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) ->
         )
 
     rows = [
-        Facet({"pair": pair, "engine": engine, "gauge": gauge}, label, f"{pair}, {style.ENGINES[engine]}")
+        Facet(
+            {"pair": pair, "engine": engine, "gauge": gauge},
+            style.label(gauge).replace(" ", "\n", 1),
+            f"{pair}, {style.ENGINES[engine]}",
+        )
         for pair in style.ordered(points["pair"])
         for engine in style.engines(points)
-        for gauge, label in LABELS.items()
+        for gauge in GAUGES
     ]
     columns = [Facet({"role": role}, style.ROLES[role]) for role in style.ordered(points["role"], style.ROLES)]
     figure = facet(samples, rows, columns, panel, 1.2, "Time since the point's start (s)", sharex=True)
