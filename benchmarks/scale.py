@@ -163,7 +163,8 @@ def job(script: str, folder: Path) -> None:
     runs = ["mine"] if script == "compute_metrics" else ["other", "mine"]
     names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
     given: dict[str, Any] = {key: [str(folder / run / name) for run in runs] for key, name in names.items()}
-    made = ("points", "summary", "difficulty", "domain") if script == "compute_metrics" else COMPARED
+    summaries, compared = ("points", "summary", "difficulty", "domain"), ("comparison", "decomposition")
+    made = summaries if script == "compute_metrics" else compared
     asked = SimpleNamespace(
         input=SimpleNamespace(**given, grades=str(folder / "grades.parquet")),
         output=Outputs({name: str(folder / f"{name}.parquet") for name in made}),

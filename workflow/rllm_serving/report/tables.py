@@ -146,7 +146,7 @@ def optimisations(comparison: pd.DataFrame) -> Table:
     frame = pivot_metrics(comparison if unsupported is None else comparison[comparison["reason"].isna()], parts)
     base = frame.drop_duplicates(["engine", "model", *CONDITION]).assign(quantization="bf16", setup="baseline")
     base["invalid"] = base["invalid_baseline"]
-    names = {}
+    names: dict[str, str] = {}
     for name, (column, change) in CHANGES.items():
         for end in ENDS:
             base[f"{name}_value{end}"] = base[f"{name}_baseline{end}"]
@@ -208,7 +208,7 @@ def _change(table: Table, name: str) -> str | None:
 
 def _number_cells(table: Table, name: str, factor: float, no_change: float | None) -> list[str]:
     rows = (table.frame[_with_ends(table, name)].astype(float) * factor).to_numpy().tolist()
-    return [cell(*(row if len(row) == 3 else [row[0], math.nan, math.nan]), no_change) for row in rows]
+    return [cell(value, *(ends or (math.nan, math.nan)), no_change=no_change) for value, *ends in rows]
 
 
 def _metric_cells(table: Table, name: str) -> list[str]:
@@ -263,7 +263,9 @@ def latex(table: Table) -> str:
     r"""Return a booktabs tabular for `\input`; no float, so that the paper sets size and caption."""
     styled = _for_reading(table).style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
     text = styled.to_latex(hrules=True, column_format="l" * len(table.keys) + "r" * len(table.metrics))
-    return text.translate(str.maketrans(IN_LATEX))
+    for sign, command in IN_LATEX.items():
+        text = text.replace(sign, command)
+    return text
 
 
 def write(table: Table, csv_path: Path | str, md_path: Path | str, tex_path: Path | str) -> None:
