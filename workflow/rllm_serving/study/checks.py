@@ -7,12 +7,62 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..grading import sandbox
 from ..models.micro_recipes import RECIPES
 from ..serving.engines import Options
+from .config import config_paths
 from .config_errors import ConfigError, resolve_names
+from .design import Run
+from .quantization_methods import METHODS
 
 NEEDS_DRAFT_MODEL = ("draft", "eagle3")
 """Kinds of speculative decoding that need a model of their own."""
+
+
+def check_references(config: Mapping[str, Any], prompts: Path) -> None:
+    """Check that files exist, and that entries name only what is there.
+
+    Args:
+        config: the completed config.
+        prompts: folder of prompt templates.
+
+    Raises:
+        ConfigError: for the first that is missing.
+    """
+    for key, path in config_paths(config):
+        if not path.exists():
+            raise ConfigError(f"{key}: {path} is not there; give an existing file or folder")
+    templates = sorted(file.stem for file in prompts.glob("*.jinja"))
+    for name, dataset in config["datasets"].items():
+        resolve_names(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
+    for name, quantization in config["quantizations"].items():
+        resolve_names(f"quantizations.{name}.checkpoints", list(quantization.get("checkpoints", {})), config["models"])
+        if "dataset" in quantization:
+            resolve_names(f"quantizations.{name}.dataset", [quantization["dataset"]], config["datasets"])
+    for name, experiment in config["experiments"].items():
+        for number, load in enumerate(experiment["loads"]):
+            if "trace" in load:
+                resolve_names(f"experiments.{name}.loads.{number}.trace", [load["trace"]], config["traces"])
+
+
+def find_pairs(models: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the model of each role of each pair.
+
+    Raises:
+        ConfigError: when a pair has two models of one role.
+    """
+    pairs: dict[str, dict[str, str]] = {}
+    for name, model in models.items():
+        if "pair" not in model:
+            continue
+        pair = pairs.setdefault(model["pair"], {})
+        if model["role"] in pair:
+            raise ConfigError(
+                f"models.{name}.pair: the pair '{model['pair']}' has the {model['role']} "
+                f"'{pair[model['role']]}' already; a pair is one llm and one rllm"
+            )
+        pair[model["role"]] = name
+    return pairs
 
 
 def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], datasets: Mapping[str, Any]) -> None:
@@ -71,6 +121,31 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
             f"serving.tensor_parallel (model '{model}', setup '{setup}'): {options.tensor_parallel} does not "
             f"divide the model's {heads} attention heads; allowed: {_divisors(heads)}"
         )
+
+
+def check_quantization_dataset(run: Run, config: Mapping[str, Any]) -> None:
+    """Check that a model that is quantized has questions for it; micro models have their own.
+
+    Raises:
+        ConfigError: when the quantization of the run names no dataset.
+    """
+    needed = METHODS[run.method].has_checkpoint and config["models"][run.model]["source"] != "micro"
+    if needed and "dataset" not in config["quantizations"][run.quantization]:
+        raise ConfigError(
+            f"quantizations.{run.quantization}.dataset: missing, but needed for model '{run.model}' (experiment "
+            f"'{run.experiment}'): the questions that it is quantized and checked with; "
+            f"allowed: {', '.join(config['datasets'])}"
+        )
+
+
+def check_sandbox() -> None:
+    """Check that answers that are code can be executed in a sandbox.
+
+    Raises:
+        ConfigError: when they cannot, with the reason.
+    """
+    if reason := sandbox.unavailable_reason():
+        raise ConfigError(f"grading.execute_code: {reason}; or set it to false: code is then asked but not graded")
 
 
 def attention_heads(model: Mapping[str, Any], key: str) -> int | None:

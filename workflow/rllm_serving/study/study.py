@@ -8,11 +8,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..grading import sandbox
 from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
-from .checks import NEEDS_DRAFT_MODEL, check_options, check_questions
-from .config import config_paths
+from .checks import (
+    NEEDS_DRAFT_MODEL,
+    check_options,
+    check_quantization_dataset,
+    check_questions,
+    check_references,
+    check_sandbox,
+    find_pairs,
+)
 from .config_errors import ConfigError, resolve_names
 from .design import Load, Run, canonical_json, expand_sweep
 from .quantization_methods import METHODS
@@ -51,9 +57,8 @@ class Study:
             name: {"method": "bf16", **canonical_json(spec)} for name, spec in config["quantizations"].items()
         }
         self.engines = resolve_names("engines", config["engines"], list(ENGINES))
-        self._check_paths(prompts)
-        self._check_quantizations()
-        self.pairs = self._pairs()
+        check_references(config, prompts)
+        self.pairs = find_pairs(self.models)
         self.unsupported: list[dict[str, str]] = []
         self.sweeps: dict[str, dict[str, Any]] = {}
         self.experiments = {name: self._expand(name) for name in config["experiments"]}
@@ -63,45 +68,13 @@ class Study:
             self.groups.setdefault((run.experiment, run.model), []).append(run)
         for name in config["experiments"]:
             self._check_capacity(name)
-        self._check_sandbox()
+        if config["grading"]["execute_code"] and any(map(self.code, self.experiments)):
+            check_sandbox()
 
     def _localized(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """A model or dataset; one of the hub that `local_paths` has, from there. Its id stays with it."""
         path = self.config["local_paths"].get(spec.get("id"))
         return canonical_json(spec if path is None else {**spec, "source": "path", "path": path})
-
-    def _check_paths(self, prompts: Path) -> None:
-        for key, path in config_paths(self.config):
-            if not path.exists():
-                raise ConfigError(f"{key}: {path} is not there; give an existing file or folder")
-        templates = sorted(p.stem for p in prompts.glob("*.jinja"))
-        for name, dataset in self.datasets.items():
-            resolve_names(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
-
-    def _check_traces(self, key: str, loads: Iterable[Mapping[str, Any]]) -> None:
-        for number, load in enumerate(loads):
-            if "trace" in load:
-                resolve_names(f"{key}.loads.{number}.trace", [load["trace"]], self.config["traces"])
-
-    def _check_quantizations(self) -> None:
-        for name, spec in self.quantizations.items():
-            resolve_names(f"quantizations.{name}.checkpoints", list(spec.get("checkpoints", {})), self.models)
-            if "dataset" in spec:
-                resolve_names(f"quantizations.{name}.dataset", [spec["dataset"]], self.datasets)
-
-    def _pairs(self) -> dict[str, dict[str, str]]:
-        pairs: dict[str, dict[str, str]] = {}
-        for name, model in self.models.items():
-            if "pair" not in model:
-                continue
-            pair = pairs.setdefault(model["pair"], {})
-            if model["role"] in pair:
-                raise ConfigError(
-                    f"models.{name}.pair: the pair '{model['pair']}' has the {model['role']} "
-                    f"'{pair[model['role']]}' already; a pair is one llm and one rllm"
-                )
-            pair[model["role"]] = name
-        return pairs
 
     def options(self, experiment: str, model: str, setup: str) -> Options:
         """Serving options: the study's, then the model's, the experiment's, the setup's, later ones winning."""
@@ -189,7 +162,6 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
-        self._check_traces(key, entry["loads"])
         check_questions(key, entry, datasets, self.datasets)
         sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
@@ -221,7 +193,7 @@ class Study:
                     thinking=spec.get("thinking"),
                 )
                 if self._supported(run):
-                    self._check_quantization_dataset(run)
+                    check_quantization_dataset(run, self.config)
                     runs.append(run)
         return runs
 
@@ -302,19 +274,3 @@ class Study:
             "served and timed, but not graded; accuracy stays empty"
             for name in sorted({name for experiment in self.experiments for name in self.code(experiment)})
         ]
-
-    def _check_sandbox(self) -> None:
-        """Answers that are code run in a sandbox or not at all."""
-        executed = self.config["grading"]["execute_code"] and any(map(self.code, self.experiments))
-        if executed and (reason := sandbox.unavailable_reason()):
-            raise ConfigError(f"grading.execute_code: {reason}; or set it to false: code is then asked but not graded")
-
-    def _check_quantization_dataset(self, run: Run) -> None:
-        """Check that a model that is quantized has questions for it; micro models have their own."""
-        needed = self.has_checkpoint(run.quantization) and self.models[run.model]["source"] != "micro"
-        if needed and "dataset" not in self.quantizations[run.quantization]:
-            raise ConfigError(
-                f"quantizations.{run.quantization}.dataset: missing, but needed for model '{run.model}' (experiment "
-                f"'{run.experiment}'): the questions that it is quantized and checked with; "
-                f"allowed: {', '.join(self.datasets)}"
-            )
