@@ -208,7 +208,11 @@ def _change(table: Table, name: str) -> str | None:
 
 def _number_cells(table: Table, name: str, factor: float, no_change: float | None) -> list[str]:
     rows = (table.frame[_with_ends(table, name)].astype(float) * factor).to_numpy().tolist()
-    return [cell(value, *(ends or (math.nan, math.nan)), no_change=no_change) for value, *ends in rows]
+    cells = []
+    for value, *ends in rows:
+        low, high = ends or (math.nan, math.nan)
+        cells.append(cell(value, low, high, no_change))
+    return cells
 
 
 def _metric_cells(table: Table, name: str) -> list[str]:
