@@ -127,7 +127,7 @@ def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> 
             "rllm_serving/analysis/points.py",
             {"compute_metrics": 3, "collect_results": 2, "plot_figure": 8, "make_table": 8},
         ),
-        ("rllm_serving/report/tables.py", {"make_table": 8, "plot_figure": 8}),
+        ("rllm_serving/report/tables.py", {"make_table": 8}),
         ("rllm_serving/report/figures/style.py", {"plot_figure": 8}),
         ("rllm_serving/report/figures/domain.py", {"plot_figure": 2}),
         ("scripts/collect_results.py", {"collect_results": 2}),
