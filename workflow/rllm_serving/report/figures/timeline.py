@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,7 +40,7 @@ def timeline(server: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) ->
     rows = [
         Facet(
             {"pair": pair, "engine": engine, "gauge": gauge},
-            style.label(gauge).replace(" ", "\n", 1),
+            textwrap.fill(style.label(gauge), 12),
             f"{pair}, {style.ENGINES[engine]}",
         )
         for pair in style.ordered(points["pair"])
