@@ -53,22 +53,9 @@ class Load(Section):
             ("batch", "closed"),
             required=("size",),
             excluded=("rate", "load_factor", "burstiness", "trace", "replay_output_lengths"),
-            hint="types batch and closed need size, the requests at once",
         ),
-        Rule(
-            "type",
-            ("open",),
-            required=("burstiness",),
-            excluded=("size", "trace", "replay_output_lengths"),
-            hint="type open needs burstiness, the shape of the Gamma distribution of the gaps; 1 is Poisson",
-        ),
-        Rule(
-            "type",
-            ("trace",),
-            required=("trace",),
-            excluded=("size", "burstiness"),
-            hint="type trace needs trace, a name of the section traces",
-        ),
+        Rule("type", ("open",), required=("burstiness",), excluded=("size", "trace", "replay_output_lengths")),
+        Rule("type", ("trace",), required=("trace",), excluded=("size", "burstiness")),
     )
 
     @classmethod

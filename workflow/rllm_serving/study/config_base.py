@@ -79,7 +79,6 @@ class Rule:
         values: the values for which the rule holds; empty: any.
         required: keys that must be there.
         excluded: keys that have no meaning.
-        hint: what the required keys are.
         beside: what the excluded keys have no meaning beside, in words; empty: the deciding key and its values.
         absent: the rule holds where the deciding key is not there.
     """
@@ -88,19 +87,20 @@ class Rule:
     values: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-    hint: str = ""
     beside: str = ""
     absent: bool = False
 
-    def problem(self, data: Mapping[Any, Any]) -> str | None:
-        """Say which key is missing or has no meaning; None where all is right."""
-        if (self.key in data) == self.absent or (self.values and data[self.key] not in self.values):
-            return None
+    def holds(self, data: Mapping[Any, Any]) -> bool:
+        """Whether the rule is about such a section."""
+        return (self.key in data) != self.absent and (not self.values or data[self.key] in self.values)
+
+    def excess(self, data: Mapping[Any, Any]) -> str | None:
+        """Say which key has no meaning; None where all have one."""
         beside = self.beside or f"{self.key} {' or '.join(self.values)}".strip()
         for name in self.excluded:
             if name in data:
                 return f"the key {name!r} has no meaning beside {beside}; remove it"
-        return _missing([name for name in self.required if name not in data], self.hint)
+        return None
 
     def schema(self) -> dict[str, Any]:
         """Return the rule as a part of a JSON schema."""
@@ -115,12 +115,6 @@ class Rule:
         if self.excluded:
             outcome["propertyNames"] = {"not": {"enum": list(self.excluded)}}
         return {"if": condition, "then": outcome}
-
-
-def _missing(names: Sequence[str], hint: str) -> str | None:
-    if not names:
-        return None
-    return f"the key {', '.join(map(repr, names))} is missing{f'; {hint}' if hint else ''}"
 
 
 class Section(BaseModel):
@@ -151,11 +145,21 @@ class Section(BaseModel):
         unknown = [] if cls.entry else [repr(name) for name in data if name not in fields]
         if unknown:
             return f"unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(fields)) or 'none'}"
-        missing = [name for name, field in fields.items() if field.is_required() and name not in data]
-        choices = ", ".join(map(str, _choices(fields[missing[0]]))) if missing else ""
-        problems = [_missing(missing, f"{missing[0]} is one of {choices}" if choices else "")]
-        problems += [rule.problem(data) for rule in cls.rules]
-        return next((problem for problem in problems if problem), None)
+        rules = [rule for rule in cls.rules if rule.holds(data)]
+        for rule in rules:
+            if excess := rule.excess(data):
+                return excess
+        required = [name for name, field in fields.items() if field.is_required()]
+        missing = [
+            name
+            for name in dict.fromkeys([*required, *(name for rule in rules for name in rule.required)])
+            if name not in data
+        ]
+        if not missing:
+            return None
+        meanings = "; ".join(f"{name}: {_expected(fields[name])}" for name in missing)
+        keys = f"key {missing[0]!r} is" if len(missing) == 1 else f"keys {', '.join(map(repr, missing))} are"
+        return f"the {keys} missing; {meanings}"
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -166,8 +170,23 @@ class Section(BaseModel):
         return schema
 
 
-def _choices(field: FieldInfo) -> tuple[Any, ...]:
-    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+def notes(field: FieldInfo) -> Mapping[str, Any]:
+    """What `key` noted of a field for the README."""
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
+def pattern_of(field: FieldInfo) -> str | None:
+    """The pattern that texts of a field must match, if any."""
+    return next((part.pattern for part in field.metadata if hasattr(part, "pattern")), None)
+
+
+def _expected(field: FieldInfo) -> str:
+    """Say what a missing key should be."""
+    if get_origin(field.annotation) is Literal:
+        return f"one of {', '.join(map(str, get_args(field.annotation)))}"
+    text = notes(field).get("x-allowed") or PATTERNS.get(pattern_of(field) or "") or field.description or ""
+    condition = notes(field).get("x-default", "")
+    return " ".join(text.split()) + f" ({condition})" * condition.startswith("required")
 
 
 def section_of(annotation: Any) -> type[Section] | None:

@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ..serving.engines import Options
 from .config import Config
-from .config_base import ABSENT, HUB_ID, NAME, Section, limits, nullable, section_of
+from .config_base import ABSENT, HUB_ID, NAME, Section, limits, notes, nullable, pattern_of, section_of
 from .config_options import Serving
 
 ROOT = Path(__file__).parents[3]
@@ -81,16 +81,15 @@ def _rows(section: type[Section], prefix: str, inline: bool) -> list[list[str]]:
     """Return the rows of a section's table; with `inline` also those of the sections within that have no table."""
     rows = []
     for name, field in section.model_fields.items():
-        notes: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        default = notes.get("x-default") or _default(section, name, field)
-        allowed = notes.get("x-allowed") or _allowed(field)
+        default = notes(field).get("x-default") or _default(section, name, field)
+        allowed = notes(field).get("x-allowed") or _allowed(field)
         rows.append(
             [
                 f"`{prefix}{name}`",
                 default,
                 allowed,
                 " ".join((field.description or "").split()),
-                notes.get("x-redone", ""),
+                notes(field).get("x-redone", ""),
             ]
         )
         within = section_of(field.annotation)
@@ -122,7 +121,6 @@ def _shown(value: Any) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     kind: Any = next(part for part in get_args(field.annotation) if part) if nullable(field) else field.annotation
-    pattern = next((part.pattern for part in field.metadata if hasattr(part, "pattern")), None)
     if get_origin(kind) is Literal:
         text = ", ".join(f"`{value}`" for value in get_args(kind))
     elif get_origin(kind) is Union:
@@ -132,7 +130,7 @@ def _allowed(field: FieldInfo) -> str:
     elif section_of(kind) is not None:
         text = "mapping"
     else:
-        text = _PATTERNS.get(pattern or "") or f"{_TYPES[kind]} {limits(field)}".strip()
+        text = _PATTERNS.get(pattern_of(field) or "") or f"{_TYPES[kind]} {limits(field)}".strip()
     return f"null, {text}" if nullable(field) else text
 
 

@@ -30,8 +30,8 @@ class Model(Section):
     """Hugging Face hub, a local folder, or trained by the workflow"""
     role: Literal["llm", "rllm", "draft"]
     """plain model, reasoning model, or small model for speculative decoding, which is not measured by itself"""
-    pair: Name = key()
-    """an llm and the rllm that it is compared with give the same name; one of each"""
+    pair: Name = key(allowed="the same name for an llm and the rllm that it is compared with")
+    """a pair is one llm and one rllm"""
     reasoning_parser: Literal["deepseek-r1", "qwen3"] = key()
     """how the engine tells thinking from answer"""
     serving: Serving = key(shown="`{}`", allowed="as `serving` above")
@@ -49,36 +49,19 @@ class Model(Section):
     """the model on the hub"""
     revision: Text = key(allowed="commit or tag")
     """its revision; a commit stays the same"""
-    path: Text = key(allowed="folder with a `config.json`")
+    path: Text = key(allowed="folder of a checkpoint, with its `config.json`")
     """the checkpoint"""
     training_scale: float = key(shown="1", gt=0, le=10)
     """length of a micro model's training, as a multiple of the recipe's"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "source",
-            ("hub",),
-            required=("id", "revision"),
-            excluded=("path", "training_scale"),
-            hint="source hub needs id, owner/name, and revision, a commit or a tag",
-        ),
-        Rule(
-            "source",
-            ("path",),
-            required=("path",),
-            excluded=("id", "revision", "training_scale"),
-            hint="source path needs path, the folder of a checkpoint",
-        ),
+        Rule("source", ("hub",), required=("id", "revision"), excluded=("path", "training_scale")),
+        Rule("source", ("path",), required=("path",), excluded=("id", "revision", "training_scale")),
         Rule(
             "source", ("micro",), excluded=("id", "revision", "path", "trust_remote_code", "thinking", "parameters_b")
         ),
-        Rule(
-            "role",
-            ("llm", "rllm"),
-            required=("pair",),
-            hint="the same name for an llm and the rllm that it is compared with",
-        ),
-        Rule("role", ("rllm",), required=("reasoning_parser",), hint="for role rllm one of deepseek-r1, qwen3"),
+        Rule("role", ("llm", "rllm"), required=("pair",)),
+        Rule("role", ("rllm",), required=("reasoning_parser",)),
     )
 
 
@@ -112,27 +95,13 @@ class Dataset(Section):
     """the records"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "source",
-            ("hub",),
-            required=("format", "id", "revision"),
-            excluded=("path", "suite"),
-            hint="source hub needs format (gsm8k, math500, aime2024, gpqa, supergpqa or humaneval), id and revision",
-        ),
-        Rule(
-            "source",
-            ("path",),
-            required=("format", "path"),
-            excluded=("id", "revision", "subset", "split", "suite"),
-            hint="source path needs format (gsm8k, math500, aime2024, gpqa, supergpqa or humaneval) and path, a JSON "
-            "lines or Parquet file",
-        ),
+        Rule("source", ("hub",), required=("format", "id", "revision"), excluded=("path", "suite")),
+        Rule("source", ("path",), required=("format", "path"), excluded=("id", "revision", "subset", "split", "suite")),
         Rule(
             "source",
             ("micro",),
             required=("suite", "num_questions"),
             excluded=("id", "revision", "subset", "split", "path", "format"),
-            hint="source micro needs suite (arith-easy, arith-medium, arith-hard or facts-mcq) and num_questions",
         ),
     )
 
@@ -144,17 +113,12 @@ class Checkpoint(Section):
     """that checkpoint on the hub"""
     revision: Text = key(allowed="commit or tag", shown="required with `id`")
     """its revision"""
-    path: Text = key(allowed="folder with a `config.json`")
+    path: Text = key(allowed="folder of a checkpoint, with its `config.json`")
     """or a local checkpoint"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("path", excluded=("id", "revision")),
-        Rule(
-            "path",
-            absent=True,
-            required=("id", "revision"),
-            hint="either id, owner/name, with revision, a commit or a tag, or path, a folder",
-        ),
+        Rule("path", absent=True, required=("id", "revision")),
     )
 
 
