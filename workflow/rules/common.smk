@@ -183,7 +183,9 @@ def files_of(experiment, level):
 
 def table_inputs(wildcards):
     """The files that a table is made from."""
-    return [file for source in catalogue.TABLES[wildcards.table].sources for file in files_of(wildcards.experiment, source)]
+    return [
+        file for source in catalogue.TABLES[wildcards.table].sources for file in files_of(wildcards.experiment, source)
+    ]
 
 
 def table_unsupported(wildcards):

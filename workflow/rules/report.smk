@@ -54,7 +54,9 @@ rule plot_figure:
     threads: 1
     resources:
         # Rows of requests and samples are many, those of points and comparisons few.
-        mem_mb=lambda wildcards: 8000 if {"requests", "server"} & set(catalogue.FIGURES[wildcards.figure].sources) else 2000,
+        mem_mb=lambda wildcards: (
+            8000 if {"requests", "server"} & set(catalogue.FIGURES[wildcards.figure].sources) else 2000
+        ),
         runtime=30,
     params:
         code=code("plot_figure.py"),
