@@ -49,19 +49,19 @@ def test_a_stream_of_one_role_alone_is_drawn(plain: Study, tmp_path: Path) -> No
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
-def test_figures_are_the_same_bytes_again(plain: Study, tmp_path: Path) -> None:
+def test_figures_are_the_same_bytes_again(both: Study, tmp_path: Path) -> None:
     paths = [(tmp_path / f"{i}.pdf", tmp_path / f"{i}.png") for i in range(2)]
     for pair in paths:
-        draw(plain, "domain", *pair)
+        draw(both, "domain", *pair)
     for first, second in zip(*paths, strict=True):
         assert first.read_bytes() == second.read_bytes()
     assert b"CreationDate" not in paths[0][0].read_bytes()
 
 
-def test_figure_of_two_setups_is_refused(plain: Study) -> None:
-    other = plain.summary.assign(setup="kv-fp8")
+def test_figure_of_two_setups_is_refused(both: Study) -> None:
+    other = both.summary.assign(setup="kv-fp8")
     with pytest.raises(ValueError, match="setup"):
-        style.with_roles(pd.concat([plain.summary, other]), plain.pairs)
+        style.with_roles(pd.concat([both.summary, other]), both.pairs)
 
 
 def test_a_model_of_two_pairs_is_shown_in_both() -> None:
