@@ -45,7 +45,8 @@ def pods(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The plugins are there already, and a test fetches nothing.
     programs = {"python": f'exec {sys.executable} "$@"', "pip": ":"}
     if shutil.which("rsync") is None:
-        programs["rsync"] = 'exec cp -a "$2" "$3"'  # what `rsync -av FROM TO` does to a file
+        # What `rsync OPTIONS FROM TO` does to a file.
+        programs["rsync"] = 'for word; do from=$to; to=$word; done; exec cp -a "$from" "$to"'
     for name, does in programs.items():
         (image / name).write_text(f"#!/bin/sh\n{does}\n")
         (image / name).chmod(0o755)
