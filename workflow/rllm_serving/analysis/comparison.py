@@ -31,7 +31,7 @@ PAIRED_MEANS = [
 ]
 """Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
 AGREEMENT_METRICS = ["same_answer", "same_text", "same_length"]
-"""Share of requests that ended well on both servers with the same extracted answer (or none on both), text, number of
+"""Share of requests completed on both servers with the same extracted answer (or none on both), text, number of
 output tokens."""
 COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
 
@@ -39,12 +39,16 @@ COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low",
 def compare(candidate: RunData, baseline: RunData) -> pd.DataFrame:
     """One row a condition of both runs and metric, with why a side's points are invalid (see `with_validity`).
 
-    Columns: SERVER (of candidate), `against` (the other's engine/quantization/setup), CONDITION, `metric`, and COLUMNS:
-    value (candidate), baseline, ratio (value / baseline) and difference (value - baseline, in the metric's unit), each
-    with _low and _high; NaN where there is none. Metrics: accuracy, answered_rate, the means of latencies and tokens
-    (see MEANS), output_throughput, kv and running (means under load), kv_cache_usage_max (under load), memory (bytes,
-    the device's where there is one, else the host's; the maximum of all samples) and SAME.
-    Raises ValueError when the two did not ask the same questions.
+    Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `metric`, and
+    COLUMNS: value (candidate), baseline, ratio (value / baseline) and difference (value - baseline, in the metric's
+    unit), each with _low and _high; NaN where there is none.
+
+    Metrics: PAIRED_MEANS, output_throughput, kv_cache_usage and running (means under load), kv_cache_usage_max (under
+    load), memory (bytes, the device's where there is one, else the host's; the maximum of all samples) and
+    AGREEMENT_METRICS.
+
+    Raises:
+        ValueError: when the two did not ask the same questions.
     """
     rows = []
     for keys, both, cluster in conditions(candidate, baseline):
@@ -76,8 +80,10 @@ def with_validity(frame: pd.DataFrame, candidate: RunData, baseline: RunData) ->
 class Condition:
     """The part of a side that belongs to one condition.
 
-    requests: rows of `latencies` in the order of repeat and index; chunks: `Chunks.take` of those that ended well;
-    samples: rows of server.parquet.
+    Attributes:
+        requests: rows of `latencies` in the order of repeat and index.
+        chunks: `Chunks.take` of the completed ones.
+        samples: rows of server.parquet.
     """
 
     requests: pd.DataFrame
@@ -90,8 +96,10 @@ def conditions(
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
     """Each condition that two runs have in common: its keys, its part of both, the cluster (question) of each request.
 
-    keys: SERVER of candidate, `against` (the other's engine/quantization/setup), CONDITION. Raises ValueError when the
-    two did not ask the same questions.
+    keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION.
+
+    Raises:
+        ValueError: when the two did not ask the same questions.
     """
     against = "/".join(baseline.frame[["engine", "quantization", "setup"]].iloc[0])
     own: dict[str, Any] = dict(zip(SERVER, candidate.frame[SERVER].iloc[0], strict=True))

@@ -8,8 +8,8 @@ same request of the baseline (0), each factor's share is taken at the mean of th
     tokens      = (n1 - n0) (tpot1 + tpot0) / 2          thinking + answer, in proportion to the tokens of each
     speed       = (tpot1 - tpot0) (n1 + n0 - 2) / 2      slower or faster tokens
 
-Below two tokens there is no TPOT: that side takes the other's (0 where neither has one), so that tokens are the whole
-reason; what time the stream stayed open behind a single token belongs to `speed`.
+With fewer than two output tokens TPOT is undefined: the other side's is used (or 0), which attributes the change to the
+token count. Time for which the stream stayed open behind a single token belongs to `speed`.
 """
 
 from __future__ import annotations
@@ -34,21 +34,23 @@ UNPAIRED = ["e2e_latency", "thinking_tokens", *COUNTERS]
 def decompose(candidate: RunData, baseline: RunData) -> pd.DataFrame:
     """One row a condition of both runs.
 
-    Columns: SERVER (of candidate), `against` (the other's engine/quantization/setup), CONDITION, `requests` (those that
-    ended well on both sides: all means are theirs), ESTIMATES with _low and _high, and PLAIN, each also with
+    Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `requests`
+    (those completed on both sides, of which all means are), ESTIMATES with _low and _high, and UNPAIRED, each also with
     _baseline.
     delta_e2e_latency, PARTS (see the module) and tokens (= thinking + answer): mean of candidate - baseline, s;
     intervals: paired bootstrap over questions. thinking_difference (candidate - baseline, tokens) and thinking_ratio
     (candidate / baseline): of the mean thinking length. e2e_latency (s), thinking_tokens: means. COUNTERS: see
     `counter_summary`. NaN where there is none; thinking and answer are NaN where thinking was not counted.
-    Raises ValueError when the two did not ask the same questions.
+
+    Raises:
+        ValueError: when the two did not ask the same questions.
     """
     rows = []
     for keys, both, cluster in conditions(candidate, baseline):
         row = {**keys, **_split(both[0].requests, both[1].requests, cluster)}
         for end, side, run in zip(("", "_baseline"), both, (candidate, baseline), strict=True):
-            found = counter_summary(side.samples, side.requests, side.chunks, run.record)
-            row |= {name + end: value for name, value in found.items()}
+            counts = counter_summary(side.samples, side.requests, side.chunks, run.record)
+            row |= {name + end: value for name, value in counts.items()}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
     plain = [name + end for name in UNPAIRED for end in ("", "_baseline")]
