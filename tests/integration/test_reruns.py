@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -187,3 +188,24 @@ def test_nothing_is_taken_over_from_another_fingerprint(harness: RunHarness) -> 
     harness.faults.unlink()
     harness.execute(replace(RUN, seed=8, points=POINTS[:2]))
     assert harness.measured() == {64: 4, 128: 4}
+
+
+def test_a_run_says_in_one_line_why_its_points_are_measured_again(harness: RunHarness) -> None:
+    log = logging.getLogger("rllm_serving")
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        harness.execute(RUN)
+        harness.execute(replace(RUN, seed=8))
+        record = json.loads(harness.paths.record.read_text())
+        harness.paths.record.write_text(json.dumps(record | {"fingerprint": "0123abc"}))
+        harness.execute(replace(RUN, seed=8))
+    finally:
+        log.removeHandler(handler)
+    again = [line.partition(": its points are measured again: ")[2] for line in lines if "measured again" in line]
+    assert again == [
+        "changed since they were measured: config",
+        "they were measured by an earlier version of this workflow",
+    ]

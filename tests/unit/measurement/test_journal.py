@@ -13,6 +13,7 @@ import pytest
 from rllm_serving.measurement import journal as module
 from rllm_serving.measurement.journal import Journal, write_atomically
 
+THIS = {"code": "this"}
 REQUESTS = pa.table({"index": [0, 1], "error": pa.array([None, "why"]), "chunk_times": [[0.5, 1.0], []]})
 SAMPLES = pa.table({"time": [-0.1, 0.1], "kv_cache_usage": pa.array([None, 0.5], pa.float64())})
 RECORD = {"name": "a", "duration_s": 1.5}
@@ -21,13 +22,13 @@ FILES = ["a.requests.parquet", "a.server.parquet", "a.json"]
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    journal = Journal(tmp_path / "run.partial", "this")
+    journal = Journal(tmp_path / "run.partial", THIS)
     journal.add("a", REQUESTS, SAMPLES, RECORD)
     return journal
 
 
 def test_a_point_comes_back_as_it_was(journal: Journal) -> None:
-    again = Journal(journal.folder, "this").get("a")
+    again = Journal(journal.folder, THIS).get("a")
     assert again is not None
     requests, samples, record = again
     assert requests.equals(REQUESTS) and samples.equals(SAMPLES) and record == RECORD
@@ -48,7 +49,7 @@ def test_a_damaged_file_makes_its_point_missing_and_leaves_the_others(journal: J
         path.unlink()
     else:
         path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "noise": b"\xff\x00" * 500}[damage])
-    again = Journal(journal.folder, "this")
+    again = Journal(journal.folder, THIS)
     assert again.get("a") is None and again.get("b") is not None
     again.add("a", REQUESTS, SAMPLES, RECORD)
     assert again.get("a") is not None
@@ -60,10 +61,10 @@ def test_a_record_that_is_no_record_makes_its_point_missing(journal: Journal) ->
 
 
 def test_another_fingerprint_discards_everything(journal: Journal) -> None:
-    emptied = Journal(journal.folder, "that")
+    emptied = Journal(journal.folder, {"code": "that"})
     assert emptied.get("a") is None
     assert [path.name for path in emptied.folder.iterdir()] == ["fingerprint.json"]
-    assert Journal(journal.folder, "this").get("a") is None
+    assert Journal(journal.folder, THIS).get("a") is None
 
 
 @pytest.mark.parametrize("marker", [None, b"", b'{"finger', b"[]", b"\xff"])
@@ -72,9 +73,9 @@ def test_points_of_unknown_fingerprint_are_discarded(journal: Journal, marker: b
     path.unlink()
     if marker is not None:
         path.write_bytes(marker)
-    assert Journal(journal.folder, "this").get("a") is None
-    Journal(journal.folder, "this").add("a", REQUESTS, SAMPLES, RECORD)
-    assert Journal(journal.folder, "this").get("a") is not None
+    assert Journal(journal.folder, THIS).get("a") is None
+    Journal(journal.folder, THIS).add("a", REQUESTS, SAMPLES, RECORD)
+    assert Journal(journal.folder, THIS).get("a") is not None
 
 
 @pytest.mark.parametrize("full", range(3))
@@ -95,7 +96,7 @@ def test_a_full_disk_costs_the_point_it_hit_and_no_other(
     with pytest.raises(OSError, match="No space"):
         journal.add("b", REQUESTS, SAMPLES, RECORD)
     assert written == ["b.requests.parquet", "b.server.parquet", "b.json"][:full]
-    again = Journal(journal.folder, "this")
+    again = Journal(journal.folder, THIS)
     assert again.get("a") is not None and again.get("b") is None
 
 

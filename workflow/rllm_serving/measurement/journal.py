@@ -7,6 +7,7 @@ failure reuses the points whose files are whole, if the fingerprint (what was me
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -25,6 +26,9 @@ from .rows import rows_with
 
 MeasuredPoint = tuple[pa.Table, pa.Table, dict[str, Any]]
 """A point's rows of requests.parquet and of server.parquet, and its entry in run.json."""
+
+
+log = logging.getLogger(__name__)
 
 
 class WriteError(UserError):
@@ -66,11 +70,12 @@ class Journal:
         folder: where it is.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
         """Open the journal in `folder`; one with another fingerprint is deleted, since its numbers differ."""
         self.folder = folder
         marker = folder / "fingerprint.json"
-        if folder.exists() and _json(marker).get("fingerprint") != fingerprint:
+        if folder.exists() and (reason := changed(_json(marker).get("fingerprint"), fingerprint)):
+            log.warning("%s: its points are measured again: %s", folder, reason)
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not marker.exists():
@@ -105,6 +110,21 @@ class Journal:
         shutil.rmtree(self.folder)
 
 
+def changed(recorded: Any, fingerprint: Mapping[str, str]) -> str | None:
+    """Say why points that were measured under another fingerprint are of no use; None where it is the same.
+
+    Args:
+        recorded: the fingerprint that they were measured under, as it was found.
+        fingerprint: of now.
+    """
+    if recorded == fingerprint:
+        return None
+    if not isinstance(recorded, Mapping):
+        return "they were measured by an earlier version of this workflow"
+    parts = [name for name in {**recorded, **fingerprint} if recorded.get(name) != fingerprint.get(name)]
+    return f"changed since they were measured: {', '.join(parts)}"
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
@@ -113,7 +133,9 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def completed_points(run: Run, paths: RunPaths, fingerprint: str, journal: Journal) -> dict[str, MeasuredPoint]:
+def completed_points(
+    run: Run, paths: RunPaths, fingerprint: Mapping[str, str], journal: Journal
+) -> dict[str, MeasuredPoint]:
     """Read the points that need not be measured again, by name: of an earlier complete run, and of the journal.
 
     Invalid ones are left out where the config has these fail the run.
@@ -130,7 +152,7 @@ def completed_points(run: Run, paths: RunPaths, fingerprint: str, journal: Journ
     return completed
 
 
-def _points_from_previous_run(run: Run, paths: RunPaths, fingerprint: str) -> dict[str, MeasuredPoint]:
+def _points_from_previous_run(run: Run, paths: RunPaths, fingerprint: Mapping[str, str]) -> dict[str, MeasuredPoint]:
     """Points of an earlier complete run that this one has too.
 
     A run that grew (a budget more) measures only what is new, one that shrank nothing. If its points are the same,
@@ -138,7 +160,8 @@ def _points_from_previous_run(run: Run, paths: RunPaths, fingerprint: str) -> di
     """
     try:
         record = json.loads(paths.record.read_text())
-        if record["fingerprint"] != fingerprint:
+        if reason := changed(record.get("fingerprint"), fingerprint):
+            log.warning("%s: its points are measured again: %s", run.folder, reason)
             return {}
         requests, server = pq.read_table(paths.requests), pq.read_table(paths.server)
     except (OSError, ValueError, KeyError, pa.ArrowException):

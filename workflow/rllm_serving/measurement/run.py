@@ -57,6 +57,10 @@ def measuring_code() -> str:
     return behaviour(*Library().reached(Path(__file__)))
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def log_progress(name: str, completed: int, total: int, elapsed_s: float) -> None:
     """Log that a point is done, and the time that the other points will take at the pace so far."""
     left_s = elapsed_s / completed * (total - completed)
@@ -100,8 +104,8 @@ class Measurement:
         )
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Digest of all that a point's numbers depend on, besides the point itself; of code, what it does."""
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of all that a point's numbers depend on, besides the point itself; of code, what it does."""
         run = {key: value for key, value in self.run.to_dict().items() if key != "measurement"}
         # Timeouts and limits decide whether a point counts, not what it measures: they may change between attempts.
         run["sample_hz"] = self.run.measurement["sample_hz"]
@@ -109,15 +113,16 @@ class Measurement:
         if self.paths.arrivals is not None:
             files["arrivals"] = self.paths.arrivals
         content = {
+            "version of measuring": self.run.version,
             "code": measuring_code(),
-            "run": run,
+            "config": run,
             "device": self.device,
-            "packages": self.environment["packages"],
+            "packages of the engine": self.environment["packages"],
             "model": self.model,
-            "draft": self.draft,
-            "files": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()},
+            "draft model": self.draft,
+            "questions, prompts or arrivals": {name: _sha256(path.read_bytes()) for name, path in files.items()},
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return {name: _sha256(json.dumps(value, sort_keys=True).encode()) for name, value in content.items()}
 
     @cached_property
     def think_close(self) -> int | None:
