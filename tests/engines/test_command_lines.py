@@ -26,7 +26,7 @@ from rllm_serving import environments
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.engines import ENGINES, Options
-from rllm_serving.study.config import config_paths
+from rllm_serving.study.config import complete_config, config_paths
 from rllm_serving.study.design import Run
 from snakemake.utils import update_config
 from tokenizers import AddedToken, Tokenizer
@@ -125,7 +125,7 @@ def runs(folder: Path) -> Iterator[tuple[str, str, Run]]:
     """(who asks, device, run) of every run of every config, whatever it names lying in `folder`."""
     for name, config in configs().items():
         with contextlib.chdir(folder):
-            for key, path in config_paths(config):
+            for key, path in config_paths(complete_config(config)):
                 if key.startswith(("models", "quantizations")):
                     checkpoint(path, CHECKPOINT)
                 else:

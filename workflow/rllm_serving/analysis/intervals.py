@@ -1,4 +1,4 @@
-"""Percentile bootstrap over clusters (Efron and Tibshirani 1993, ch. 13), all resamples at once.
+"""Intervals over clusters: percentile bootstrap (Efron and Tibshirani 1993, ch. 13), for quantiles Woodruff's.
 
 A cluster is what was sampled independently: a question (all its repeats come along when it is drawn), a
 batch, a block of time. A resample draws as many clusters as there are, with replacement; it is kept as the
@@ -10,27 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from scipy import stats
 
 RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 20251018
 # Clusters beyond this number are put together in groups: the interval stays valid, memory and time bounded.
 MAX_CLUSTERS = 1000
-# Support points of the resampled distributions, see `_tops`.
-BINS = 256
-COARSE, FINE, WIDTH = 32, 64, 4.5
-# Of more values than these, so many drawn ones tell about where a quantile lies.
-SAMPLE = 2**17
-# Above this share of cells filled, a matrix is multiplied faster as a dense one.
-DENSE = 1 / 8
-# Whole numbers are exact in float32 up to here.
-EXACT = 2**24
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -187,101 +177,49 @@ def mean(values: Array, cluster: Codes, weights: Array | None = None) -> Interva
     return means([values], cluster, weights)[0]
 
 
-def _tops(values: Array, weight: Array, cluster: Codes, shares: Array) -> Array:
-    """Largest value of each bin, ascending: every value where there are at most BINS, else FINE about each quantile.
+def quantiles(values: Array, cluster: Codes, shares: Sequence[float], weights: Array | None = None) -> list[Interval]:
+    """Weighted quantiles with Woodruff's interval (Woodruff 1952; Sarndal et al. 1992, ch. 5.11).
 
-    Those lie where resampled quantiles can: around the share as far as WIDTH standard errors of the weight below it (to
-    first order, from the clusters), so that a bin holds a seventh of one. COARSE more are spread over all values.
-    """
-    ordered = np.sort(values)
-    different = ordered[np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)]
-    if len(different) <= BINS:
-        return different
-    drawn: slice | Codes = slice(None)
-    if len(values) > SAMPLE:
-        drawn = np.random.default_rng(SEED).integers(0, len(values), SAMPLE)
-    some = values[drawn]
-    order = np.argsort(some)
-    some, upto = some[order], np.cumsum(weight[drawn][order])
-    whole = np.bincount(cluster, weight)
-    places = [np.linspace(0, len(ordered) - 1, COARSE)]
-    for share in shares:
-        value = some[np.searchsorted(upto, share * upto[-1])]
-        below = np.bincount(cluster, np.where(values <= value, weight, 0), len(whole))
-        reached = below.sum() / whole.sum()
-        reach = WIDTH * np.sqrt(np.square(below - reached * whole).sum()) / whole.sum()
-        if len(values) > SAMPLE:
-            reach += WIDTH * np.sqrt(reached * (1 - reached) / SAMPLE)
-        ends = np.clip([share - reach, share + reach], 0, 1 - 1e-9) * upto[-1]
-        first, last = np.searchsorted(ordered, some[np.searchsorted(upto, ends)])
-        places.append(np.linspace(first, last, FINE))
-    tops: Array = np.unique(ordered[np.concatenate(places).astype(np.int64)])
-    return tops
+    A quantile is the smallest value at or below which lies at least that share of the weight. The share of weight up to
+    it is a ratio of sums over clusters, so it has a standard error; the interval's ends are the quantiles at the ends
+    of the share's t interval. Where these reach 0 or 1 the sample does not say how far the quantile may lie from its
+    smallest or largest value: then there is no interval.
 
+    Args:
+        values: shape (n,); rows that are NaN or weigh nothing are left out.
+        cluster: shape (n,), numbers from `codes`.
+        shares: of the quantiles, 0-1.
+        weights: shape (n,), 1 each by default.
 
-def quantiles(values: Array, cluster: Codes, shares: list[float], weights: Array | None = None) -> list[Interval]:
-    """Weighted quantiles: the smallest value at or below which lies at least that share of the weight.
-
-    values, weights (default 1), cluster: shape (n,); rows that are NaN or weigh nothing are left out. Returns
-    an estimate a share. The value is exact; the interval too up to BINS values, beyond that see `_tops`.
+    Returns:
+        An interval a share.
     """
     weight = np.ones(len(values)) if weights is None else weights
     known = np.isfinite(values) & (weight > 0)
     if not known.any():
         return [MISSING] * len(shares)
-    size = _size(cluster)
     if not known.all():
         values, weight, cluster = values[known], weight[known], cluster[known]
-    # The tolerance keeps 0.9 * 10 = 9.000000000000002 from skipping the ninth of ten values.
-    wanted = np.asarray(shares) * (1 - 1e-9)
-    tops = _tops(values, weight, cluster, wanted)
-    bins = np.searchsorted(tops, values)
-    below = _below(bins, len(tops), weight, cluster, size)
-    resampled = np.where(below[-1] > 0, tops[_first_reaching(below, wanted)], np.nan)
-    filled = int(np.count_nonzero(np.bincount(cluster)))
-    exact = _exact(values, weight, bins, wanted)
-    return [Interval(x, *pair) for x, pair in zip(exact, _intervals(resampled, [filled] * len(shares)), strict=True)]
+    order = np.argsort(values)
+    ordered, upto = values[order], np.cumsum(weight[order])
+    upto /= upto[-1]
 
+    def at(share: float) -> float:
+        # The tolerance keeps 0.9 * 10 = 9.000000000000002 from skipping the ninth of ten values.
+        return float(ordered[np.searchsorted(upto, share * (1 - 1e-9))])
 
-def _exact(values: Array, weight: Array, bins: Codes, shares: Array) -> list[float]:
-    """The first value that reaches each share of the weight, from the bin in which it lies."""
-    upto = np.cumsum(np.bincount(bins, weight))
-    found = []
-    for target in shares * upto[-1]:
-        number = int(np.searchsorted(upto, target))
-        inside = np.flatnonzero(bins == number)
-        order = inside[np.argsort(values[inside])]
-        reached = np.cumsum(weight[order]) + (upto[number - 1] if number else 0.0)
-        # Sums in another order may fall short of the target by a rounding error.
-        found.append(float(values[order[min(int(np.searchsorted(reached, target)), len(order) - 1)]]))
-    return found
-
-
-def _below(bins: Codes, count: int, weight: Array, cluster: Codes, size: int) -> NDArray[np.floating]:
-    """Weight up to each of `count` bins in each resample, shape (count, RESAMPLES)."""
-    if len(bins) > DENSE * count * size:
-        held = np.bincount(bins * size + cluster, weight, count * size).reshape(count, size)
-        found = held.astype(np.float32) @ draws(size)
-    else:
-        held = sparse.csr_array((weight.astype(np.float32), (bins, cluster)), shape=(count, size))
-        found = held @ draws(size)
-    # The most that a resample can hold: all its draws from the heaviest cluster.
-    most = size * np.bincount(cluster, weight).max()
-    whole = most < EXACT and not (weight % 1).any()
-    below = found if whole else found.astype(np.float64)
-    # A row at a time, which numpy's cumsum does not do, in a fifth of its time.
-    for previous, row in pairwise(below):
-        np.add(previous, row, out=row)
-    return below
-
-
-def _first_reaching(below: NDArray[np.floating], shares: Array) -> Codes:
-    """First bin at which each resample reaches each share of its whole: shape (shares, resamples); by bisection."""
-    wanted = np.multiply.outer(shares, below[-1])
-    low, high = np.zeros(wanted.shape, np.int64), np.full(wanted.shape, len(below) - 1)
-    column = np.arange(wanted.shape[1])
-    for _ in range(len(below).bit_length()):
-        middle = (low + high) // 2
-        less = below[middle, column] < wanted
-        low, high = np.where(less, np.minimum(middle + 1, high), low), np.where(less, high, middle)
-    return low
+    whole = np.bincount(cluster, weight)
+    clusters = int(np.count_nonzero(whole))
+    result = []
+    for share in shares:
+        value = at(share)
+        low = high = np.nan
+        if clusters > 1:
+            below = np.bincount(cluster, np.where(values <= value, weight, 0), len(whole))
+            residual = below - below.sum() / whole.sum() * whole
+            error = np.sqrt(clusters / (clusters - 1) * np.square(residual).sum()) / whole.sum()
+            reach = stats.t.ppf((1 + LEVEL) / 2, clusters - 1) * error
+            if error > 1e-9 and share - reach > 0 and share + reach < 1:
+                low, high = at(share - reach), at(share + reach)
+        result.append(Interval(value, low, high))
+    return result
