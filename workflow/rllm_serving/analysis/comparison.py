@@ -51,8 +51,8 @@ def compare(candidate: RunData, baseline: RunData) -> pd.DataFrame:
         ValueError: when the two did not ask the same questions.
     """
     rows = []
-    for keys, both, cluster in conditions(candidate, baseline):
-        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*both, cluster)]
+    for keys, sides, cluster in conditions(candidate, baseline):
+        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*sides, cluster)]
     frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
     return with_validity(frame, candidate, baseline)
 
@@ -63,16 +63,18 @@ def with_validity(frame: pd.DataFrame, candidate: RunData, baseline: RunData) ->
     Missing where they are not. A comparison with an invalid baseline is invalid itself.
     """
     keys = ["dataset", "load", "budget"]
-    own, other = (
+    candidate_reasons, baseline_reasons = (
         [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
         for reasons in (recorded(run.record, keys)["invalid"].dropna().to_dict() for run in (candidate, baseline))
     )
-    both = [
-        "; ".join(text for text in (one, two and f"baseline: {two}") if text) or None
-        for one, two in zip(own, other, strict=True)
+    joined = [
+        "; ".join(text for text in (candidate_reason, baseline_reason and f"baseline: {baseline_reason}") if text)
+        or None
+        for candidate_reason, baseline_reason in zip(candidate_reasons, baseline_reasons, strict=True)
     ]
     return frame.assign(
-        invalid=pd.Series(both, frame.index, object), invalid_baseline=pd.Series(other, frame.index, object)
+        invalid=pd.Series(joined, frame.index, object),
+        invalid_baseline=pd.Series(baseline_reasons, frame.index, object),
     )
 
 
@@ -102,22 +104,22 @@ def conditions(
         ValueError: when the two did not ask the same questions.
     """
     against = "/".join(baseline.frame[["engine", "quantization", "setup"]].iloc[0])
-    own: dict[str, Any] = dict(zip(SERVER, candidate.frame[SERVER].iloc[0], strict=True))
+    server: dict[str, Any] = dict(zip(SERVER, candidate.frame[SERVER].iloc[0], strict=True))
     runs = (candidate, baseline)
     groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in runs]
     samples: list[dict[Any, pd.DataFrame]] = [
         {} if run.server is None else dict(tuple(run.server.groupby(CONDITION))) for run in runs
     ]
     for key in sorted(groups[0].keys() & groups[1].keys()):
-        one, two = (
+        candidate_part, baseline_part = (
             _condition(run, group[key], sampled.get(key))
             for run, group, sampled in zip(runs, groups, samples, strict=True)
         )
-        asked = [part.requests[["question_id", "repeat"]] for part in (one, two)]
-        if not asked[0].equals(asked[1]):
+        requested = [part.requests[["question_id", "repeat"]] for part in (candidate_part, baseline_part)]
+        if not requested[0].equals(requested[1]):
             raise ValueError("the two runs asked different questions; measure them again with the same config")
-        keys = {**own, "against": against, **dict(zip(CONDITION, key, strict=True))}
-        yield keys, (one, two), codes(asked[0]["question_id"])
+        keys = {**server, "against": against, **dict(zip(CONDITION, key, strict=True))}
+        yield keys, (candidate_part, baseline_part), codes(requested[0]["question_id"])
 
 
 def _condition(run: RunData, rows: Any, samples: pd.DataFrame | None) -> Condition:
@@ -130,40 +132,42 @@ def _condition(run: RunData, rows: Any, samples: pd.DataFrame | None) -> Conditi
 
 
 def _metrics(candidate: Condition, baseline: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
-    both = (candidate, baseline)
-    values, others = ([_values(side.requests, name) for name in PAIRED_MEANS] for side in both)
-    for name, comparison in zip(PAIRED_MEANS, paired_means(values, others, cluster), strict=True):
+    sides = (candidate, baseline)
+    values, baseline_values = ([_values(side.requests, name) for name in PAIRED_MEANS] for side in sides)
+    for name, comparison in zip(PAIRED_MEANS, paired_means(values, baseline_values, cluster), strict=True):
         yield name, _comparison_columns(comparison)
-    sums = {"output_throughput": [throughput(side.requests, side.chunks) for side in both]}
+    sums = {"output_throughput": [throughput(side.requests, side.chunks) for side in sides]}
     for name, column in (("kv_cache_usage", "kv_cache_usage"), ("running", "running")):
-        sums[name] = [server_metrics.sums(side.samples, column) for side in both]
-    for name, (one, two) in sums.items():
-        if one is not None and two is not None:
-            yield name, _comparison_columns(paired(one, two))
+        sums[name] = [server_metrics.sums(side.samples, column) for side in sides]
+    for name, (candidate_sums, baseline_sums) in sums.items():
+        if candidate_sums is not None and baseline_sums is not None:
+            yield name, _comparison_columns(paired(candidate_sums, baseline_sums))
     largest = {
         "kv_cache_usage_max": [
-            _maximum(server_metrics.under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in both
+            _maximum(server_metrics.under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in sides
         ]
     }
-    largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in both]
-    for name, (value, other) in largest.items():
-        bare = [Interval(x, np.nan, np.nan) for x in (value, other, value / other if other else np.nan, value - other)]
+    largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in sides]
+    for name, (value, baseline_value) in largest.items():
+        quotient = value / baseline_value if baseline_value else np.nan
+        numbers = (value, baseline_value, quotient, value - baseline_value)
+        bare = [Interval(number, np.nan, np.nan) for number in numbers]
         yield name, _comparison_columns(Comparison(*bare))
     ok = (candidate.requests["completed"] & baseline.requests["completed"]).to_numpy()
-    same = []
+    agreement = []
     for column in ("extracted", "said", "output_tokens"):
-        same.append(np.where(ok, _says_the_same(*(side.requests[column] for side in both)), np.nan))
-    for name, share in zip(AGREEMENT_METRICS, means(same, cluster), strict=True):
+        agreement.append(np.where(ok, _says_the_same(*(side.requests[column] for side in sides)), np.nan))
+    for name, share in zip(AGREEMENT_METRICS, means(agreement, cluster), strict=True):
         yield name, _comparison_columns(Comparison(share, MISSING, MISSING, MISSING))
 
 
-def _says_the_same(said: pd.Series, other: pd.Series) -> Any:
+def _says_the_same(candidate: pd.Series, baseline: pd.Series) -> Any:
     """Where two columns say the same; what is missing says the same as nothing."""
-    missing, other_missing = (column.isna().to_numpy() for column in (said, other))
-    if pd.api.types.is_numeric_dtype(said) and pd.api.types.is_numeric_dtype(other):
-        return (said.to_numpy() == other.to_numpy()) | (missing & other_missing)
-    one, two = (column.astype("string").fillna("") for column in (said, other))
-    return one.eq(two).to_numpy(dtype=bool)
+    missing, baseline_missing = (column.isna().to_numpy() for column in (candidate, baseline))
+    if pd.api.types.is_numeric_dtype(candidate) and pd.api.types.is_numeric_dtype(baseline):
+        return (candidate.to_numpy() == baseline.to_numpy()) | (missing & baseline_missing)
+    candidate_text, baseline_text = (column.astype("string").fillna("") for column in (candidate, baseline))
+    return candidate_text.eq(baseline_text).to_numpy(dtype=bool)
 
 
 def _values(requests: pd.DataFrame, name: str) -> Array:
@@ -180,7 +184,7 @@ def _comparison_columns(comparison: Comparison) -> dict[str, float]:
 def _maximum(samples: pd.DataFrame, columns: list[str]) -> float:
     """Largest value of the first of the columns that has any."""
     for column in columns:
-        seen: Array = samples[column].dropna().to_numpy(dtype=float)
-        if len(seen):
-            return float(seen.max())
+        values: Array = samples[column].dropna().to_numpy(dtype=float)
+        if len(values):
+            return float(values.max())
     return np.nan

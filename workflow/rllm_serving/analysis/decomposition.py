@@ -46,9 +46,9 @@ def decompose(candidate: RunData, baseline: RunData) -> pd.DataFrame:
         ValueError: when the two did not ask the same questions.
     """
     rows = []
-    for keys, both, cluster in conditions(candidate, baseline):
-        row = {**keys, **_split(both[0].requests, both[1].requests, cluster)}
-        for end, side, run in zip(("", "_baseline"), both, (candidate, baseline), strict=True):
+    for keys, sides, cluster in conditions(candidate, baseline):
+        row = {**keys, **_split(sides[0].requests, sides[1].requests, cluster)}
+        for end, side, run in zip(("", "_baseline"), sides, (candidate, baseline), strict=True):
             counts = counter_summary(side.samples, side.requests, side.chunks, run.record)
             row |= {name + end: value for name, value in counts.items()}
         rows.append(row)
@@ -69,8 +69,8 @@ def _split(candidate: pd.DataFrame, baseline: pd.DataFrame, cluster: Codes) -> d
     split = {name: _nan_unless_all_known(values, used.to_numpy()) for name, values in parts(one, two).items()}
     for name, estimate in zip(split, means(list(split.values()), cluster), strict=True):
         row |= _interval_columns(name, estimate)
-    both = [_known_on_both_sides(one[name], two[name]) for name in ("e2e_latency", "reasoning_tokens")]
-    e2e_latency, thinking = paired_means([candidate for candidate, _ in both], [other for _, other in both], cluster)
+    pairs = [_known_on_both_sides(one[name], two[name]) for name in ("e2e_latency", "reasoning_tokens")]
+    e2e_latency, thinking = paired_means([candidate for candidate, _ in pairs], [other for _, other in pairs], cluster)
     row |= {"e2e_latency": e2e_latency.value.value, "e2e_latency_baseline": e2e_latency.baseline.value}
     row |= {"thinking_tokens": thinking.value.value, "thinking_tokens_baseline": thinking.baseline.value}
     return (
@@ -88,8 +88,8 @@ def parts(candidate: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Array]:
 
     delta, first = change("e2e_latency"), change("ttft")
     tpot = [side["tpot"].to_numpy(dtype=float) for side in (candidate, baseline)]
-    known = [np.where(np.isfinite(one), one, np.nan_to_num(other)) for one, other in (tpot, tpot[::-1])]
-    step = (known[0] + known[1]) / 2
+    filled = [np.where(np.isfinite(own), own, np.nan_to_num(other)) for own, other in (tpot, tpot[::-1])]
+    step = (filled[0] + filled[1]) / 2
     tokens, thinking = change("output_tokens") * step, change("reasoning_tokens") * step
     # What remains is (tpot1 - tpot0) (n1 + n0 - 2) / 2, and with a single token what came behind it.
     speed = delta - first - tokens
@@ -105,8 +105,8 @@ def _nan_unless_all_known(values: Array, used: Any) -> Array:
 def _known_on_both_sides(candidate: pd.Series, baseline: pd.Series) -> tuple[Array, Array]:
     """The values of both sides where both have one, else NaN."""
     known = (candidate.notna() & baseline.notna()).to_numpy()
-    one, two = (np.where(known, side.to_numpy(dtype=float), np.nan) for side in (candidate, baseline))
-    return one, two
+    left, right = (np.where(known, side.to_numpy(dtype=float), np.nan) for side in (candidate, baseline))
+    return left, right
 
 
 def _interval_columns(name: str, estimate: Interval) -> dict[str, float]:

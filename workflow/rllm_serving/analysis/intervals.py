@@ -84,9 +84,9 @@ def _resample(numerators: Sequence[Array], denominators: Sequence[Array], cluste
         tops.append(np.bincount(cluster, top, size))
         bottoms.append(np.bincount(cluster, bottom, size))
     # Most ratios have the same denominator, which is drawn once.
-    different, places = np.unique(bottoms, axis=0, return_inverse=True)
+    different, which = np.unique(bottoms, axis=0, return_inverse=True)
     drawn = np.stack([*tops, *different]).astype(np.float32) @ draws(size)
-    above, below = drawn[: len(tops)], drawn[len(tops) :][places]
+    above, below = drawn[: len(tops)], drawn[len(tops) :][which]
     resampled = np.divide(above, below, out=np.full(above.shape, np.nan, np.float32), where=below > 0)
     filled = [int(np.count_nonzero(bottom)) for bottom in bottoms]
     return list(zip(values, resampled, filled, strict=True))
@@ -103,9 +103,12 @@ def ratios(numerators: Sequence[Array], denominators: Sequence[Array], cluster: 
     """
     if not len(cluster) or not numerators:
         return [MISSING] * len(numerators)
-    found = _resample(numerators, denominators, cluster, _size(cluster))
-    ends = _intervals(np.stack([rows for _, rows, _ in found]), [filled for *_, filled in found])
-    return [MISSING if np.isnan(one[0]) else Interval(one[0], *two) for one, two in zip(found, ends, strict=True)]
+    resampled = _resample(numerators, denominators, cluster, _size(cluster))
+    ends = _intervals(np.stack([rows for _, rows, _ in resampled]), [filled for *_, filled in resampled])
+    return [
+        MISSING if np.isnan(result[0]) else Interval(result[0], *pair)
+        for result, pair in zip(resampled, ends, strict=True)
+    ]
 
 
 def ratio(numerator: Array, denominator: Array, cluster: Codes) -> Interval:
@@ -136,8 +139,8 @@ def paired(candidate: Sums, baseline: Sums) -> Comparison:
     size = max(_size(candidate[2]), _size(baseline[2]))
     if not size:
         return Comparison(MISSING, MISSING, MISSING, MISSING)
-    (one,), (two,) = (_resample([top], [bottom], cluster, size) for top, bottom, cluster in (candidate, baseline))
-    return _compared([one], [two])[0]
+    (left,), (right,) = (_resample([top], [bottom], cluster, size) for top, bottom, cluster in (candidate, baseline))
+    return _compared([left], [right])[0]
 
 
 def paired_means(candidate: Sequence[Array], baseline: Sequence[Array], cluster: Codes) -> list[Comparison]:
@@ -145,25 +148,33 @@ def paired_means(candidate: Sequence[Array], baseline: Sequence[Array], cluster:
     if not len(cluster) or not candidate:
         return [Comparison(MISSING, MISSING, MISSING, MISSING)] * len(candidate)
     columns = [*candidate, *baseline]
-    found = _resample(columns, [np.ones(len(cluster))] * len(columns), cluster, _size(cluster))
-    return _compared(found[: len(candidate)], found[len(candidate) :])
+    resampled = _resample(columns, [np.ones(len(cluster))] * len(columns), cluster, _size(cluster))
+    return _compared(resampled[: len(candidate)], resampled[len(candidate) :])
 
 
 def _compared(candidate: Sequence[Resampled], baseline: Sequence[Resampled]) -> list[Comparison]:
-    ones, twos = (np.stack([rows for _, rows, _ in side]) for side in (candidate, baseline))
+    candidate_rows, baseline_rows = (np.stack([rows for _, rows, _ in side]) for side in (candidate, baseline))
     # Where the baseline is 0 in a resample, the quotient has no interval.
-    nothing = (twos == 0).any(axis=1)
-    quotients = np.divide(ones, twos, out=np.full_like(ones, np.nan), where=~nothing[:, None] & (twos != 0))
+    nothing = (baseline_rows == 0).any(axis=1)
+    quotients = np.divide(
+        candidate_rows,
+        baseline_rows,
+        out=np.full_like(candidate_rows, np.nan),
+        where=~nothing[:, None] & (baseline_rows != 0),
+    )
     filled = np.array([[one for *_, one in side] for side in (candidate, baseline)])
-    both = filled.min(axis=0)
-    ends = _intervals(np.concatenate([ones, twos, quotients, ones - twos]), [*filled.ravel(), *both, *both])
-    found = []
-    for number, ((value, *_), (other, *_)) in enumerate(zip(candidate, baseline, strict=True)):
+    fewest = filled.min(axis=0)
+    ends = _intervals(
+        np.concatenate([candidate_rows, baseline_rows, quotients, candidate_rows - baseline_rows]),
+        [*filled.ravel(), *fewest, *fewest],
+    )
+    comparisons = []
+    for number, ((value, *_), (baseline_value, *_)) in enumerate(zip(candidate, baseline, strict=True)):
         pairs = [ends[number + part * len(candidate)] for part in range(4)]
-        values = [value, other, value / other if other else np.nan, value - other]
+        values = [value, baseline_value, value / baseline_value if baseline_value else np.nan, value - baseline_value]
         estimates = [MISSING if np.isnan(x) else Interval(x, *pair) for x, pair in zip(values, pairs, strict=True)]
-        found.append(Comparison(*estimates))
-    return found
+        comparisons.append(Comparison(*estimates))
+    return comparisons
 
 
 def means(columns: Sequence[Array], cluster: Codes, weights: Array | None = None) -> list[Interval]:

@@ -36,8 +36,8 @@ class _Row(dict[str, Any]):
     def spread(
         self, name: str, values: Array, cluster: Codes, shares: Mapping[str, float], weights: Array | None = None
     ) -> None:
-        found = quantiles(values, cluster, list(shares.values()), weights)
-        for stat, estimate in zip(shares, found, strict=True):
+        results = quantiles(values, cluster, list(shares.values()), weights)
+        for stat, estimate in zip(shares, results, strict=True):
             self.put(f"{name}_{stat}", estimate)
 
 
@@ -140,8 +140,8 @@ def _groups(
     needed = frame.assign(question=pd.factorize(frame["question_id"], sort=True)[0])
     constant = [*SERVER, "dataset", "load_level", "budget"]
     needed = needed.drop(columns=[*constant, "question_id", "domain", "difficulty", "status", "extracted"])
-    for key, found in frame.groupby(keys, sort=True).indices.items():
-        rows = np.asarray(found)
+    for key, positions in frame.groupby(keys, sort=True).indices.items():
+        rows = np.asarray(positions)
         group = needed.iloc[as_slice_if_contiguous(rows)].reset_index(drop=True)
         row, cluster = _Row(zip(keys, cast(tuple[Any, ...], key), strict=True)), codes(group["question"])
         _per_request(row, group, cluster, slo)
@@ -159,22 +159,22 @@ def recorded(record: Mapping[str, Any], point: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=[*point, "duration_s", *names, "invalid"])
     table = table.rename(columns={"duration_s": "duration"})
     grouped = table.astype(dict.fromkeys(["duration", *names], float)).groupby(point)
-    found = grouped[names].max()
-    found["duration"] = grouped["duration"].sum(min_count=1)
-    found["invalid"] = grouped["invalid"].agg(_joined)
-    return found
+    records = grouped[names].max()
+    records["duration"] = grouped["duration"].sum(min_count=1)
+    records["invalid"] = grouped["invalid"].agg(_joined)
+    return records
 
 
 def _table(run: RunData, keys: list[str], slo: Slo | None) -> pd.DataFrame:
     point = [name for name in keys if name in ("dataset", "load", "budget", "repeat")]
-    told = recorded(run.record, point)
+    records = recorded(run.record, point)
     samples: dict[Any, pd.DataFrame] = {} if run.server is None else dict(tuple(run.server.groupby(point)))
     rows = []
     for row, group, index, cluster in _groups(run.frame, keys, slo):
         _per_token(row, group, run.chunks.take(index, group["completed"].to_numpy()), cluster)
         key = tuple(row[name] for name in point)
         row |= server_metrics.gauge_summary(samples[key]) if key in samples else {}
-        row |= told.loc[key].to_dict() if key in told.index else {}
+        row |= records.loc[key].to_dict() if key in records.index else {}
         rows.append(row)
     return pd.DataFrame(rows, columns=_columns(keys))
 

@@ -60,8 +60,8 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     e2e_latency = last chunk - arrival.
     tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
     """
-    kept = [name for name in requests.column_names if name not in CHUNKS]
-    frame: pd.DataFrame = requests.select(kept).to_pandas().reset_index(drop=True)
+    columns = [name for name in requests.column_names if name not in CHUNKS]
+    frame: pd.DataFrame = requests.select(columns).to_pandas().reset_index(drop=True)
     frame[NUMERIC] = frame[NUMERIC].astype(float)
     clocked = ~frame["load"].str.startswith(("batch", "closed"))
     ok = frame["status"] == "ok"
@@ -99,19 +99,19 @@ class Chunks:
         self.starts = np.cumsum(self.counts) - self.counts
         self.times, self.tokens = (part.flatten().to_numpy(zero_copy_only=False) for part in lists)
 
-    def take(self, rows: Codes, wanted: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+    def take(self, rows: Codes, selected: NDArray[np.bool_] | None = None) -> pd.DataFrame:
         """One row a chunk that carried tokens: row (position in `rows`), time (s from the point's start), tokens.
 
-        rows: numbers of requests; wanted: of which of them (default: all).
+        rows: numbers of requests; selected: of which of them (default: all).
         """
         whole = as_slice_if_contiguous(rows)
         count = self.counts[whole]
         part: slice | Codes
-        if isinstance(whole, slice) and (wanted is None or wanted.all()):
+        if isinstance(whole, slice) and (selected is None or selected.all()):
             first = self.starts[whole.start]
             part = slice(first, first + count.sum())
         else:
-            count = count if wanted is None else np.where(wanted, count, 0)
+            count = count if selected is None else np.where(selected, count, 0)
             part = np.repeat(self.starts[rows] - (np.cumsum(count) - count), count) + np.arange(count.sum())
         row, time = np.repeat(np.arange(len(rows)), count), self.times[part].astype(float, copy=False)
         tokens = self.tokens[part].astype(float)

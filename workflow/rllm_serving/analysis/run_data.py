@@ -38,10 +38,10 @@ class RunData:
     ) -> RunData:
         """From a run's files and the grades of several runs, its own among them; texts: see `request_metrics.read`."""
         table = read(requests, texts)
-        own = [(name, "==", table[name][0].as_py()) for name in SERVER]
+        of_run = [(name, "==", table[name][0].as_py()) for name in SERVER]
         return cls(
             requests=table,
-            grades=pq.read_table(grades, filters=own).drop_columns(SERVER).to_pandas(),
+            grades=pq.read_table(grades, filters=of_run).drop_columns(SERVER).to_pandas(),
             server=pd.read_parquet(server),
             record=json.loads(Path(record).read_text()),
         )
@@ -53,8 +53,8 @@ class RunData:
         if self.grades is None:
             return frame.assign(correct=np.nan, failure_mode=None, extracted=None)
         keys = [name for name in [*SERVER, *CONDITION, "repeat", "index"] if name in self.grades.columns]
-        found = self.grades[[*keys, *GRADED]].astype({"correct": float})
-        return frame.merge(found, on=keys, how="left", validate="one_to_one")
+        grades = self.grades[[*keys, *GRADED]].astype({"correct": float})
+        return frame.merge(grades, on=keys, how="left", validate="one_to_one")
 
     @cached_property
     def chunks(self) -> Chunks:

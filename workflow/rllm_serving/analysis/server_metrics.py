@@ -33,8 +33,8 @@ def time_blocks(time: Array, point: Codes, start: Array, end: Array) -> Codes:
 
 def under_load(samples: pd.DataFrame, column: str) -> pd.DataFrame:
     """The samples taken while the load lasted that have a value, sorted by repeat and time."""
-    seen: pd.DataFrame = samples[samples["in_window"] & samples[column].notna()]
-    return seen.sort_values(["repeat", "time"], kind="stable")
+    loaded: pd.DataFrame = samples[samples["in_window"] & samples[column].notna()]
+    return loaded.sort_values(["repeat", "time"], kind="stable")
 
 
 def sums(samples: pd.DataFrame, column: str) -> Sums | None:
@@ -42,14 +42,14 @@ def sums(samples: pd.DataFrame, column: str) -> Sums | None:
 
     Block: one of BLOCKS equal blocks of time a point, point number = repeat. None without samples.
     """
-    seen = under_load(samples, column)
-    if seen.empty:
+    loaded = under_load(samples, column)
+    if loaded.empty:
         return None
-    weight = time_weights(seen)
-    point = seen.groupby("repeat")["time"]
+    weight = time_weights(loaded)
+    point = loaded.groupby("repeat")["time"]
     start, end = (np.asarray(point.transform(edge), dtype=np.float64) for edge in ("min", "max"))
-    block = time_blocks(seen["time"].to_numpy(dtype=float), seen["repeat"].to_numpy(dtype=np.int64), start, end)
-    return seen[column].to_numpy(dtype=float) * weight, weight, block
+    block = time_blocks(loaded["time"].to_numpy(dtype=float), loaded["repeat"].to_numpy(dtype=np.int64), start, end)
+    return loaded[column].to_numpy(dtype=float) * weight, weight, block
 
 
 def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
@@ -86,7 +86,7 @@ def counter_delta(samples: pd.DataFrame, column: str) -> float:
     """
     if column not in samples:
         return np.nan
-    seen = samples[samples[column].notna()].sort_values(["repeat", "time"], kind="stable")
+    counted = samples[samples[column].notna()].sort_values(["repeat", "time"], kind="stable")
     # A counter that falls was reset: what it lost is unknown, what it gains afterwards counts.
-    gains = seen[column].astype(float).groupby(seen["repeat"]).diff().clip(lower=0)
+    gains = counted[column].astype(float).groupby(counted["repeat"]).diff().clip(lower=0)
     return float(gains.sum(min_count=1))

@@ -69,7 +69,7 @@ def compute_gates(
     only where every request ended well: what it counted for a failed one nobody knows.
     """
     ok = requests.filter(pc.equal(requests["status"], "ok"))
-    counted, told = _chunk_tokens(ok), pc.sum(ok["output_tokens"]).as_py()
+    chunk_tokens, usage_tokens = _chunk_tokens(ok), pc.sum(ok["output_tokens"]).as_py()
     whole = ok.num_rows == requests.num_rows
     grown = _growth(samples["generated_tokens"]) if whole else None
     lag = pc.subtract(requests["sent"], requests["scheduled"]).drop_null().to_numpy()
@@ -78,8 +78,8 @@ def compute_gates(
         "client_cpu_utilization": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
         "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
         "missing_samples_rate": _missing(samples, health.wall_s * sample_hz),
-        "usage_mismatch_rate": _mismatch(counted, told),
-        "counter_mismatch_rate": _mismatch(grown, told),
+        "usage_mismatch_rate": _mismatch(chunk_tokens, usage_tokens),
+        "counter_mismatch_rate": _mismatch(grown, usage_tokens),
         FAILED: (requests.num_rows - ok.num_rows) / requests.num_rows,
     }
 
@@ -90,12 +90,12 @@ def _chunk_tokens(requests: pa.Table) -> float | None:
 
 
 def _growth(counter: pa.ChunkedArray) -> float | None:
-    known = counter.drop_null().to_numpy()
-    return float(known[-1] - known[0]) if len(known) >= 2 else None
+    readings = counter.drop_null().to_numpy()
+    return float(readings[-1] - readings[0]) if len(readings) >= 2 else None
 
 
-def _mismatch(value: float | None, told: float | None) -> float | None:
-    return None if value is None or not told else abs(value - told) / told
+def _mismatch(value: float | None, expected: float | None) -> float | None:
+    return None if value is None or not expected else abs(value - expected) / expected
 
 
 def _missing(samples: pa.Table, due: float) -> float:

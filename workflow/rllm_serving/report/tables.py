@@ -61,7 +61,7 @@ CHANGES = {
 }
 ENDS = ("", "_low", "_high")
 SERVER_ORDER = ["engine", "model", "dataset", "load_level", "budget", "quantization", "setup"]
-SERVER_KEYS = [name.replace("load_level", "load") for name in SERVER_ORDER]
+LEFT_KEYS = [name.replace("load_level", "load") for name in SERVER_ORDER]
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,12 @@ def optimisations(comparison: pd.DataFrame) -> Table:
     frame = pd.concat([base, frame, unsupported], ignore_index=True).rename(columns=names)
     order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
     frame = _sorted(frame.assign(order=order), [*SERVER_ORDER[:5], "order", *SERVER_ORDER[5:]])
-    return Table(SERVER_KEYS, [column for column, _ in CHANGES.values()], frame, changes=True)
+    return Table(LEFT_KEYS, [column for column, _ in CHANGES.values()], frame, changes=True)
 
 
 def decomposition(parts: pd.DataFrame) -> Table:
     """Return what each change of E2E latency is made of, and what the servers counted, from `decompose`."""
-    return Table([*SERVER_KEYS, "kernels"], REASONS, _sorted(parts, SERVER_ORDER))
+    return Table([*LEFT_KEYS, "kernels"], REASONS, _sorted(parts, SERVER_ORDER))
 
 
 TABLES: dict[str, Callable[[pd.DataFrame], Table]] = {
