@@ -53,7 +53,7 @@ def test_every_module_makes_something_stale_or_says_why_not(done: Path) -> None:
     library = Library(done / "workflow" / "rllm_serving")
     executed = [program for program in programs(done) if repr(library.digests(program)) in params]
     rest = [program for program in programs(done) if program not in executed]
-    # The tiny study compares nothing, fetches nothing, quantizes nothing, and has no load with a clock of its own.
+    # The tiny study compares nothing, fetches nothing, quantizes nothing, and has no open-loop load.
     unused = {"compare_runs.py", "fetch_model.py", "quantize.py", "schedule_arrivals.py"}
     assert {file.name for file in rest if file.parent.name == "scripts"} == unused
     seen = set(library.reached(*rest))

@@ -99,7 +99,7 @@ def _mismatch(value: float | None, expected: float | None) -> float | None:
 
 
 def _missing(samples: pa.Table, due: float) -> float:
-    """One sample may fall before or after the load: only what lacks beyond it is missing."""
+    """Share of expected samples missing; one is tolerated for the window's edges."""
     came = samples.filter(pc.and_(samples["in_window"], pc.is_valid(samples["running"]))).num_rows
     return max(0.0, 1 - (came + 1) / due) if due > 0 else 0.0
 

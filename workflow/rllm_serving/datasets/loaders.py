@@ -243,14 +243,14 @@ def validate(table: pa.Table, name: str = "dataset") -> None:
         raise DatasetError(f"datasets.{name}: columns {table.schema.names} are not {QUESTION_SCHEMA.names}")
     if table.num_rows == 0:
         raise DatasetError(f"datasets.{name}: no questions")
-    seen: set[str] = set()
+    ids: set[str] = set()
     for number, row in enumerate(table.to_pylist()):
         fault = _row_error(row)
-        if row["question_id"] in seen:
+        if row["question_id"] in ids:
             fault = "the question_id is there twice"
         if fault:
             raise DatasetError(f"datasets.{name}: row {number} (question_id {row['question_id']!r}): {fault}")
-        seen.add(row["question_id"])
+        ids.add(row["question_id"])
 
 
 def _row_error(row: Mapping[str, Any]) -> str | None:

@@ -61,17 +61,17 @@ def generate(suite: str, count: int, seed: int, split: Split) -> list[Question]:
         raise ValueError(f"unknown split {split!r}: train or test")
     rng = random.Random(f"{suite}/{split}/{seed}")
     draw: Callable[[], Question] = (lambda: _fact(rng)) if suite == "facts-mcq" else (lambda: _arithmetic(suite, rng))
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     vain = 0
-    while len(found) < count:
+    while len(questions) < count:
         question = draw()
-        known = len(found)
+        before = len(questions)
         if split_of(question) == split:
-            found.setdefault(question.question_id, question)
-        vain = vain + 1 if len(found) == known else 0
+            questions.setdefault(question.question_id, question)
+        vain = vain + 1 if len(questions) == before else 0
         if vain > MAX_FAILED_DRAWS:
-            raise ValueError(f"suite {suite!r} has hardly more than {known} {split} questions, not {count}")
-    return list(found.values())
+            raise ValueError(f"suite {suite!r} has hardly more than {before} {split} questions, not {count}")
+    return list(questions.values())
 
 
 def split_of(question: Question) -> Split:

@@ -49,16 +49,16 @@ _LETTER = re.compile(r"(?i:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
     r"""Start, end and content of every closed, non-empty ``\boxed{...}``; ``\{`` is no brace."""
-    found = []
+    result = []
     for opening in _BOX.finditer(text):
         depth = 1
         for brace in _BRACE.finditer(text, opening.end()):
             depth += {"{": 1, "}": -1}.get(brace.group(), 0)
             if depth == 0:
                 if content := text[opening.end() : brace.start()].strip():
-                    found.append((opening.start(), brace.end(), content))
+                    result.append((opening.start(), brace.end(), content))
                 break
-    return found
+    return result
 
 
 def extract(text: str, kind: str, cut_off: bool = False) -> str | None:
@@ -141,10 +141,10 @@ def _letter(text: str, alone: bool) -> str | None:
 
 def _code(text: str, cut_off: bool) -> str | None:
     blocks = list(_blocks(text, cut_off))
-    found = ([block for block in blocks if _DEFINES.search(block)] or blocks)[-1:]
-    if not found and not cut_off and _BARE.match(text.strip()) and _DEFINES.search(text):
-        found = [text.strip()]
-    return found[0] if found and found[0].strip() else None
+    candidates = ([block for block in blocks if _DEFINES.search(block)] or blocks)[-1:]
+    if not candidates and not cut_off and _BARE.match(text.strip()) and _DEFINES.search(text):
+        candidates = [text.strip()]
+    return candidates[0] if candidates and candidates[0].strip() else None
 
 
 def _blocks(text: str, cut_off: bool) -> Iterator[str]:

@@ -69,10 +69,10 @@ def _start(
         raise SandboxError("bubblewrap (bwrap) is not installed")
     # Of a virtual environment, the Python that it was made from: the packages stay outside.
     python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    seen = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", os.path.realpath(sys.base_prefix)]
+    visible = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", os.path.realpath(sys.base_prefix)]
     command = [bwrap, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     command += ["--die-with-parent", "--new-session"]
-    for path in filter(os.path.exists, seen):
+    for path in filter(os.path.exists, visible):
         command += ["--ro-bind", path, path]
     command += ["--ro-bind", sandbox_worker.__file__, "/worker.py", "--remount-ro", "/", "--chdir", "/"]
     rules, feed = os.pipe()
@@ -111,13 +111,13 @@ def check(question: str, code: str, tests: str, timeout_s: float) -> ExecutionRe
     job = json.dumps({"question": question, "code": code, "tests": tests}) + "\n"
     with ExitStack() as stack:
         with ExitStack() as ends:
-            (asked, ask), (hear, told) = os.pipe(), os.pipe()
-            for end in (asked, ask, hear, told):
+            (answer_in, tests_out), (tests_in, answer_out) = os.pipe(), os.pipe()
+            for end in (answer_in, tests_out, tests_in, answer_out):
                 ends.callback(os.close, end)
-            answer = stack.enter_context(_start(*worker, "answer", stdin=asked, stdout=told))
+            answer = stack.enter_context(_start(*worker, "answer", stdin=answer_in, stdout=answer_out))
             stack.callback(answer.kill)
-            roles = (*worker, "tests", str(ask), str(hear))
-            tester = stack.enter_context(_start(*roles, stdin=PIPE, stdout=PIPE, keep=(ask, hear)))
+            roles = (*worker, "tests", str(tests_out), str(tests_in))
+            tester = stack.enter_context(_start(*roles, stdin=PIPE, stdout=PIPE, keep=(tests_out, tests_in)))
             stack.callback(tester.kill)
         return _result(answer, tester, job.encode(), WALL_FACTOR * timeout_s)
 

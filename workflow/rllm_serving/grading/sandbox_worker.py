@@ -72,7 +72,7 @@ def data(coded: Any) -> Any:
 
 
 def _own_channels() -> tuple[IO[str], IO[str]]:
-    """Standard input and output as they were; in their place stands standard error, which is the null device."""
+    """Return private copies of stdin and stdout, then point fds 0 and 1 at /dev/null."""
     coming, going = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 0)
     os.dup2(2, 1)

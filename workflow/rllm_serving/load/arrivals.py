@@ -97,7 +97,7 @@ def schedule_arrivals(
         load, texts = point.load, questions[point.dataset][: point.num_questions]
         rate = load.rate if load.rate is not None else load.requests_per_s(min(rates.values()))
         count, drawn = len(texts) * point.n_samples, arrival_seed(seed, point)
-        asked = [(number, sample) for number in range(len(texts)) for sample in range(point.n_samples)]
+        questions_in_order = [(number, sample) for number in range(len(texts)) for sample in range(point.n_samples)]
         outputs: list[int | None] = [None] * count
         time_factor = length_factor = None
         if load.trace is None:
@@ -113,24 +113,26 @@ def schedule_arrivals(
                     )
                 length_factor = min(1.0, point.budget / float(real.output_tokens.max()))
                 outputs = [max(1, round(tokens * length_factor)) for tokens in real.output_tokens]
-                asked = _with_sample_numbers(
+                questions_in_order = _with_sample_numbers(
                     match_by_length_rank(real.prompt_tokens, texts, np.random.default_rng(drawn))
                 )
         keys = {"dataset": point.dataset, "load": load.name, "budget": point.budget, "repeat": point.repeat}
-        for index, (time, (question, sample), output) in enumerate(zip(times, asked, outputs, strict=True)):
-            place = {"index": index, "time": float(time), "question": question, "sample": sample}
-            rows.append({**keys, **place, "output_tokens": output})
+        for index, (time, (question, sample), output) in enumerate(
+            zip(times, questions_in_order, outputs, strict=True)
+        ):
+            request = {"index": index, "time": float(time), "question": question, "sample": sample}
+            rows.append({**keys, **request, "output_tokens": output})
         made.append({**keys, "rate": rate, "seed": drawn, "time_factor": time_factor, "length_factor": length_factor})
     return pa.Table.from_pylist(rows, schema=SCHEMA), made
 
 
 def _with_sample_numbers(questions: Sequence[int]) -> list[tuple[int, int]]:
-    seen: dict[int, int] = {}
-    found = []
+    times_asked: dict[int, int] = {}
+    numbered = []
     for question in questions:
-        found.append((question, seen.get(question, 0)))
-        seen[question] = seen.get(question, 0) + 1
-    return found
+        numbered.append((question, times_asked.get(question, 0)))
+        times_asked[question] = times_asked.get(question, 0) + 1
+    return numbered
 
 
 def arrivals_for(path: Path, point: Point) -> list[dict[str, Any]]:

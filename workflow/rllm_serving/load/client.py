@@ -66,7 +66,7 @@ class _Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._now = 0.0
         self._complete = False
-        # Lists would be moved ever again as a stream grows, which costs page faults in its very midst.
+        # deque, not list: growing a list reallocates and page-faults mid-stream.
         self._stamps: deque[float] = deque()
         self._pieces: deque[bytes] = deque()
 
@@ -158,7 +158,7 @@ class Client:
         self._idle: deque[_Connection] = deque()
 
     async def open(self, count: int) -> None:
-        """Open connections until `count` are idle; what cannot be opened is tried again, and told, by `exchange`."""
+        """Open connections until `count` are idle. Failures are ignored here; `exchange` retries and records them."""
         self._idle = deque(connection for connection in self._idle if connection.open)
         missing = max(0, count - len(self._idle))
         opened = await asyncio.gather(*(self._connect() for _ in range(missing)), return_exceptions=True)

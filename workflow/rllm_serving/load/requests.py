@@ -35,13 +35,13 @@ def plan_requests(
             (question, sample) for question in questions[: point.num_questions] for sample in range(point.n_samples)
         )
         return [PlannedRequest(question, _seed(run, point, question, sample)) for question, sample in plain]
-    found = []
+    planned = []
     for row in arrivals:
         question = questions[row["question"]]
-        found.append(
+        planned.append(
             PlannedRequest(question, _seed(run, point, question, row["sample"]), row["time"], row["output_tokens"])
         )
-    return found
+    return planned
 
 
 def _seed(run: Run, point: Point, question: Mapping[str, Any], sample: int) -> int:
@@ -56,7 +56,7 @@ def build_bodies(run: Run, point: Point, asks: Sequence[PlannedRequest], templat
     request is told so by the variable of its chat template that Qwen3's has. An answer that is made to have a length
     neither ends before it nor goes on after it.
     """
-    found = []
+    result = []
     for ask in asks:
         text = prompts.render(template, ask.question["question"], ask.question["choices"])
         body = {
@@ -75,5 +75,5 @@ def build_bodies(run: Run, point: Point, asks: Sequence[PlannedRequest], templat
             body |= {"max_tokens": ask.output_tokens, "ignore_eos": True}
         if run.options.scheduling == "shortest-prompt":
             body["priority"] = len(text)
-        found.append(body)
-    return found
+        result.append(body)
+    return result

@@ -202,7 +202,7 @@ def _count(usage: _Usage | None, counted: int, outcome: RequestResult) -> int | 
     outcome.tokens_source = "usage"
     outcome.prompt_tokens, outcome.output_tokens = usage.prompt_tokens, usage.completion_tokens
     details = usage.completion_tokens_details
-    told = details.reasoning_tokens if details is not None else usage.reasoning_tokens
-    if told is not None:
-        outcome.reasoning_tokens = told
+    reasoning_tokens = details.reasoning_tokens if details is not None else usage.reasoning_tokens
+    if reasoning_tokens is not None:
+        outcome.reasoning_tokens = reasoning_tokens
     return usage.completion_tokens - counted

@@ -55,21 +55,21 @@ def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
     starts = sorted({start for windows, _ in clients for start in windows})
     width = float(np.min(np.diff(starts))) if len(starts) > 1 else 600.0
     generator = np.random.default_rng(seed)
-    found: list[tuple[float, float, float]] = []
+    requests: list[tuple[float, float, float]] = []
     for start in (start for start in starts if start + width > start_s):
         for windows, lengths in clients:
             row = windows.get(start)
             if row is None or not row[3]:
                 continue
             times = start + _renewal_times(generator, row[3], float(row[4]), float(row[5]), width)
-            held = lengths.get(max((key for key in lengths if key <= start), default=-1.0))
+            distributions = lengths.get(max((key for key in lengths if key <= start), default=-1.0))
             prompts, outputs = (
-                _draw_lengths(generator, (held or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS
+                _draw_lengths(generator, (distributions or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS
             )
-            found += [one for one in zip(times, prompts, outputs, strict=True) if one[0] >= start_s]
-        if len(found) >= count:
-            return _first_requests(Trace.of(found), count)
-    raise ArrivalError(f"{folder}: {len(found)} requests from second {start_s:g} on, {count} are asked; start earlier")
+            requests += [request for request in zip(times, prompts, outputs, strict=True) if request[0] >= start_s]
+        if len(requests) >= count:
+            return _first_requests(Trace.of(requests), count)
+    raise ArrivalError(f"{folder}: {len(requests)} requests from second {start_s:g} on, {count} are asked; start earlier")
 
 
 _SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
