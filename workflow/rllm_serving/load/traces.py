@@ -69,7 +69,9 @@ def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
             requests += [request for request in zip(times, prompts, outputs, strict=True) if request[0] >= start_s]
         if len(requests) >= count:
             return _first_requests(Trace.of(requests), count)
-    raise ArrivalError(f"{folder}: {len(requests)} requests from second {start_s:g} on, {count} are asked; start earlier")
+    raise ArrivalError(
+        f"{folder}: {len(requests)} requests from second {start_s:g} on, {count} are asked; start earlier"
+    )
 
 
 _SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
