@@ -17,6 +17,7 @@ import pytest
 from helpers import mock_server
 from helpers.mock_server import eventually
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
+from rllm_serving.measurement import fingerprint
 from rllm_serving.measurement import run as module
 from rllm_serving.measurement.run import Measurement, RunError
 from rllm_serving.serving.engines import Options
@@ -164,10 +165,10 @@ def test_points_of_other_code_are_measured_again(harness: RunHarness, monkeypatc
         harness.execute(replace(RUN, points=POINTS[:2]))
     assert harness.measured() == {64: 4, 128: 4} and harness.journaled() == [POINTS[0].name]
     harness.faults.unlink()
-    monkeypatch.setattr(module, "measuring_code", lambda: "other code")
+    monkeypatch.setattr(fingerprint, "measuring_code", lambda: "other code")
     harness.execute(replace(RUN, points=POINTS[:2]))
     assert harness.measured() == {64: 4, 128: 4}
-    monkeypatch.setattr(module, "measuring_code", lambda: "code of today")
+    monkeypatch.setattr(fingerprint, "measuring_code", lambda: "code of today")
     harness.execute()
     assert harness.measured() == {64: 4, 128: 4, 256: 4}
 

@@ -5,14 +5,13 @@ Completed points are journaled at once, so that a failure costs one point; see `
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..analysis import validity
-from ..code_digest import Library, behaviour
 from ..errors import UserError
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
@@ -32,6 +30,7 @@ from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
 from ..study.design import Point, Run
 from . import priority, rows, telemetry
+from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
 
@@ -49,16 +48,6 @@ log = logging.getLogger(__name__)
 
 class RunError(UserError):
     """A run cannot give valid numbers."""
-
-
-@cache
-def measuring_code() -> str:
-    """Digest of what the code that measures does."""
-    return behaviour(*Library().reached(Path(__file__)))
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def log_progress(name: str, completed: int, total: int, elapsed_s: float) -> None:
@@ -105,24 +94,8 @@ class Measurement:
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """Digests of all that a point's numbers depend on, besides the point itself; of code, what it does."""
-        run = {key: value for key, value in self.run.to_dict().items() if key != "measurement"}
-        # Timeouts and limits decide whether a point counts, not what it measures: they may change between attempts.
-        run["sample_hz"] = self.run.measurement["sample_hz"]
-        files = {**self.paths.datasets, **{f"template {k}": v for k, v in self.paths.templates.items()}}
-        if self.paths.arrivals is not None:
-            files["arrivals"] = self.paths.arrivals
-        content = {
-            "version of measuring": self.run.version,
-            "code": measuring_code(),
-            "config": run,
-            "device": self.device,
-            "packages of the engine": self.environment["packages"],
-            "model": self.model,
-            "draft model": self.draft,
-            "questions, prompts or arrivals": {name: _sha256(path.read_bytes()) for name, path in files.items()},
-        }
-        return {name: _sha256(json.dumps(value, sort_keys=True).encode()) for name, value in content.items()}
+        """Digests of all that a point's numbers depend on, besides the point itself."""
+        return fingerprint(self.run, self.paths, self.device, self.environment, self.model, self.draft)
 
     @cached_property
     def think_close(self) -> int | None:
