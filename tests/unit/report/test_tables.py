@@ -50,6 +50,13 @@ def test_cells(numbers: tuple[float, ...], text: str) -> None:
     assert tables.cell(*numbers) == text
 
 
+def test_counts_are_whole_numbers(plain: Study) -> None:
+    table = tables.difficulty(plain.by["difficulty"])
+    column = table.metrics.index("num_requests") + len(table.keys)
+    counts = [cells(line)[column] for line in tables.markdown(table).splitlines()[2:]]
+    assert counts == [str(count) for count in table.frame["num_requests"]]
+
+
 def test_latex_is_escaped(plain: Study) -> None:
     table = tables.main(plain.summary.assign(dataset="50%_of & {a}#1$^~\\").iloc[:1])
     text = tables.latex(table)

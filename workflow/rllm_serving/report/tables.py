@@ -60,6 +60,8 @@ CHANGES = {
     "memory": ("memory_max", "ratio"),
 }
 ENDS = ("", "_low", "_high")
+COUNTED = ("requests", "questions")
+"""Units of whole numbers."""
 SERVER_ORDER = ["engine", "model", "dataset", "load_level", "budget", "quantization", "setup"]
 LEFT_KEYS = [name.replace("load_level", "load") for name in SERVER_ORDER]
 
@@ -217,6 +219,8 @@ def _number_cells(table: Table, name: str, factor: float, no_change: float | Non
 
 def _metric_cells(table: Table, name: str) -> list[str]:
     factor, change = REGISTRY[name].factor, _change(table, name)
+    if REGISTRY[name].unit in COUNTED and not REGISTRY[name].interval:
+        return [DASH if math.isnan(count) else f"{count:.0f}" for count in table.frame[name].astype(float)]
     if change is None:
         no_change = next((value for suffix, value in NO_CHANGE.items() if name.endswith(suffix)), None)
         return _number_cells(table, name, factor, no_change)
