@@ -136,7 +136,7 @@ def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> N
 
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
-    assert len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.asked == 12).all()
+    assert len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.num_requests == 12).all()
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
     answered = requests.groupby(keys).first_visible_token.count() / 12
     alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
@@ -196,7 +196,7 @@ def test_one_cell_of_each_optimisation_is_set_against_the_baseline(small_study: 
 
 def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path) -> None:
     reasons = pd.read_csv(small_study / "results/tables/greedy-decomposition.csv")
-    parts = reasons[["first_token", "thinking", "answer", "speed"]].sum(axis=1)
+    parts = reasons[["queue_and_prefill", "thinking", "answer", "speed"]].sum(axis=1)
     assert (parts - reasons.delta_e2e_latency).abs().max() < 1e-9
     speculating = reasons[reasons.setup.str.startswith("spec-")]
     assert len(speculating) == 2 * 3 and speculating.accepted_rate.between(0, 1).all()
