@@ -136,7 +136,9 @@ def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> N
 
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
-    assert len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.num_requests == 12).all()
+    assert (
+        len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.num_requests == 12).all()
+    )
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
     answered = requests.groupby(keys).first_visible_token.count() / 12
     alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
