@@ -22,7 +22,7 @@ lint:  ## style, rules, imports between rooms, dead code
 types:  ## mypy over library, scripts, tests and benchmarks
 	.ci/run types
 
-fast:  ## every module's own tests, under a minute; no engine starts
+fast:  ## every module's own tests; no engine starts
 	uv run pytest -m "not slow"
 
 test:  ## all that CI checks, real engines included
