@@ -137,8 +137,8 @@ def _metrics(candidate: Condition, baseline: Condition, cluster: Codes) -> Itera
     for name, comparison in zip(PAIRED_MEANS, paired_means(values, baseline_values, cluster), strict=True):
         yield name, _comparison_columns(comparison)
     sums = {"output_throughput": [throughput(side.requests, side.chunks) for side in sides]}
-    for name, column in (("kv_cache_usage", "kv_cache_usage"), ("running", "running")):
-        sums[name] = [server_metrics.sums(side.samples, column) for side in sides]
+    for gauge in ("kv_cache_usage", "running"):
+        sums[gauge] = [server_metrics.sums(side.samples, gauge) for side in sides]
     for name, (candidate_sums, baseline_sums) in sums.items():
         if candidate_sums is not None and baseline_sums is not None:
             yield name, _comparison_columns(paired(candidate_sums, baseline_sums))

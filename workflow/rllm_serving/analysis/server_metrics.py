@@ -57,7 +57,7 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
 
     Gauges are described by the samples taken while the load lasted; counters by all.
 
-    {kv,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
+    {kv_cache_usage,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
     blocks a point), and maximum. kv_cache_usage_p5, kv_cache_usage_p95: time-weighted quantiles; kv_cache_usage_swing
     = kv_cache_usage_p95 - kv_cache_usage_p5. KV use is a share (0..1), running and waiting are requests. preemptions,
     energy (J): see `counter_delta`. A gauge without samples has no entry.
