@@ -23,7 +23,7 @@ types:  ## mypy over library, scripts, tests and benchmarks
 	.ci/run types
 
 fast:  ## every module's own tests; no engine starts
-	uv run pytest -m "not slow"
+	uv run pytest -m "not slow" -n 2
 
 test:  ## all that CI checks, real engines included
 	.ci/run
