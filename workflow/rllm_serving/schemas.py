@@ -3,5 +3,8 @@
 SERVER_KEYS = ("experiment", "engine", "model", "quantization", "setup")
 """Name a server of an experiment."""
 
+START_KEYS = ("start", "restart")
+"""Name one start of a server: the number of its run, from 1, and how often that run had to start it again before."""
+
 CONDITION_KEYS = ("dataset", "load", "load_level", "budget")
 """Name what is asked of a server; the repeats of a condition are its points."""

@@ -1,20 +1,20 @@
-# From requests and samples to metrics with intervals: a job for all runs of a model in an experiment, then together.
+# From requests and samples to metrics with intervals: a job for all servers of an experiment, then together.
 
 
 rule compute_metrics:
-    """Compute metrics with intervals for all runs of one model in one experiment."""
+    """Compute metrics with intervals for all servers of one experiment."""
     input:
-        unpack(group_inputs),
-        grades=f"{GROUP}/grades.parquet",
+        unpack(analysis_inputs),
     output:
-        points=f"{GROUP}/points.parquet",
-        summary=f"{GROUP}/summary.parquet",
-        difficulty=f"{GROUP}/difficulty.parquet",
-        domain=f"{GROUP}/domain.parquet",
+        points=f"{ANALYSIS}/points.parquet",
+        starts=f"{ANALYSIS}/starts.parquet",
+        summary=f"{ANALYSIS}/summary.parquet",
+        difficulty=f"{ANALYSIS}/difficulty.parquet",
+        domain=f"{ANALYSIS}/domain.parquet",
     log:
-        "logs/compute_metrics/{experiment}/{model}.log",
+        "logs/compute_metrics/{experiment}.log",
     benchmark:
-        "logs/benchmarks/compute_metrics/{experiment}/{model}.tsv"
+        "logs/benchmarks/compute_metrics/{experiment}.tsv"
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -23,23 +23,26 @@ rule compute_metrics:
         runtime=120,
     params:
         code=code("compute_metrics.py"),
+        servers=analysis_servers,
         slo=lambda wildcards: config["experiments"][wildcards.experiment].get("slo"),
+        ttfvt_horizon_s=lambda wildcards: config["experiments"][wildcards.experiment].get("ttfvt_horizon_s"),
     script:
         "../scripts/compute_metrics.py"
 
 
 rule compare_runs:
-    """Compare the runs of one model in one experiment with another engine's, or with the baseline setup."""
+    """Compare the servers of one experiment with another engine's, or with the baseline setup."""
     input:
-        unpack(group_inputs),
-        grades=f"{GROUP}/grades.parquet",
+        unpack(analysis_inputs),
+        starts=f"{ANALYSIS}/starts.parquet",
     output:
-        comparison=f"{GROUP}/comparison-{{basis}}.parquet",
-        decomposition=f"{GROUP}/decomposition-{{basis}}.parquet",
+        comparison=f"{ANALYSIS}/comparison-{{basis}}.parquet",
+        interaction=f"{ANALYSIS}/interaction-{{basis}}.parquet",
+        decomposition=f"{ANALYSIS}/decomposition-{{basis}}.parquet",
     log:
-        "logs/compare_runs/{experiment}/{model}-{basis}.log",
+        "logs/compare_runs/{experiment}-{basis}.log",
     benchmark:
-        "logs/benchmarks/compare_runs/{experiment}/{model}-{basis}.tsv"
+        "logs/benchmarks/compare_runs/{experiment}-{basis}.tsv"
     wildcard_constraints:
         basis="engine|baseline",
     conda:
@@ -50,7 +53,10 @@ rule compare_runs:
         runtime=120,
     params:
         code=code("compare_runs.py"),
-        compared=lambda wildcards: STUDY.comparisons(wildcards.experiment, wildcards.model, wildcards.basis),
+        servers=analysis_servers,
+        compared=lambda wildcards: STUDY.comparisons(wildcards.experiment, wildcards.basis),
+        pairs=STUDY.pairs,
+        margins=config["analysis"]["margins"],
     script:
         "../scripts/compare_runs.py"
 
@@ -67,7 +73,7 @@ rule collect_results:
     log:
         "logs/collect_results/{level}.log",
     wildcard_constraints:
-        level="points|summary|difficulty|domain",
+        level="points|starts|summary|difficulty|domain",
     localrule: True
     conda:
         "../envs/workflow.yaml"

@@ -120,21 +120,42 @@ def run_of(wildcards):
     return STUDY.runs["/".join(wildcards[name] for name in RUN_WILDCARDS)]
 
 
-RUN_WILDCARDS = ("experiment", "engine", "model", "quantization", "setup")
-RUN = "results/runs/{experiment}/{engine}/{model}/{quantization}/{setup}"
-# What is analysed together: the runs of a model in an experiment. Comparisons never leave such a group.
-GROUP = "results/analysis/{experiment}/{model}"
+RUN_WILDCARDS = ("experiment", "engine", "model", "quantization", "setup", "start")
+RUN = "results/runs/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}"
+# What is analysed together: all servers of an experiment, for they share what starts differ by.
+ANALYSIS = "results/analysis/{experiment}"
 
 
-def group_files(wildcards, name):
-    """That file of each run of a group, in the order of STUDY.groups."""
-    return [f"results/runs/{run.folder}/{name}" for run in STUDY.groups[wildcards.experiment, wildcards.model]]
+def graded_requests(wildcards):
+    """What the runs of a model in an experiment were answered."""
+    return [
+        f"results/runs/{run.folder}/requests.parquet"
+        for run in STUDY.experiments[wildcards.experiment]
+        if run.model == wildcards.model
+    ]
 
 
-def group_inputs(wildcards):
-    """What the runs of a group measured."""
+def analysis_inputs(wildcards):
+    """What the runs of an experiment measured, and the grades of each model."""
+    experiment = wildcards.experiment
     names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
-    return {key: group_files(wildcards, name) for key, name in names.items()}
+    files = {
+        key: [f"results/runs/{run.folder}/{name}" for run in STUDY.experiments[experiment]]
+        for key, name in names.items()
+    }
+    return files | {
+        "grades": [f"results/analysis/{experiment}/grades/{model}.parquet" for model in STUDY.models_of(experiment)]
+    }
+
+
+def analysis_servers(wildcards):
+    """The server of each run of an experiment, in the order of analysis_inputs."""
+    return [run.server for run in STUDY.experiments[wildcards.experiment]]
+
+
+def capacity_runs(wildcards):
+    """(server, run) of each start of the servers that an experiment's capacity is measured on."""
+    return [(server, run) for server, runs in STUDY.capacity(wildcards.experiment).items() for run in runs]
 
 
 def run_datasets(wildcards):
@@ -172,13 +193,10 @@ def run_inputs(wildcards):
 
 
 def files_of(experiment, level):
-    """That file of every group of an experiment that has it: `comparison-…` and `decomposition-…` where something is compared."""
-    basis = level.removeprefix("comparison-").removeprefix("decomposition-")
-    return [
-        f"results/analysis/{experiment}/{model}/{level}.parquet"
-        for model in dict.fromkeys(run.model for run in STUDY.experiments[experiment])
-        if basis == level or STUDY.comparisons(experiment, model, basis)
-    ]
+    """That file of an experiment; `comparison-…`, `interaction-…` and `decomposition-…` where something is compared."""
+    kind, _, basis = level.partition("-")
+    compared = not basis or STUDY.comparisons(experiment, basis)
+    return [f"results/analysis/{experiment}/{level}.parquet"] if compared else []
 
 
 def table_inputs(wildcards):
@@ -241,4 +259,5 @@ wildcard_constraints:
     model=one_of(STUDY.models),
     quantization=one_of(config["quantizations"]),
     setup=one_of(config["setups"]),
+    start=r"\d+",
     dataset=one_of(STUDY.datasets),

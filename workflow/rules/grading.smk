@@ -5,10 +5,10 @@
 rule grade:
     """Grade the answers of one model in one experiment; starts no server."""
     input:
-        requests=lambda wildcards: group_files(wildcards, "requests.parquet"),
+        requests=graded_requests,
         datasets=run_datasets,
     output:
-        f"{GROUP}/grades.parquet",
+        f"{ANALYSIS}/grades/{{model}}.parquet",
     log:
         "logs/grade/{experiment}/{model}.log",
     benchmark:

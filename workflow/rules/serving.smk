@@ -4,7 +4,7 @@ rule schedule_arrivals:
     input:
         datasets=run_datasets,
         capacity=lambda wildcards: [
-            f"results/runs/{folder}/requests.parquet" for folder in STUDY.capacity(wildcards.experiment).values()
+            f"results/runs/{run.folder}/requests.parquet" for _, run in capacity_runs(wildcards)
         ],
         traces=lambda wildcards: [spec["path"] for spec in STUDY.traces(wildcards.experiment).values()],
     output:
@@ -21,7 +21,11 @@ rule schedule_arrivals:
     params:
         code=code("schedule_arrivals.py"),
         datasets=run_dataset_names,
-        servers=lambda wildcards: list(STUDY.capacity(wildcards.experiment)),
+        servers=lambda wildcards: [server for server, _ in capacity_runs(wildcards)],
+        max_running_requests=lambda wildcards: max(
+            (run.options.max_running_requests for _, run in capacity_runs(wildcards)), default=0
+        ),
+        starts=lambda wildcards: STUDY.starts(wildcards.experiment),
         capacity=lambda wildcards: config["experiments"][wildcards.experiment].get("capacity"),
         sweep=experiment_sweep,
         sources=lambda wildcards: STUDY.traces(wildcards.experiment),
@@ -30,24 +34,25 @@ rule schedule_arrivals:
         "../scripts/schedule_arrivals.py"
 
 
-# A run: one experiment on one server, started once for all its points. The heart of the study.
+# A run: one experiment on one start of one server, for all points of that start. The heart of the study.
 # It has no `benchmark:`, which looks through the memory of the server while it is measured; run.json has its durations.
 rule measure:
-    """Start one server and measure all points of one experiment on it."""
+    """Start one server once and measure the points of that start of one experiment on it."""
     input:
         unpack(run_inputs),
     output:
-        # Not removed before a rerun: a run that grew measures only its new points (see rllm_serving/measurement/).
-        requests=update(f"{RUN}/requests.parquet"),
-        server=update(f"{RUN}/server.parquet"),
-        record=update(f"{RUN}/run.json"),
+        requests=f"{RUN}/requests.parquet",
+        server=f"{RUN}/server.parquet",
+        record=f"{RUN}/run.json",
     log:
-        run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
-        server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}.log",
+        run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
+        server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
     conda:
         "../envs/workflow.yaml"
     # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.
     threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
+    # Start 1 of every server before any start 2.
+    priority: lambda wildcards: STUDY.priorities[run_of(wildcards).folder]
     resources:
         gpu=lambda wildcards: run_of(wildcards).gpus(DEVICE),
         # All of a server's GPUs in one machine: a cluster would take them wherever some are free.

@@ -9,7 +9,7 @@ from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.gpus import check_granted
 from rllm_serving.study.design import Run, expand_sweep
 
-run = Run.from_dict(snakemake.params.run, expand_sweep(snakemake.params.sweep))
+run = Run.from_dict(snakemake.params.run, expand_sweep(snakemake.params.sweep, snakemake.params.run["start"]))
 names = sorted(snakemake.params.sweep["datasets"])
 environment = Path(snakemake.input.environment)
 paths = RunPaths(

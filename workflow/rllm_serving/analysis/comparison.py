@@ -1,50 +1,90 @@
-"""Two runs side by side: the same questions, seeds, order and load on two servers, a ratio and a difference a metric.
+"""Servers side by side: the same questions, seeds, order and load on two of them, a ratio and a difference a metric.
 
-Intervals are paired bootstraps: over questions (all repeats together) for what is a mean of requests, over batches or
-blocks of time for throughput, over blocks of time for the server's gauges; see `intervals.paired`.
+What a model says is compared question by question: cluster k of both sides is the same question. Times, rates and
+gauges are compared start by start, with the noise of the servers of their engine in the experiment (see `noise`). Of a
+latency only requests that have it on both sides take part; `requests` says how many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from . import server_metrics
-from .intervals import MISSING, Array, Codes, Comparison, Interval, codes, means, paired, paired_means
-from .points import recorded, throughput
+from . import says
+from .intervals import (
+    Array,
+    Codes,
+    Estimate,
+    Interval,
+    codes,
+    from_log,
+    paired_difference,
+    paired_log_ratio,
+    share,
+)
+from .noise import NoiseTable, difference, on_scale
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
-from .run_data import RunData
+from .server_data import POINT, START, ServerData
+from .server_metrics import under_load
+from .verdicts import COLUMNS as JUDGED
+from .verdicts import judged
 
-PAIRED_MEANS = [
-    "accuracy",
-    "answered_rate",
-    "ttft",
-    "ttfvt",
-    "tpot",
-    "e2e_latency",
-    "output_tokens",
-    "reasoning_tokens",
-]
-"""Means of requests: `metrics.METRICS` has their definitions (of the latencies and tokens, those of `_mean`)."""
+RATES = ["accuracy", "answered_rate"]
+TOKENS = ["output_tokens", "reasoning_tokens"]
+LATENCIES = ["ttft", "ttfvt", "tpot", "e2e_latency"]
+"""Means of requests that have them on both sides."""
+PER_START = {"output_throughput": "output_throughput", "kv_cache_usage": "kv_cache_usage_mean", "running": "running_mean"}
+"""Metric -> its column in `points.Tables.starts`."""
+MARGIN_OF = {
+    "answered_rate": "accuracy",
+    "running": "kv_cache_usage",
+    **dict.fromkeys(LATENCIES, "latency"),
+    **dict.fromkeys(TOKENS, "tokens"),
+}
+"""Metric -> the key of its margin, where that is another."""
 AGREEMENT_METRICS = ["same_answer", "same_text", "same_length"]
 """Share of requests completed on both servers with the same extracted answer (or none on both), text, number of
 output tokens."""
-COLUMNS = [f"{part}{end}" for part in Comparison._fields for end in ("", "_low", "_high")]
+PARTS = ["value", "baseline", "ratio", "difference"]
+COLUMNS = [f"{part}{end}" for part in PARTS for end in ("", "_low", "_high")]
+COUNTS = ["requests", "starts", "starts_baseline", "error", "df"]
 
 
-def compare(candidate: RunData, baseline: RunData) -> pd.DataFrame:
-    """One row a condition of both runs and metric, with why a side's points are invalid (see `with_validity`).
+@dataclass(frozen=True)
+class Rules:
+    """What comparisons are judged by.
 
-    Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `metric`, and
+    Attributes:
+        noise: of the experiment's starts.
+        starts: `points.Tables.starts`.
+        margins: the config's `analysis.margins`.
+    """
+
+    noise: NoiseTable
+    starts: pd.DataFrame
+    margins: Mapping[str, float]
+
+    def margin(self, metric: str) -> float:
+        """Return the margin of a metric on the scale that it is judged on."""
+        margin = self.margins[MARGIN_OF.get(metric, metric)]
+        return margin if metric in RATES else float(np.log1p(margin))
+
+
+def compare(candidate: ServerData, baseline: ServerData, rules: Rules) -> pd.DataFrame:
+    """One row a condition of both servers and metric.
+
+    Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `metric`;
     COLUMNS: value (candidate), baseline, ratio (value / baseline) and difference (value - baseline, in the metric's
-    unit), each with _low and _high; NaN where there is none.
+    unit), each with _low and _high, NaN where there is none; COUNTS: requests with a value on both sides, starts of
+    either, standard error (of the difference of RATES, else of the log of the ratio) and its degrees of freedom; `verdicts.COLUMNS`; `invalid` and `invalid_baseline`: why a side's points
+    are beyond a validity gate.
 
-    Metrics: PAIRED_MEANS, output_throughput, kv_cache_usage and running (means under load), kv_cache_usage_max (under
-    load), memory (bytes, the device's where there is one, else the host's; the maximum of all samples) and
+    Metrics: RATES (differences), TOKENS, LATENCIES, PER_START (ratios), kv_cache_usage_max (under load) and memory
+    (bytes, the device's where there is one, else the host's; the maximum of all samples), which have no interval, and
     AGREEMENT_METRICS.
 
     Raises:
@@ -52,20 +92,21 @@ def compare(candidate: RunData, baseline: RunData) -> pd.DataFrame:
     """
     rows = []
     for keys, sides, cluster in conditions(candidate, baseline):
-        rows += [{**keys, "metric": name, **values} for name, values in _metrics(*sides, cluster)]
-    frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "metric", *COLUMNS])
-    return with_validity(frame, candidate, baseline)
+        for name, values in _metrics(keys, sides, cluster, rules):
+            rows.append({**keys, "metric": name, **values})
+    columns = [*SERVER, "against", *CONDITION, "metric", *COLUMNS, *COUNTS, *JUDGED]
+    return with_validity(pd.DataFrame(rows, columns=columns), candidate, baseline)
 
 
-def with_validity(frame: pd.DataFrame, candidate: RunData, baseline: RunData) -> pd.DataFrame:
+def with_validity(frame: pd.DataFrame, candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
     """Rows of a comparison with `invalid` and `invalid_baseline`: why a side's points are beyond a validity gate.
 
     Missing where they are not. A comparison with an invalid baseline is invalid itself.
     """
-    keys = ["dataset", "load", "budget"]
+    keys = POINT[:-1]
     candidate_reasons, baseline_reasons = (
         [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
-        for reasons in (recorded(run.record, keys)["invalid"].dropna().to_dict() for run in (candidate, baseline))
+        for reasons in (_reasons(side) for side in (candidate, baseline))
     )
     joined = [
         "; ".join(text for text in (candidate_reason, baseline_reason and f"baseline: {baseline_reason}") if text)
@@ -78,12 +119,20 @@ def with_validity(frame: pd.DataFrame, candidate: RunData, baseline: RunData) ->
     )
 
 
+def _reasons(server: ServerData) -> dict[Any, str]:
+    """Condition -> why all its points are invalid; those of which some are valid are compared by these."""
+    condition = POINT[:-1]
+    marked = server.recorded
+    whole = marked[marked["invalid"].notna().groupby([marked[name] for name in condition]).transform("all")]
+    return whole.groupby(condition)["invalid"].agg(lambda reasons: "; ".join(dict.fromkeys(reasons))).to_dict()
+
+
 @dataclass(frozen=True)
 class Condition:
     """The part of a side that belongs to one condition.
 
     Attributes:
-        requests: rows of `latencies` in the order of repeat and index.
+        requests: rows of `ServerData.frame` in the order of repeat and index.
         chunks: `Chunks.take` of the completed ones.
         samples: rows of server.parquet.
     """
@@ -94,71 +143,158 @@ class Condition:
 
 
 def conditions(
-    candidate: RunData, baseline: RunData
+    candidate: ServerData, baseline: ServerData
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
-    """Each condition that two runs have in common: its keys, its part of both, the cluster (question) of each request.
+    """Each condition that two servers have in common: its keys, its part of both, the cluster (question) of each request.
 
-    keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION.
+    keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION. Invalid points are
+    left out where a condition has others; repeats that only one side has then, too.
 
     Raises:
         ValueError: when the two did not ask the same questions.
     """
+    sides = (candidate.valid(), baseline.valid())
     against = "/".join(baseline.frame[["engine", "quantization", "setup"]].iloc[0])
     server: dict[str, Any] = dict(zip(SERVER, candidate.frame[SERVER].iloc[0], strict=True))
-    runs = (candidate, baseline)
-    groups: list[dict[Any, Any]] = [run.frame.groupby(CONDITION, sort=True).indices for run in runs]
+    groups: list[dict[Any, Any]] = [side.frame.groupby(CONDITION, sort=True).indices for side in sides]
     samples: list[dict[Any, pd.DataFrame]] = [
-        {} if run.server is None else dict(tuple(run.server.groupby(CONDITION))) for run in runs
+        {} if side.samples is None else dict(tuple(side.samples.groupby(CONDITION))) for side in sides
     ]
     for key in sorted(groups[0].keys() & groups[1].keys()):
-        candidate_part, baseline_part = (
-            _condition(run, group[key], sampled.get(key))
-            for run, group, sampled in zip(runs, groups, samples, strict=True)
-        )
-        requested = [part.requests[["question_id", "repeat"]] for part in (candidate_part, baseline_part)]
-        if not requested[0].equals(requested[1]):
-            raise ValueError("the two runs asked different questions; measure them again with the same config")
-        keys = {**server, "against": against, **dict(zip(CONDITION, key, strict=True))}
-        yield keys, (candidate_part, baseline_part), codes(requested[0]["question_id"])
-
-
-def _condition(run: RunData, rows: Any, samples: pd.DataFrame | None) -> Condition:
-    index, repeat = (run.frame[name].to_numpy()[rows] for name in ("index", "repeat"))
-    order = np.asarray(rows)[np.lexsort((index, repeat))]
-    group = run.frame.iloc[as_slice_if_contiguous(order)].reset_index(drop=True)
-    if samples is None:
-        samples = pd.DataFrame() if run.server is None else run.server.iloc[:0]
-    return Condition(group, run.chunks.take(order, group["completed"].to_numpy()), samples)
-
-
-def _metrics(candidate: Condition, baseline: Condition, cluster: Codes) -> Iterator[tuple[str, dict[str, float]]]:
-    sides = (candidate, baseline)
-    values, baseline_values = ([_values(side.requests, name) for name in PAIRED_MEANS] for side in sides)
-    for name, comparison in zip(PAIRED_MEANS, paired_means(values, baseline_values, cluster), strict=True):
-        yield name, _comparison_columns(comparison)
-    sums = {"output_throughput": [throughput(side.requests, side.chunks) for side in sides]}
-    for gauge in ("kv_cache_usage", "running"):
-        sums[gauge] = [server_metrics.sums(side.samples, gauge) for side in sides]
-    for name, (candidate_sums, baseline_sums) in sums.items():
-        if candidate_sums is not None and baseline_sums is not None:
-            yield name, _comparison_columns(paired(candidate_sums, baseline_sums))
-    largest = {
-        "kv_cache_usage_max": [
-            _maximum(server_metrics.under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in sides
+        repeats = [set(side.frame["repeat"].to_numpy()[group[key]]) for side, group in zip(sides, groups, strict=True)]
+        common = sorted(repeats[0] & repeats[1])
+        if not common:
+            continue
+        parts = [
+            _condition(side, group[key], sampled.get(key), common)
+            for side, group, sampled in zip(sides, groups, samples, strict=True)
         ]
-    }
-    largest["memory"] = [_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in sides]
-    for name, (value, baseline_value) in largest.items():
-        quotient = value / baseline_value if baseline_value else np.nan
-        numbers = (value, baseline_value, quotient, value - baseline_value)
-        bare = [Interval(number, np.nan, np.nan) for number in numbers]
-        yield name, _comparison_columns(Comparison(*bare))
-    ok = (candidate.requests["completed"] & baseline.requests["completed"]).to_numpy()
-    agreement = []
-    for column in ("extracted", "said", "output_tokens"):
-        agreement.append(np.where(ok, _says_the_same(*(side.requests[column] for side in sides)), np.nan))
-    for name, share in zip(AGREEMENT_METRICS, means(agreement, cluster), strict=True):
-        yield name, _comparison_columns(Comparison(share, MISSING, MISSING, MISSING))
+        requested = [part.requests[["question_id", "repeat"]] for part in parts]
+        if not requested[0].equals(requested[1]):
+            raise ValueError("the two servers were asked different questions; measure them again with the same config")
+        keys = {**server, "against": against, **dict(zip(CONDITION, key, strict=True))}
+        yield keys, (parts[0], parts[1]), codes(requested[0]["question_id"].astype(str))
+
+
+def _condition(server: ServerData, rows: Any, samples: pd.DataFrame | None, repeats: list[int]) -> Condition:
+    rows = np.asarray(rows)
+    rows = rows[np.isin(server.frame["repeat"].to_numpy()[rows], repeats)]
+    index, repeat = (server.frame[name].to_numpy()[rows] for name in ("index", "repeat"))
+    order = rows[np.lexsort((index, repeat))]
+    group = server.frame.iloc[as_slice_if_contiguous(order)].reset_index(drop=True)
+    if samples is None:
+        samples = pd.DataFrame() if server.samples is None else server.samples.iloc[:0]
+    return Condition(group, server.chunks.take(order, group["completed"].to_numpy()), samples)
+
+
+Pair = tuple[Condition, Condition]
+
+
+def _metrics(keys: Mapping[str, Any], sides: Pair, cluster: Codes, rules: Rules) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in RATES:
+        yield name, _rate(name, sides, cluster, rules)
+    for name in TOKENS:
+        yield name, _tokens(name, sides, cluster, rules)
+    for name in LATENCIES:
+        yield name, _over_starts(name, keys, sides, [_start_means(sides, name, k) for k in (0, 1)], rules) | {
+            "requests": int(_on_both(sides, name).sum())
+        }
+    for name, column in PER_START.items():
+        values = [_of_starts(rules.starts, keys, side, column) for side in sides]
+        if all(len(side) for side in values):
+            yield name, _over_starts(column, keys, sides, values, rules, name)
+    yield "kv_cache_usage_max", _bare(
+        *(_maximum(under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in sides)
+    )
+    yield "memory", _bare(*(_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in sides))
+    ok = (sides[0].requests["completed"] & sides[1].requests["completed"]).to_numpy()
+    for name, column in zip(AGREEMENT_METRICS, ("extracted", "said", "output_tokens"), strict=True):
+        same = np.where(ok, _says_the_same(*(side.requests[column] for side in sides)), np.nan)
+        yield name, says.interval_columns("value", share(same, cluster)) | {"requests": int(ok.sum())}
+
+
+def _rate(name: str, sides: Pair, cluster: Codes, rules: Rules) -> dict[str, Any]:
+    found = [says.rates(side.requests).get(name) for side in sides]
+    if found[0] is None or found[1] is None:
+        return {}
+    hits = [side.to_numpy(dtype=float) for side in found]
+    effect = paired_difference(hits[0], hits[1], cluster)
+    values = [share(side, cluster) for side in hits]
+    estimates = [*values, from_log(paired_log_ratio(hits[0], hits[1], cluster)), effect.interval()]
+    return _columns(estimates) | _verdict(name, effect, rules) | {"requests": len(cluster)}
+
+
+def _tokens(name: str, sides: Pair, cluster: Codes, rules: Rules) -> dict[str, Any]:
+    known = _on_both(sides, name)
+    values = [side.requests[name].where(known).to_numpy(dtype=float) for side in sides]
+    means = [says.mean(side, cluster) for side in values]
+    effect = paired_log_ratio(values[0], values[1], cluster)
+    difference_of = Interval(means[0].value - means[1].value, np.nan, np.nan)
+    estimates = [*means, from_log(effect), difference_of]
+    return _columns(estimates) | _verdict(name, effect, rules) | {"requests": int(known.sum())}
+
+
+def _over_starts(
+    column: str,
+    keys: Mapping[str, Any],
+    sides: Pair,
+    values: list[pd.Series],
+    rules: Rules,
+    metric: str | None = None,
+) -> dict[str, Any]:
+    """Compare two servers by a value a start of each (index: start)."""
+    metric = metric or column
+    column = column if metric in PER_START else f"{column}_mean"
+    condition = [keys[name] for name in CONDITION]
+    engines = [side.requests["engine"].iloc[0] for side in sides]
+    noise = [rules.noise.of(column, engine, keys["model"], condition) for engine in engines]
+    logs = [on_scale(side.to_numpy(), linear=False) for side in values]
+    logs = [side[np.isfinite(side)] for side in logs]
+    if not all(len(side) for side in logs):
+        return {}
+    means, counts = [float(side.mean()) for side in logs], [len(side) for side in logs]
+    effect = difference(
+        [(means[0], counts[0], noise[0], 1), (means[1], counts[1], noise[1], -1)], engines[0] == engines[1]
+    )
+    alone = [
+        from_log(Estimate(mean, of.error(count), of.df)) for mean, count, of in zip(means, counts, noise, strict=True)
+    ]
+    change = Interval(alone[0].value - alone[1].value, np.nan, np.nan)
+    found = _columns([*alone, from_log(effect), change]) | _verdict(metric, effect, rules)
+    return found | {"starts": counts[0], "starts_baseline": counts[1]}
+
+
+def _verdict(name: str, effect: Estimate, rules: Rules) -> dict[str, float]:
+    return {"error": effect.error, "df": effect.df, **judged(effect, rules.margin(name))}
+
+
+def _on_both(sides: Pair, name: str) -> pd.Series:
+    """Which requests have a value on both sides."""
+    known = [side.requests["completed"] & side.requests[name].notna() for side in sides]
+    return known[0] & known[1]
+
+
+def _start_means(sides: Pair, name: str, which: int) -> pd.Series:
+    requests = sides[which].requests
+    return requests[name].where(_on_both(sides, name)).groupby([requests[key] for key in START]).mean()
+
+
+def _of_starts(starts: pd.DataFrame, keys: Mapping[str, Any], side: Condition, column: str) -> pd.Series:
+    """A column of `points.Tables.starts` for the server of a side and its condition (index: start)."""
+    server = side.requests[SERVER].iloc[0].to_dict() | {name: keys[name] for name in CONDITION}
+    chosen = np.ones(len(starts), dtype=bool)
+    for name, value in server.items():
+        chosen &= (starts[name] == value).to_numpy()
+    return starts[chosen].set_index(START)[column].dropna()
+
+
+def _bare(value: float, baseline: float) -> dict[str, float]:
+    quotient = value / baseline if baseline else np.nan
+    return _columns([Interval(x, np.nan, np.nan) for x in (value, baseline, quotient, value - baseline)])
+
+
+def _columns(estimates: list[Interval]) -> dict[str, float]:
+    return dict(zip(COLUMNS, (number for estimate in estimates for number in estimate), strict=True))
 
 
 def _says_the_same(candidate: pd.Series, baseline: pd.Series) -> Any:
@@ -168,17 +304,6 @@ def _says_the_same(candidate: pd.Series, baseline: pd.Series) -> Any:
         return (candidate.to_numpy() == baseline.to_numpy()) | (missing & baseline_missing)
     candidate_text, baseline_text = (column.astype("string").fillna("") for column in (candidate, baseline))
     return candidate_text.eq(baseline_text).to_numpy(dtype=bool)
-
-
-def _values(requests: pd.DataFrame, name: str) -> Array:
-    if name in ("accuracy", "answered_rate"):
-        values: Array = requests["correct" if name == "accuracy" else "answered"].to_numpy(dtype=float)
-        return values
-    return requests[name].where(requests["completed"]).to_numpy(dtype=float)
-
-
-def _comparison_columns(comparison: Comparison) -> dict[str, float]:
-    return dict(zip(COLUMNS, (number for estimate in comparison for number in estimate), strict=True))
 
 
 def _maximum(samples: pd.DataFrame, columns: list[str]) -> float:

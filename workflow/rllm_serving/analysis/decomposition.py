@@ -21,26 +21,30 @@ import pandas as pd
 
 from .comparison import conditions, with_validity
 from .counters import COUNTERS, counter_summary
-from .intervals import Array, Codes, Interval, means, paired_means
+from .intervals import Array, Codes, Estimate, Interval, estimate, from_log, mean, paired_log_ratio
+from .noise import MIN_DF, MIN_STARTS
 from .request_metrics import CONDITION, SERVER
-from .run_data import RunData
+from .says import interval_columns
+from .server_data import START, ServerData
 
 PARTS = ["queue_and_prefill", "thinking", "answer", "speed"]
 """Parts of `delta_e2e_latency`: they add up to it."""
-ESTIMATES = ["delta_e2e_latency", *PARTS, "tokens", "thinking_difference", "thinking_ratio"]
+TIMES = ["delta_e2e_latency", *PARTS, "tokens"]
+ESTIMATES = [*TIMES, "thinking_difference", "thinking_ratio"]
 UNPAIRED = ["e2e_latency", "thinking_tokens", *COUNTERS]
 
 
-def decompose(candidate: RunData, baseline: RunData) -> pd.DataFrame:
-    """One row a condition of both runs.
+def decompose(candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
+    """One row a condition of both servers.
 
     Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `requests`
-    (those completed on both sides, of which all means are), ESTIMATES with _low and _high, and UNPAIRED, each also with
-    _baseline.
-    delta_e2e_latency, PARTS (see the module) and tokens (= thinking + answer): mean of candidate - baseline, s;
-    intervals: paired bootstrap over questions. thinking_difference (candidate - baseline, tokens) and thinking_ratio
-    (candidate / baseline): of the mean thinking length. e2e_latency (s), thinking_tokens: means. COUNTERS: see
-    `counter_summary`. NaN where there is none; thinking and answer are NaN where thinking was not counted.
+    (those completed on both sides, of which all means are), `starts`, ESTIMATES with _low and _high, TIMES with
+    _variance, and UNPAIRED, each also with _baseline.
+    TIMES: delta_e2e_latency, PARTS (see the module) and tokens (= thinking + answer): mean of candidate - baseline, s;
+    _variance: between the means of the starts; `with_intervals` makes intervals of it. thinking_difference (candidate -
+    baseline, tokens) and thinking_ratio (candidate / baseline): of the mean thinking length, intervals over questions.
+    e2e_latency (s), thinking_tokens: means. COUNTERS: see `counter_summary`. NaN where there is none; thinking and
+    answer are NaN where thinking was not counted.
 
     Raises:
         ValueError: when the two did not ask the same questions.
@@ -48,36 +52,60 @@ def decompose(candidate: RunData, baseline: RunData) -> pd.DataFrame:
     rows = []
     for keys, sides, cluster in conditions(candidate, baseline):
         row = {**keys, **_split(sides[0].requests, sides[1].requests, cluster)}
-        for end, side, run in zip(("", "_baseline"), sides, (candidate, baseline), strict=True):
-            counts = counter_summary(side.samples, side.requests, side.chunks, run.record)
+        for end, side, server in zip(("", "_baseline"), sides, (candidate, baseline), strict=True):
+            counts = counter_summary(side.samples, side.requests, side.chunks, server.records[0] if server.records else {})
             row |= {name + end: value for name, value in counts.items()}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
+    estimates += [f"{name}_variance" for name in TIMES]
     plain = [name + end for name in UNPAIRED for end in ("", "_baseline")]
-    frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", *estimates, *plain])
+    frame = pd.DataFrame(rows, columns=[*SERVER, "against", *CONDITION, "requests", "starts", *estimates, *plain])
     return with_validity(frame, candidate, baseline)
 
 
-def _split(candidate: pd.DataFrame, baseline: pd.DataFrame, cluster: Codes) -> dict[str, float]:
+def with_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Fill _low and _high of TIMES: Student's t, variances pooled over the comparisons of a model on an engine.
+
+    Args:
+        frame: rows of `decompose` of one experiment; loses the columns _variance.
+    """
+    pool = [frame[name] for name in ("engine", "model", *CONDITION)]
+    for name in TIMES:
+        known = frame[f"{name}_variance"].notna()
+        df = (frame["starts"] - 1).where(known)
+        pooled_df = df.groupby(pool).transform("sum")
+        variance = (frame[f"{name}_variance"] * df).groupby(pool).transform("sum") / pooled_df
+        enough = known & (pooled_df >= MIN_DF)
+        error = np.sqrt(variance / frame["starts"]).where(enough)
+        found = [
+            Estimate(*row).interval() for row in zip(frame[name], error, pooled_df.where(enough), strict=True)
+        ]
+        frame[f"{name}_low"], frame[f"{name}_high"] = [x.low for x in found], [x.high for x in found]
+    return frame.drop(columns=[f"{name}_variance" for name in TIMES])
+
+
+def _split(candidate: pd.DataFrame, baseline: pd.DataFrame, cluster: Codes) -> dict[str, Any]:
     """Everything of a row that comes from requests; both sides' requests of one condition in the same order."""
     needed = ["ttft", "e2e_latency", "output_tokens"]
     used = pd.concat(
         [side["completed"] & side[needed].notna().all(axis=1) for side in (candidate, baseline)], axis=1
     ).all(axis=1)
     one, two = candidate.where(used), baseline.where(used)
-    row: dict[str, float] = {"requests": int(used.sum())}
-    split = {name: _nan_unless_all_known(values, used.to_numpy()) for name, values in parts(one, two).items()}
-    for name, estimate in zip(split, means(list(split.values()), cluster), strict=True):
-        row |= _interval_columns(name, estimate)
-    pairs = [_known_on_both_sides(one[name], two[name]) for name in ("e2e_latency", "reasoning_tokens")]
-    e2e_latency, thinking = paired_means([candidate for candidate, _ in pairs], [other for _, other in pairs], cluster)
-    row |= {"e2e_latency": e2e_latency.value.value, "e2e_latency_baseline": e2e_latency.baseline.value}
-    row |= {"thinking_tokens": thinking.value.value, "thinking_tokens_baseline": thinking.baseline.value}
-    return (
-        row
-        | _interval_columns("thinking_difference", thinking.difference)
-        | _interval_columns("thinking_ratio", thinking.ratio)
+    row: dict[str, Any] = {"requests": int(used.sum())}
+    split = pd.DataFrame(
+        {name: _nan_unless_all_known(values, used.to_numpy()) for name, values in parts(one, two).items()}
     )
+    starts = split.groupby([candidate[name] for name in START]).mean().dropna(how="all")
+    row |= {"starts": len(starts), **split.mean().to_dict()}
+    if len(starts) >= MIN_STARTS:
+        row |= starts.var(ddof=1).add_suffix("_variance").to_dict()
+    e2e_latency = [side["e2e_latency"].mean() for side in (one, two)]
+    row |= dict(zip(("e2e_latency", "e2e_latency_baseline"), e2e_latency, strict=True))
+    thinking = _known_on_both_sides(one["reasoning_tokens"], two["reasoning_tokens"])
+    means = [mean(side, cluster).value for side in thinking]
+    row |= dict(zip(("thinking_tokens", "thinking_tokens_baseline"), means, strict=True))
+    row |= interval_columns("thinking_difference", estimate(thinking[0] - thinking[1], cluster).interval())
+    return row | interval_columns("thinking_ratio", from_log(paired_log_ratio(*thinking, cluster)))
 
 
 def parts(candidate: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Array]:
@@ -107,7 +135,3 @@ def _known_on_both_sides(candidate: pd.Series, baseline: pd.Series) -> tuple[Arr
     known = (candidate.notna() & baseline.notna()).to_numpy()
     left, right = (np.where(known, side.to_numpy(dtype=float), np.nan) for side in (candidate, baseline))
     return left, right
-
-
-def _interval_columns(name: str, estimate: Interval) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))

@@ -1,4 +1,4 @@
-"""The registry of metrics: name, unit, how people read it, definition, and whether there is an interval.
+"""The registry of metrics: name, unit, how people read it, definition, and what its interval comes from.
 
 Analysis, tables and figures all take names, units and labels from here; docs/results.md explains the main ones.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from .validity import CLIENT_GATES
+
+
+Units = Literal["", "questions", "starts"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,9 @@ class Metric:
         definition: how it is computed.
         display_unit: of tables and figures.
         factor: display units per stored unit.
-        interval: whether columns `{name}_low` and `{name}_high` hold a 95 % interval.
+        units: what is drawn again and again for its 95 % interval, columns `{name}_low` and `{name}_high`: "questions"
+            for what a model says, "starts" for times, rates and gauges; "" where there is no interval.
+        linear: whether starts are averaged as they are; the logs of the others are.
     """
 
     name: str
@@ -31,7 +37,8 @@ class Metric:
     definition: str
     display_unit: str = ""
     factor: float = 1.0
-    interval: bool = False
+    units: Units = ""
+    linear: bool = False
 
     @property
     def title(self) -> str:
@@ -41,36 +48,37 @@ class Metric:
     def ratio(self) -> Metric:
         """Return the ratio of candidate to baseline of this metric."""
         definition = f"candidate / baseline: {self.definition}"
-        return Metric(f"{self.name}_ratio", f"{self.label} ratio", "", definition, interval=True)
+        return Metric(f"{self.name}_ratio", f"{self.label} ratio", "", definition, units=self.units or "starts")
 
-    def statistic(self, statistic: str, interval: bool) -> Metric:
+    def statistic(self, statistic: str, units: Units) -> Metric:
         """Return a statistic ("mean", "max", "p50", ...) of this metric as one of its own."""
         label = f"{self.label} {'median' if statistic == 'p50' else statistic}"
         name, definition = f"{self.name}_{statistic}", f"{statistic}: {self.definition}"
-        return replace(self, name=name, label=label, definition=definition, interval=interval)
+        return replace(self, name=name, label=label, definition=definition, units=units)
 
 
-def _share(name: str, label: str, definition: str, interval: bool = False) -> Metric:
-    return Metric(name, label, "", definition, "%", 100.0, interval)
+def _share(name: str, label: str, definition: str, units: Units = "") -> Metric:
+    return Metric(name, label, "", definition, "%", 100.0, units)
 
 
-def _seconds(name: str, label: str, definition: str, milli: bool = False, interval: bool = False) -> Metric:
+def _seconds(name: str, label: str, definition: str, milli: bool = False, units: Units = "") -> Metric:
     unit, factor = ("ms", 1000.0) if milli else ("s", 1.0)
-    return Metric(name, label, "s", definition, unit, factor, interval)
+    return Metric(name, label, "s", definition, unit, factor, units)
 
 
 def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
     return {metric.name: metric for metric in metrics}
 
 
-def _statistics(metrics: dict[str, Metric], statistics: Iterable[str], interval: bool = True) -> list[Metric]:
-    return [metric.statistic(name, interval) for metric in metrics.values() for name in statistics]
+def _statistics(metrics: dict[str, Metric], statistics: Iterable[str], units: Units) -> list[Metric]:
+    return [metric.statistic(name, units) for metric in metrics.values() for name in statistics]
 
 
 LATENCIES = _by_name(
     [
         _seconds("ttft", "TTFT", "first token of any kind - arrival"),
-        _seconds("ttfvt", "TTFVT", "first visible (not thinking) token - arrival; of the requests that answered"),
+        _seconds("ttfvt", "TTFVT", "first visible (not thinking) token - arrival; requests that ended before it are censored there (Kaplan-Meier), and "
+            "the mean is restricted to `ttfvt_horizon`"),
         _seconds("tpot", "TPOT", "(last chunk - first token) / (output tokens - 1), a value a request", milli=True),
         _seconds(
             "itl", "ITL", "gap between chunks, weighted by the tokens of the later chunk, over all chunks", milli=True
@@ -97,18 +105,24 @@ GAUGES = _by_name(
 )
 RATES = _by_name(
     [
-        _share("failed_rate", "Failed", "requests that failed / requests", True),
-        _share("answered_rate", "Answered", "completed requests with a visible token / requests", True),
-        _share("truncated_rate", "Cut off", "requests ended by the token budget / requests", True),
+        _share("failed_rate", "Failed", "requests that failed / requests", "questions"),
+        _share("answered_rate", "Answered", "completed requests with a visible token / requests", "questions"),
+        _share("truncated_rate", "Cut off", "requests ended by the token budget / requests", "questions"),
         _share(
             "accuracy",
             "Accuracy",
             "correct / requests; failed and unanswered ones are not correct; none unless every one is graded, and none "
             "where answers were made to have a length",
-            True,
+            "questions",
         ),
-        _share(
-            "slo_attainment", "Within SLO", "requests within the experiment's SLO / requests; failed ones are not", True
+        replace(
+            _share(
+                "slo_attainment",
+                "Within SLO",
+                "requests within the experiment's SLO / requests; failed ones are not",
+                "starts",
+            ),
+            linear=True,
         ),
         Metric(
             "output_throughput",
@@ -116,13 +130,16 @@ RATES = _by_name(
             "tokens/s",
             "output tokens of completed requests / (last end of any request - first arrival); sums over repeats",
             "tokens/s",
-            interval=True,
+            units="starts",
         ),
-        _share(
-            "straggler_time_fraction",
-            "Batch time below half running",
-            "share of a batch's time with fewer than half of its requests running; mean of batches",
-            True,
+        replace(
+            _share(
+                "straggler_time_fraction",
+                "Batch time below half running",
+                "share of a batch's time with fewer than half of its requests running; mean of batches",
+                "starts",
+            ),
+            linear=True,
         ),
     ]
 )
@@ -136,20 +153,24 @@ METRICS = _by_name(
         Metric("num_requests", "Requests", "requests", "requests of the point"),
         Metric("completed", "Completed", "requests", "requests whose stream ended properly"),
         Metric("failed", "Failed requests", "requests", "num_requests - completed"),
-        Metric("num_questions", "Questions", "questions", "different questions asked: the clusters of the intervals"),
-        Metric("repeats", "Repeats", "", "points pooled"),
+        Metric("num_questions", "Questions", "questions", "different questions asked: what intervals of answers rest on"),
+        Metric("starts", "Starts", "", "starts of the server pooled: what intervals of times rest on"),
+        Metric("points", "Points", "", "points pooled"),
+        Metric("invalid_points", "Invalid points", "", "points beyond a validity gate; they are left out"),
         *RATES.values(),
-        *_statistics(LATENCIES, ["mean", *LATENCY_SHARES]),
-        *_statistics(TOKENS, ["mean", *TOKEN_SHARES]),
+        *_statistics(LATENCIES, ["mean", *LATENCY_SHARES], "starts"),
+        _seconds("ttfvt_horizon", "TTFVT horizon", "time up to which the mean TTFVT is taken"),
+        *_statistics(TOKENS, ["mean", *TOKEN_SHARES], "questions"),
         *(
             _share(f"failure_mode_{mode.replace('-', '_')}", mode, f"requests that failed as {mode} / requests")
             for mode in FAILURE_MODES
         ),
-        *_statistics(GAUGES, ["mean"]),
-        *_statistics(GAUGES, ["max"], interval=False),
+        *_statistics({name: GAUGES[name] for name in ("kv_cache_usage", "running")}, ["mean"], "starts"),
+        GAUGES["waiting"].statistic("mean", ""),
+        *_statistics(GAUGES, ["max"], ""),
         _share("kv_cache_usage_p5", "KV cache p5", "5 % quantile over time of the KV cache's use"),
         _share("kv_cache_usage_p95", "KV cache p95", "95 % quantile over time of the KV cache's use"),
-        _share("kv_cache_usage_swing", "KV cache swing", "kv_cache_usage_p95 - kv_cache_usage_p5"),
+        _share("kv_cache_usage_swing", "KV cache swing", "kv_cache_usage_p95 - kv_cache_usage_p5", "starts"),
         Metric("preemptions", "Preemptions", "requests", "increase of the server's counter of preempted requests"),
         Metric(
             "goodput",
@@ -157,6 +178,7 @@ METRICS = _by_name(
             "requests/s",
             "requests within the SLO / (last end of any - first arrival); sums over repeats",
             "requests/s",
+            units="starts",
         ),
         Metric("energy", "Energy", "J", "increase of the devices' energy counters; sum over repeats", "J"),
         *(
@@ -183,17 +205,17 @@ COMPARED = _by_name(
 COMPARISON_METRICS = _by_name(
     [
         *(metric.ratio() for metric in COMPARED.values()),
-        Metric("accuracy_difference", "Accuracy difference", "", "candidate - baseline", "points", 100.0, True),
-        _share("same_answer", "Same answer", "completed on both sides with the same extracted answer", True),
-        _share("same_text", "Same text", "completed on both sides with the same text", True),
-        _share("same_length", "Same length", "completed on both sides with as many output tokens", True),
+        Metric("accuracy_difference", "Accuracy difference", "", "candidate - baseline", "points", 100.0, "questions"),
+        _share("same_answer", "Same answer", "completed on both sides with the same extracted answer", "questions"),
+        _share("same_text", "Same text", "completed on both sides with the same text", "questions"),
+        _share("same_length", "Same length", "completed on both sides with as many output tokens", "questions"),
         Metric("memory_max", "Memory max", "bytes", "the device's where there is one, else the host's", "GB", 1e-9),
-        _seconds("delta_e2e_latency", "E2E change", "candidate - baseline", True, True),
-        _seconds("queue_and_prefill", "of queue and prefill", "part of delta_e2e_latency", True, True),
-        _seconds("thinking", "of thinking tokens", "part of delta_e2e_latency", True, True),
-        _seconds("answer", "of answer tokens", "part of delta_e2e_latency", True, True),
-        _seconds("speed", "of time per token", "part of delta_e2e_latency", True, True),
-        Metric("thinking_difference", "Thinking change", "tokens", "candidate - baseline", "tokens", 1.0, True),
+        _seconds("delta_e2e_latency", "E2E change", "candidate - baseline", True, "questions"),
+        _seconds("queue_and_prefill", "of queue and prefill", "part of delta_e2e_latency", True, "questions"),
+        _seconds("thinking", "of thinking tokens", "part of delta_e2e_latency", True, "questions"),
+        _seconds("answer", "of answer tokens", "part of delta_e2e_latency", True, "questions"),
+        _seconds("speed", "of time per token", "part of delta_e2e_latency", True, "questions"),
+        Metric("thinking_difference", "Thinking change", "tokens", "candidate - baseline", "tokens", 1.0, "questions"),
         _share("prefix_hit_rate", "Prefix hits", "prompt tokens found in the prefix cache / looked up"),
         _share("accepted_rate", "Drafts accepted", "accepted / drafted tokens"),
         _share("accepted_rate_thinking", "while thinking", "accepted_rate of thinking tokens"),

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..schemas import CONDITION_KEYS, SERVER_KEYS
+from ..schemas import CONDITION_KEYS, SERVER_KEYS, START_KEYS
 from .intervals import Array, Codes
 
 SERVER = list(SERVER_KEYS)
@@ -30,7 +30,7 @@ WRITTEN = ["reasoning_text", "answer_text"]
 
 def read(path: Path | str, texts: bool = False) -> pa.Table:
     """The columns of a requests.parquet that the analysis needs; with `texts` also `said`, batch by batch."""
-    measured = [*SERVER, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "closed", *CHUNKS]
+    measured = [*SERVER, *START_KEYS, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "closed", *CHUNKS]
     if not texts:
         return pq.read_table(path, columns=measured)
     file = pq.ParquetFile(path)

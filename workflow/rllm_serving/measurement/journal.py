@@ -21,8 +21,6 @@ import pyarrow.parquet as pq
 from ..analysis import validity
 from ..errors import UserError
 from ..study.design import Run
-from .paths import RunPaths
-from .rows import rows_with
 
 MeasuredPoint = tuple[pa.Table, pa.Table, dict[str, Any]]
 """A point's rows of requests.parquet and of server.parquet, and its entry in run.json."""
@@ -133,44 +131,15 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def completed_points(
-    run: Run, paths: RunPaths, fingerprint: Mapping[str, str], journal: Journal
-) -> dict[str, MeasuredPoint]:
-    """Read the points that need not be measured again, by name: of an earlier complete run, and of the journal.
-
-    Invalid ones are left out where the config has these fail the run.
-    """
-    completed = _points_from_previous_run(run, paths, fingerprint)
+def completed_points(run: Run, journal: Journal) -> dict[str, MeasuredPoint]:
+    """Read the points that an interrupted run has measured, by name; invalid ones only where the config marks these."""
+    completed = {}
+    limits = validity.limits(run.measurement)
     for point in run.points:
         measured = journal.get(point.name)
-        if measured is not None and measured[2]["point"] == asdict(point):
+        if measured is None or measured[2]["point"] != asdict(point):
+            continue
+        # Accepted under on_invalid: mark or under other limits.
+        if run.measurement["on_invalid"] == "mark" or validity.invalid(measured[2]["validity"], limits) is None:
             completed[point.name] = measured
-    if run.measurement["on_invalid"] == "fail":
-        # They were accepted under on_invalid: mark or under other limits.
-        limits = validity.limits(run.measurement)
-        return {n: point for n, point in completed.items() if validity.invalid(point[2]["validity"], limits) is None}
     return completed
-
-
-def _points_from_previous_run(run: Run, paths: RunPaths, fingerprint: Mapping[str, str]) -> dict[str, MeasuredPoint]:
-    """Points of an earlier complete run that this one has too.
-
-    A run that grew (a budget more) measures only what is new, one that shrank nothing. If its points are the same,
-    the user has asked for it again (--forcerun): then everything is measured anew.
-    """
-    try:
-        record = json.loads(paths.record.read_text())
-        if reason := changed(record.get("fingerprint"), fingerprint):
-            log.warning("%s: its points are measured again: %s", run.folder, reason)
-            return {}
-        requests, server = pq.read_table(paths.requests), pq.read_table(paths.server)
-    except (OSError, ValueError, KeyError, pa.ArrowException):
-        return {}
-    sessions = {session["id"]: session for session in record["sessions"]}
-    entries = {entry["name"]: {**entry, "session": sessions[entry["session"]]} for entry in record["points"]}
-    points: dict[str, MeasuredPoint] = {}
-    for point in run.points:
-        entry = entries.get(point.name)
-        if entry is not None and entry["point"] == asdict(point):
-            points[point.name] = rows_with(requests, point.keys), rows_with(server, point.keys), entry
-    return {} if len(points) == len(run.points) == len(entries) else points

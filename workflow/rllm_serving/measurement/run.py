@@ -28,13 +28,13 @@ from ..serving import hardware
 from ..serving.engines import ENGINES, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
-from ..study.design import Point, Run
+from ..study.design import Load, Point, Run
 from . import priority, rows, telemetry
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
+from .warm_up import is_steady, tokens_per_s
 
-WARM_UP_TOKENS = 32
 CRASH_GRACE_S = 0.5
 """A dying server cuts its streams a moment before its process is gone."""
 OPEN_CONNECTIONS = 16
@@ -58,6 +58,8 @@ def log_progress(name: str, completed: int, total: int, elapsed_s: float) -> Non
 
 class Measurement:
     """Measures one run; `execute` does it all.
+
+    Points that an interrupted run left in the journal come from another start of the server: `restart` tells them apart.
 
     Attributes:
         run: what to measure.
@@ -119,7 +121,7 @@ class Measurement:
             WriteError: when a file cannot be written.
         """
         journal = Journal(self.paths.partial, self.fingerprint)
-        completed = completed_points(self.run, self.paths, self.fingerprint, journal)
+        completed = completed_points(self.run, journal)
         missing = [point for point in self.run.points if point.name not in completed]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
@@ -132,7 +134,8 @@ class Measurement:
                         log.warning("point %s was measured on other hardware: it is measured again", name)
                         del completed[name]
                 missing = [point for point in self.run.points if point.name not in completed]
-                self._warm_up(server, missing)
+                session["restart"] = len({record["session"]["id"] for _, _, record in completed.values()})
+                session["warm_up_tokens_per_s"] = self._warm_up(server, missing)
                 started = time.monotonic()
                 for number, point in enumerate(missing, 1):
                     completed[point.name] = self._measure(server, point, session)
@@ -160,6 +163,7 @@ class Measurement:
             "environment": server.environment,
             "startup_seconds": server.startup_s,
             "server_niceness": server.niceness,
+            "favoured_process": server.favoured,
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
             "kernels": self.engine.selected_backends(server.log),
@@ -178,19 +182,33 @@ class Measurement:
         assert self.paths.arrivals is not None
         return plan_requests(self.run, point, questions, arrivals.arrivals_for(self.paths.arrivals, point))
 
-    def _warm_up(self, server: Server, points: list[Point]) -> None:
-        """Warm up: send the largest load once with a small budget; nothing is recorded."""
-        largest = max(points, key=lambda point: point.load.size or OPEN_CONNECTIONS)
+    def _warm_up(self, server: Server, points: list[Point]) -> list[float]:
+        """Send rounds of the largest load at the largest budget until their rates agree; returns these (tokens/s)."""
+        largest = max(points, key=lambda point: (point.load.size or OPEN_CONNECTIONS, point.budget))
         size = largest.load.size or OPEN_CONNECTIONS
         questions = -(-size // largest.n_samples)
         point = replace(
             largest,
-            load=replace(largest.load, type="batch", size=size),
-            budget=min(WARM_UP_TOKENS, largest.budget),
+            load=Load(type="batch", size=size),
             num_questions=min(questions, largest.num_questions or questions),
         )
         planned = plan_requests(self.run, point, self.questions[point.dataset])
-        self._send(server, point, planned, validity.ClientHealth())
+        rates: list[float] = []
+        while len(rates) < self.run.measurement["warm_up_rounds"]:
+            server.flush()
+            with priority.realtime_priority():
+                start, exchanges = self._send(server, point, planned, validity.ClientHealth())
+            server.check(CRASH_GRACE_S if any(exchange.failure for exchange, _ in exchanges) else 0.0)
+            rates.append(tokens_per_s(start, [self._decode(exchange) for exchange, _ in exchanges]))
+            if is_steady(rates, self.run.measurement["warm_up_agreement"]):
+                return rates
+        log.warning(
+            "%s: not steady after %d rounds of warming up (%s tokens/s)",
+            self.run.folder,
+            len(rates),
+            ", ".join(f"{rate:.0f}" for rate in rates),
+        )
+        return rates
 
     def _send(
         self, server: Server, point: Point, planned: list[PlannedRequest], health: validity.ClientHealth
@@ -223,7 +241,7 @@ class Measurement:
         # That the server died is a better reason than that its streams were cut.
         cut = any(exchange.failure in ("connection", "truncated") for exchange, _ in exchanges)
         server.check(CRASH_GRACE_S if cut else 0.0)
-        keys = {**self.run.keys, **point.keys}
+        keys = {**self.run.keys, "start": self.run.start, "restart": session["restart"], **point.keys}
         requests = rows.requests_table(keys, start, planned, exchanges, self._decode)
         end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = rows.to_table([{**keys, **row} for row in sampler.rows(start, end)], rows.SERVER)
@@ -273,6 +291,7 @@ class Measurement:
         sessions = {record["session"]["id"]: record["session"] for _, _, record in measured}
         record = {
             "server": self.run.keys,
+            "start": self.run.start,
             "fingerprint": self.fingerprint,
             "config": self.run.to_dict(),
             "device": self.device,

@@ -37,7 +37,7 @@ class Traits:
         """Return those of an experiment."""
         entry, runs = study.config["experiments"][experiment], study.experiments[experiment]
         compared = {
-            basis: any(study.comparisons(experiment, model, basis) for model in {run.model for run in runs})
+            basis: bool(study.comparisons(experiment, basis))
             for basis in ("engine", "baseline")
         }
         return cls(
@@ -58,7 +58,7 @@ class Output:
 
     Attributes:
         sources: files that it is made from, in the order of the function's arguments: `requests` and `server` are those
-            of each run, the others (results/analysis/*/*/{source}.parquet) those of each model.
+            of each run, the others (results/analysis/EXPERIMENT/{source}.parquet) those of the experiment.
         possible: whether an experiment with such traits can give it.
         function: of a figure, "module:function" in report/figures; a table's is its namesake in `tables`.
     """

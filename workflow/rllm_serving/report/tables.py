@@ -1,8 +1,8 @@
 """Tables of the study as CSV (raw numbers, interval ends in own columns), Markdown and LaTeX (for reading).
 
 A cell for reading is `value [low, high]`, all three with the digits that give the value three significant ones, in the
-unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. A comparison whose interval holds "no
-change" is marked with the sign for "about equal". A dagger at the keys marks a row beyond a validity gate, whose reason
+unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. Behind a comparison stands its verdict
+(see `verdicts`): changed, equivalent or undecided. A dagger at the keys marks a row beyond a validity gate, whose reason
 the CSV has in `invalid`. Rows with `reason` are unsupported configurations; the reason replaces the metrics.
 """
 
@@ -19,9 +19,10 @@ from ..analysis.comparison import AGREEMENT_METRICS
 from ..analysis.metrics import COMPARED, REGISTRY
 from ..analysis.request_metrics import CONDITION, SERVER
 
-DASH, ABOUT, INVALID = "–", "≈", "†"  # noqa: RUF001
-IN_LATEX = {DASH: "--", ABOUT: r"$\approx$", INVALID: r"$\dagger$"}
-NO_CHANGE = {"_ratio": 1.0, "_difference": 0.0}
+DASH, INVALID = "–", "†"  # noqa: RUF001
+IN_LATEX = {DASH: "--", INVALID: r"$\dagger$"}
+CHANGE = ("_ratio", "_difference")
+"""Ends of the names of columns that tell a change."""
 KEYS = {
     "engine": "Engine",
     "against": "Against",
@@ -123,9 +124,11 @@ def domain(breakdown: pd.DataFrame) -> Table:
 
 def engines(comparison: pd.DataFrame) -> Table:
     """Return each engine against the experiment's first at equal load, from `comparison.compare`."""
-    parts = [*((name, "ratio") for name in COMPARED), ("accuracy", "difference")]
-    ratios = [metric.ratio().name for metric in COMPARED.values()]
-    return _by_condition(pivot_metrics(comparison, parts), [ratios[0], "accuracy_difference", *ratios[1:]])
+    changes = {name: "difference" if name == "accuracy" else "ratio" for name in COMPARED}
+    frame = pivot_metrics(comparison, list(changes.items()))
+    names = {name: f"{name}_{change}" for name, change in changes.items()}
+    frame = frame.rename(columns={f"{name}_verdict": f"{column}_verdict" for name, column in names.items()})
+    return _by_condition(frame, list(names.values()))
 
 
 def agreement(comparison: pd.DataFrame) -> Table:
@@ -154,6 +157,8 @@ def optimisations(comparison: pd.DataFrame) -> Table:
             base[f"{name}_value{end}"] = base[f"{name}_baseline{end}"]
             base[f"{name}_{change}{end}"] = math.nan
             names |= {f"{name}_value{end}": column + end, f"{name}_{change}{end}": f"{column}_{change}{end}"}
+        base[f"{name}_verdict"] = None
+        names[f"{name}_verdict"] = f"{column}_{change}_verdict"
     frame = pd.concat([base, frame, unsupported], ignore_index=True).rename(columns=names)
     order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
     frame = _sorted(frame.assign(order=order), [*SERVER_ORDER[:5], "order", *SERVER_ORDER[5:]])
@@ -172,60 +177,57 @@ TABLES: dict[str, Callable[[pd.DataFrame], Table]] = {
 
 
 def pivot_metrics(comparison: pd.DataFrame, parts: list[tuple[str, str]]) -> pd.DataFrame:
-    """Return rows of `comparison.compare` with a column `{metric}_{part}` (and _low, _high) for each of `parts`."""
+    """Return rows of `comparison.compare` with columns `{metric}_{part}` (and _low, _high) and `{metric}_verdict`."""
     keys = [*SERVER, "against", *CONDITION]
     values = [f"{part}{end}" for part in {part for _, part in parts} for end in ENDS]
-    wide = comparison.pivot(index=keys, columns="metric", values=values)
-    columns = {f"{name}_{part}{end}": wide[f"{part}{end}", name] for name, part in parts for end in ENDS}
+    wide = comparison.pivot(index=keys, columns="metric", values=[*values, "verdict"])
+    columns = {f"{name}_{part}{end}": wide[f"{part}{end}", name].astype(float) for name, part in parts for end in ENDS}
+    columns |= {f"{name}_verdict": wide["verdict", name] for name, _ in parts}
     marks = comparison.drop_duplicates(keys)[[*keys, "invalid", "invalid_baseline"]]
     return pd.DataFrame(columns).reset_index().merge(marks, on=keys)
 
 
-def cell(value: float, low: float = math.nan, high: float = math.nan, no_change: float | None = None) -> str:
+def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return `value [low, high]` with three significant digits of the value (whole numbers keep all).
 
     Args:
         value: what the cell says.
         low: lower end of its interval.
         high: upper end.
-        no_change: value that means "the same"; an interval that holds it is marked with ABOUT.
     """
     if math.isnan(value):
         return DASH
     digits = 0 if value == 0 else min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
     text = f"{value:.{digits}f}"
-    if no_change is not None and low <= no_change <= high:
-        text = f"{ABOUT} {text}"
     return text if math.isnan(low) or math.isnan(high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _with_ends(table: Table, name: str) -> list[str]:
-    return [name, *(end for end in (f"{name}_low", f"{name}_high") if end in table.frame)]
+    return [name, *(end for end in (f"{name}_low", f"{name}_high", f"{name}_verdict") if end in table.frame)]
 
 
 def _change(table: Table, name: str) -> str | None:
     """Return the column with the change of a metric against its baseline, where the table has one."""
-    return next((f"{name}{end}" for end in NO_CHANGE if table.changes and f"{name}{end}" in table.frame), None)
+    return next((f"{name}{end}" for end in CHANGE if table.changes and f"{name}{end}" in table.frame), None)
 
 
-def _number_cells(table: Table, name: str, factor: float, no_change: float | None) -> list[str]:
-    rows = (table.frame[_with_ends(table, name)].astype(float) * factor).to_numpy().tolist()
-    cells = []
-    for value, *ends in rows:
-        low, high = ends or (math.nan, math.nan)
-        cells.append(cell(value, low, high, no_change))
-    return cells
+def _number_cells(table: Table, name: str, factor: float) -> list[str]:
+    columns = [end for end in (name, f"{name}_low", f"{name}_high") if end in table.frame]
+    cells = [cell(*row) for row in (table.frame[columns].astype(float) * factor).to_numpy().tolist()]
+    if f"{name}_verdict" not in table.frame:
+        return cells
+    verdicts = table.frame[f"{name}_verdict"]
+    return [text if pd.isna(verdict) else f"{text} {verdict}" for text, verdict in zip(cells, verdicts, strict=True)]
 
 
 def _metric_cells(table: Table, name: str) -> list[str]:
     factor, change = REGISTRY[name].factor, _change(table, name)
-    if REGISTRY[name].unit in COUNTED and not REGISTRY[name].interval:
+    if REGISTRY[name].unit in COUNTED and not REGISTRY[name].units:
         return [DASH if math.isnan(count) else f"{count:.0f}" for count in table.frame[name].astype(float)]
     if change is None:
-        no_change = next((value for suffix, value in NO_CHANGE.items() if name.endswith(suffix)), None)
-        return _number_cells(table, name, factor, no_change)
+        return _number_cells(table, name, factor)
     ratio = change.endswith("_ratio")
-    changes = _number_cells(table, change, 1.0 if ratio else factor, 1.0 if ratio else 0.0)
+    changes = _number_cells(table, change, 1.0 if ratio else factor)
     values = [cell(value) for value in table.frame[name].astype(float) * factor]
     sign = "x" if ratio else ""
     pairs = zip(values, changes, strict=True)

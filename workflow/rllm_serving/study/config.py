@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from .config_base import Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
 from .config_errors import first_error
 from .config_inputs import Dataset, Model, Quantizations, Trace
-from .config_options import Environments, ExperimentSampling, Grading, Measurement, Sampling, Serving
+from .config_options import Analysis, Environments, ExperimentSampling, Grading, Measurement, Sampling, Serving
 
 
 class Setups(Section, extra="allow"):
@@ -100,8 +100,11 @@ class Experiment(Section):
     """what they are asked"""
     num_questions: Count = key(allowed="whole number, up to each dataset's", shown="all")
     """the first so many of each dataset"""
-    repeats: Count = 3
-    """how often each question is asked, with another seed each time"""
+    starts: Count = 3
+    """how often each server is started: times, rates and gauges differ from start to start, so their intervals come
+    from these. With one there are none, and no verdict on a change"""
+    repeats: Count = 1
+    """how often each question is asked in a start, with another seed each time"""
     sampling: ExperimentSampling = key(ExperimentSampling(), allowed="as `sampling` above")
     """how tokens are drawn in this experiment; with `temperature: 0` and several engines there is a table of how often
     they agree"""
@@ -117,6 +120,8 @@ class Experiment(Section):
     capacity: Capacity = key(shown="required for loads with a `load_factor`")
     """what they are a share of: requests/s that the slowest of the experiment's servers finished in the largest batches
     of another experiment"""
+    ttfvt_horizon_s: float = key(gt=0, shown="as far as every start knows it")
+    """s up to which the mean TTFVT is taken, where some requests end without a visible token"""
     slo: Slo = key()
     """what users are promised: goodput is the share of requests that meet both"""
     loads: Annotated[list[Load], Field(json_schema_extra={"uniqueItems": True}), Unique] = key(
@@ -150,6 +155,8 @@ class Config(Section):
     """how a run goes, below"""
     grading: Grading = key(Grading(), redone="grades and what follows")
     """how answers are graded, below"""
+    analysis: Analysis = key(Analysis(), redone="comparisons")
+    """how comparisons are judged, below"""
     local_paths: dict[HubId, Text] = key(
         {}, allowed="mapping, a path for each hub id", redone="nothing, if the files are the same"
     )

@@ -88,6 +88,10 @@ class Measurement(Section):
     """seconds that a server may take until its first answer"""
     sample_hz: float = key(5.0, ge=1, le=50)
     """samples a second of the server's and the device's metrics"""
+    warm_up_rounds: Count = 8
+    """rounds of the largest load that a server is warmed up with at most, unrecorded"""
+    warm_up_agreement: float = key(0.05, gt=0, lt=1)
+    """relative difference of the rates (tokens/s) of two rounds in a row at which it has warmed up"""
     max_failed_rate: float = key(0.0, ge=0, le=1)
     """share of a point's requests that may fail before it is invalid"""
     on_invalid: Literal["fail", "mark"] = "fail"
@@ -107,3 +111,25 @@ class Grading(Section):
     """whether answers that are code (`humaneval`) are run against their tests, in a sandbox that needs
     [bubblewrap](../docs/grading.md#code); if not, they are asked, served and timed, but not graded: their accuracy is
     empty, never 0"""
+
+
+class Margins(Section):
+    """Largest changes that do not matter."""
+
+    accuracy: float = key(0.05, gt=0, lt=1)
+    """difference of the accuracy; also of the share of requests with an answer"""
+    output_throughput: float = key(0.1, gt=0)
+    """relative change: up to 1.1 times as much and as little as 1 / 1.1; likewise the others"""
+    latency: float = key(0.1, gt=0)
+    """of TTFT, TTFVT, TPOT and E2E latency"""
+    tokens: float = key(0.1, gt=0)
+    """of output and thinking tokens"""
+    kv_cache_usage: float = key(0.1, gt=0)
+    """of the KV cache's use; also of the running requests"""
+
+
+class Analysis(Section):
+    """How comparisons are judged."""
+
+    margins: Margins = key(Margins())
+    """largest changes that do not matter, fixed before measuring: a change that is surely smaller is *equivalent*:"""

@@ -72,7 +72,7 @@ class Point:
         dataset: name of the dataset.
         load: how requests arrive.
         budget: `max_tokens` of each request.
-        repeat: number of the repeat, from 0.
+        repeat: number of the repeat, from 0, through all starts of the server.
         num_questions: the first so many questions; None: all.
         n_samples: how often each question is asked in a row (as for a majority vote), with a seed for each sample.
     """
@@ -101,19 +101,21 @@ class Point:
         }
 
 
-def expand_sweep(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
-    """Return the points of an experiment: all combinations of a sweep.
+def expand_sweep(sweep: Mapping[str, Any], start: int) -> tuple[Point, ...]:
+    """Return the points of one start of an experiment's servers: all combinations of a sweep.
 
     Args:
         sweep: plain JSON, short enough for a job's parameters: `datasets` (names), `n_samples` (dataset -> how often
             a question is asked in a row), `loads` (arguments of Load), `budgets` (tokens), `repeats` (their number),
             `num_questions` (of each dataset; None: all).
+        start: number of the start, from 1. Repeats are numbered through all starts, so that each start has requests,
+            seeds and arrivals of its own.
     """
     loads = [Load(**load) for load in sweep["loads"]]
     return tuple(
         Point(dataset, load, budget, repeat, sweep["num_questions"], sweep["n_samples"][dataset])
         # Repeats are the outermost loop: what drifts while a run lasts then falls on every condition alike.
-        for repeat in range(sweep["repeats"])
+        for repeat in range((start - 1) * sweep["repeats"], start * sweep["repeats"])
         for dataset in sweep["datasets"]
         for load in loads
         for budget in sweep["budgets"]
@@ -122,10 +124,11 @@ def expand_sweep(sweep: Mapping[str, Any]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment on one server: one job, one server start, all its points.
+    """One experiment on one start of one server: one job, all points of that start.
 
     Attributes:
         experiment: name of the experiment; likewise `engine`, `model`, `quantization` and `setup`: the server's keys.
+        start: which start of the server it is, from 1.
         role: "llm" or "rllm".
         reasoning_parser: how the engine separates reasoning from answer; None: it does not.
         trust_remote_code: whether code of the checkpoint may run.
@@ -144,6 +147,7 @@ class Run:
     model: str
     quantization: str
     setup: str
+    start: int
     role: str
     reasoning_parser: str | None
     trust_remote_code: bool
@@ -162,9 +166,14 @@ class Run:
         return {name: getattr(self, name) for name in SERVER_KEYS}
 
     @cached_property
+    def server(self) -> str:
+        """The folder of its server's runs under results/runs."""
+        return "/".join(self.keys.values())
+
+    @cached_property
     def folder(self) -> str:
         """The run's folder under results/runs."""
-        return "/".join(self.keys.values())
+        return f"{self.server}/{self.start}"
 
     def gpus(self, device: str) -> int:
         """GPUs that its server needs."""

@@ -34,6 +34,8 @@ USUAL = {"llm": 400, "rllm": 4000, "draft": 400}
 """Tokens of an answer, thinking included; the longest of a batch writes LONGEST times as many."""
 MICRO_USUAL = {"llm": 40, "rllm": 150, "draft": 40}
 LONGEST = 3
+WARM_UP_ROUNDS = 3
+"""Rounds until a server is steady, as a rule."""
 START_S = {"cuda": 180.0, "cpu": 35.0}
 """A server's start, without reading its weights, which come at READING bytes/s."""
 READING = 1e9
@@ -96,7 +98,7 @@ class Plan:
             return None
         seconds = [0.0, 0.0]
         # Repeats take equally long: the first stands for all.
-        for point in (point for point in run.points if point.repeat == 0):
+        for point in (point for point in run.points if point.repeat == run.points[0].repeat):
             requests = self._requests(point)
             if requests is None:
                 return None
@@ -104,7 +106,15 @@ class Plan:
                 seconds[k] += self._point_s(run, point, requests, parameters, ratio, length)
         start = START_S[self.study.device] + 2 * parameters * ratio / READING
         repeats = self.study.sweeps[run.experiment]["repeats"]
-        return RuntimeEstimate(*((start + repeats * s) / 3600 for s in seconds))
+        warm_up = self._warm_up_s(run, parameters, ratio)
+        return RuntimeEstimate(*((start + WARM_UP_ROUNDS * w + repeats * s) / 3600 for w, s in zip(warm_up, seconds, strict=True)))
+
+    def _warm_up_s(self, run: Run, parameters: float, ratio: float) -> list[float]:
+        """Seconds of one round of warming up: a batch of the largest load at the largest budget."""
+        largest = max(run.points, key=lambda point: (point.load.size or 0, point.budget))
+        size = largest.load.size or min(AT_ONCE, run.options.max_running_requests)
+        step = self._step_s(run, size, parameters, ratio)
+        return [longest * step for _, longest in self._lengths(run, largest)]
 
     def minutes(self, run: Run) -> int:
         """Minutes that a cluster should grant a run: the most that it can take, half as much again, half an hour."""

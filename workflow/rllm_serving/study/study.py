@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
@@ -37,9 +38,10 @@ class Study:
         quantizations: the config's, each with its method.
         engines: the study's engines, in the config's order.
         pairs: of each pair: role -> model.
-        experiments: the runs of each experiment.
+        experiments: the runs of each experiment, all starts of a server one after the other.
         runs: folder -> run.
-        groups: the runs of each experiment and model.
+        servers: the servers of each experiment: `Run.server` -> the runs of its starts.
+        priorities: folder -> priority of its job: the first start of every server comes before any second one.
         sweeps: what an experiment's points are combined from (see `design.expand_sweep`).
         unsupported: what engines cannot serve, with `on_unsupported: mark`: SERVER_KEYS and `reason`.
 
@@ -63,9 +65,10 @@ class Study:
         self.sweeps: dict[str, dict[str, Any]] = {}
         self.experiments = {name: self._expand(name) for name in config["experiments"]}
         self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
-        self.groups: dict[tuple[str, str], list[Run]] = {}
+        self.servers: dict[str, dict[str, list[Run]]] = {name: {} for name in self.experiments}
         for run in self.runs.values():
-            self.groups.setdefault((run.experiment, run.model), []).append(run)
+            self.servers[run.experiment].setdefault(run.server, []).append(run)
+        self.priorities = self._priorities()
         for name in config["experiments"]:
             self._check_capacity(name)
         if config["grading"]["execute_code"] and any(map(self.code, self.experiments)):
@@ -98,11 +101,27 @@ class Study:
         """Whether models quantized so have a checkpoint of their own, rather than being quantized by the engine."""
         return METHODS[self.quantizations[quantization]["method"]].has_checkpoint
 
-    def baseline_folder(self, run: Run, basis: str) -> str | None:
-        """Return the folder of the run that a candidate is compared with; None where there is none.
+    def _priorities(self) -> dict[str, int]:
+        """Blocks: start 1 of every server, in an order drawn from the seed, then start 2: drift falls on all alike."""
+        ordered = []
+        for experiment, servers in self.servers.items():
+            names = list(servers)
+            for start in range(1, self.starts(experiment) + 1):
+                random.Random(f"{self.config['seed']}/{experiment}/{start}").shuffle(names)
+                ordered += [(start, servers[name][start - 1].folder) for name in names]
+        # Sorting keeps the order of experiments within a block.
+        folders = [folder for _, folder in sorted(ordered, key=lambda pair: pair[0])]
+        return {folder: len(folders) - place for place, folder in enumerate(folders)}
+
+    def starts(self, experiment: str) -> int:
+        """How often each server of an experiment is started."""
+        return int(self.config["experiments"][experiment]["starts"])
+
+    def baseline(self, run: Run, basis: str) -> str | None:
+        """Return the server that a candidate is compared with; None where there is none.
 
         Args:
-            run: the candidate.
+            run: a start of the candidate.
             basis: "engine": the baseline is the same on the first of the experiment's `engines`, whether or not that
                 one can serve it; "baseline": bf16 with the baseline setup on the same engine.
         """
@@ -110,8 +129,8 @@ class Study:
             changed = {"engine": self.experiment_engines(run.experiment)[0]}
         else:
             changed = {"quantization": "bf16", "setup": "baseline"}
-        folder = "/".join((run.keys | changed).values())
-        return folder if folder != run.folder and folder in self.runs else None
+        server = "/".join((run.keys | changed).values())
+        return server if server != run.server and server in self.servers[run.experiment] else None
 
     def experiment_engines(self, experiment: str) -> list[str]:
         """Engines that an experiment asks for, in the config's order."""
@@ -143,16 +162,18 @@ class Study:
             tools.add(f"quantize-{self.device}")
         return sorted(tools)
 
-    def comparisons(self, experiment: str, model: str, basis: str) -> list[tuple[int, list[int]]]:
-        """Return [(baseline index, [candidate indices]), ...] into `groups[experiment, model]`."""
-        runs = self.groups[experiment, model]
-        indices = {run.folder: index for index, run in enumerate(runs)}
-        candidates: dict[int, list[int]] = {}
-        for index, run in enumerate(runs):
-            baseline = self.baseline_folder(run, basis)
+    def comparisons(self, experiment: str, basis: str) -> list[tuple[str, list[str]]]:
+        """Return [(baseline, [candidates]), ...], servers of an experiment (see `baseline`)."""
+        candidates: dict[str, list[str]] = {}
+        for server, runs in self.servers[experiment].items():
+            baseline = self.baseline(runs[0], basis)
             if baseline is not None:
-                candidates.setdefault(indices[baseline], []).append(index)
+                candidates.setdefault(baseline, []).append(server)
         return list(candidates.items())
+
+    def models_of(self, experiment: str) -> list[str]:
+        """Models that an experiment serves."""
+        return list(dict.fromkeys(run.model for run in self.experiments[experiment]))
 
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
@@ -166,7 +187,7 @@ class Study:
         sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
         self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "n_samples": samples})
-        points = expand_sweep(self.sweeps[name])
+        points = [expand_sweep(self.sweeps[name], start) for start in range(1, entry["starts"] + 1)]
         sampling = {**self.config["sampling"], **entry["sampling"]}
         runs = []
         # One thing changes at a time: setups with the first weight format, other formats with the first setup.
@@ -181,6 +202,7 @@ class Study:
                     model=model,
                     quantization=quantization,
                     setup=setup,
+                    start=1,
                     role=spec["role"],
                     reasoning_parser=spec.get("reasoning_parser"),
                     trust_remote_code=spec.get("trust_remote_code", False),
@@ -188,13 +210,13 @@ class Study:
                     sampling=sampling,
                     measurement=self.config["measurement"],
                     seed=self.config["seed"],
-                    points=points,
+                    points=points[0],
                     method=self.quantizations[quantization]["method"],
                     thinking=spec.get("thinking"),
                 )
                 if self._supported(run):
                     check_quantization_dataset(run, self.config)
-                    runs.append(run)
+                    runs += [replace(run, start=start, points=own) for start, own in enumerate(points, 1)]
         return runs
 
     def _supported(self, run: Run) -> bool:
@@ -224,22 +246,22 @@ class Study:
         names = [load.get("trace") for load in self.config["experiments"][experiment]["loads"]]
         return {name: canonical_json(spec) for name, spec in self.config["traces"].items() if name in names}
 
-    def capacity(self, experiment: str) -> dict[str, str]:
-        """Return the servers that define an experiment's capacity: "engine/model" -> folder of the run."""
+    def capacity(self, experiment: str) -> dict[str, list[Run]]:
+        """Return the servers that define an experiment's capacity: "engine/model" -> the runs of its starts."""
         spec = self.config["experiments"][experiment].get("capacity")
         if spec is None:
             return {}
         servers = dict.fromkeys((run.engine, run.model) for run in self.experiments[experiment])
-        folders = {}
+        runs = {}
         for engine, model in servers:
-            folder = f"{spec['experiment']}/{engine}/{model}/bf16/baseline"
-            if folder not in self.runs:
+            server = f"{spec['experiment']}/{engine}/{model}/bf16/baseline"
+            if server not in self.servers[spec["experiment"]]:
                 raise ConfigError(
                     f"experiments.{experiment}.capacity.experiment: '{spec['experiment']}' does not serve {model} on "
                     f"{engine} in bf16 with the baseline; name one that does"
                 )
-            folders[f"{engine}/{model}"] = folder
-        return folders
+            runs[f"{engine}/{model}"] = self.servers[spec["experiment"]][server]
+        return runs
 
     def _check_capacity(self, name: str) -> None:
         """Check that loads with a load factor have a capacity, which another experiment measures with batches."""

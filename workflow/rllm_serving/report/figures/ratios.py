@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from ...analysis.metrics import REGISTRY
+from ...analysis.verdicts import UNDECIDED
 from . import style
 from .facet import Facet, facet, pair_blocks
 
@@ -65,11 +68,13 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
     """
     frame = frame.assign(position=frame["line"].map(lines.index) + frame["role"].map(style.SHIFTS))
     frame = frame[frame["ratio"] > 0]
-    unchanged = frame["ratio_low"].le(1) & frame["ratio_high"].ge(1)
+    undecided = frame["verdict"] == UNDECIDED
 
     def panel(ax: Axes, part: pd.DataFrame, _: Facet) -> None:
         ax.axvline(1, color=style.GREY, lw=0.8, zorder=1)
-        style.intervals(ax, part, "ratio", part["position"], horizontal=True, hollow=unchanged)
+        for margin in part["margin"].where(part["metric"] != "accuracy").dropna().unique():
+            ax.axvspan(np.exp(-margin), np.exp(margin), color=style.GREY, alpha=0.15, lw=0, zorder=0)
+        style.intervals(ax, part, "ratio", part["position"], horizontal=True, hollow=undecided)
         invalid = part[part["invalid"].notna()]
         ax.plot(invalid["ratio"], invalid["position"], **style.CROSS)
         style.annotate_empty(ax, part["ratio"])
@@ -85,7 +90,8 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
         limits = pd.Series([*ratios / 1.2, 0.5, 2, *ratios * 1.2])
         style.log10_axis(ax, limits, "x")
         ax.set_xlim(limits.min(), limits.max())
-    unchanged_handle = Line2D([], [], label="interval holds 1", **style.HOLLOW)
-    entries = [*style.legend_handles(frame), unchanged_handle, *style.invalid_handles(frame, style.CROSS)]
+    undecided_handle = Line2D([], [], label="undecided", **style.HOLLOW)
+    margin_handle = Patch(color=style.GREY, alpha=0.15, lw=0, label="changes that do not matter")
+    entries = [*style.legend_handles(frame), undecided_handle, margin_handle, *style.invalid_handles(frame, style.CROSS)]
     style.legend(figure, entries, fixed)
     return figure

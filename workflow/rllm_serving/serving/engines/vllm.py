@@ -29,6 +29,7 @@ class Vllm(Engine):
     module = "vllm"
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
+    worker = "VLLM::Worker"
     metrics: ClassVar[Mapping[str, MetricSource]] = {
         "kv_cache_usage": MetricSource("vllm:kv_cache_usage_perc", "max"),
         "running": MetricSource("vllm:num_requests_running"),

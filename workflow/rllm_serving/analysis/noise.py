@@ -1,0 +1,134 @@
+"""Intervals for times, rates and gauges: the starts of a server are the units.
+
+All requests of a start share its mood (where its processes lie, what else the machine does), so a start is one draw,
+however many requests it answers. A statistic is taken per start; the logs of these have a variance, pooled over the
+servers of an engine in an experiment, for a handful of starts alone tell too little of it. Intervals are Student's t
+with the pool's degrees of freedom; benchmarks/coverage.py shows how often they cover a known truth. A server with one
+start has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .intervals import NO_ESTIMATE, Array, Estimate, Interval
+
+MIN_STARTS = 2
+"""Of a server, for an interval."""
+MIN_DF = 2
+"""Degrees of freedom of a variance, for an interval."""
+ENOUGH_DF = 4
+"""Degrees of freedom from which the servers of one model are a pool of their own; with fewer, all models are one."""
+
+
+class Noise(NamedTuple):
+    """How much a statistic differs from start to start.
+
+    Attributes:
+        variance: of the statistic on its scale (log or linear), of a single start.
+        df: its degrees of freedom.
+        servers: servers that it is pooled over.
+    """
+
+    variance: float
+    df: float
+    servers: int
+
+    def error(self, starts: int) -> float:
+        """Standard error of the mean of so many starts; NaN where they are too few."""
+        enough = starts >= MIN_STARTS and self.df >= MIN_DF
+        return float(np.sqrt(self.variance / starts)) if enough else np.nan
+
+
+UNKNOWN = Noise(np.nan, 0, 0)
+
+
+def on_scale(values: Array, linear: bool) -> Array:
+    """Return the values on the scale that they are averaged on; NaN where that is the log and they are not positive."""
+    values = np.asarray(values, dtype=float)
+    return values if linear else np.log(np.where(values > 0, values, np.nan))
+
+
+def pooled(groups: Sequence[Array]) -> Noise:
+    """Pool the variance within groups: each holds the starts of one server; NaN is left out."""
+    squares, df, servers = 0.0, 0, 0
+    for group in groups:
+        known = group[np.isfinite(group)]
+        if len(known) >= MIN_STARTS:
+            squares += float(np.square(known - known.mean()).sum())
+            df += len(known) - 1
+            servers += 1
+    return Noise(squares / df, df, servers) if df else UNKNOWN
+
+
+class NoiseTable:
+    """The noise of each metric and condition of one experiment.
+
+    Args:
+        starts: a row a start of a server and condition: columns engine, model, quantization, setup, `condition` and
+            the metrics.
+        condition: columns that say what was asked of the server.
+        linear: metrics whose starts are averaged as they are; the others' logs are.
+    """
+
+    def __init__(self, starts: pd.DataFrame, condition: Sequence[str], linear: Sequence[str]) -> None:
+        self._condition, self._linear = list(condition), set(linear)
+        server = ["model", "quantization", "setup"]
+        self._groups = {
+            key if isinstance(key, tuple) else (key,): [part for _, part in frame.groupby(server, sort=True)]
+            for key, frame in starts.groupby(["engine", *self._condition], sort=True)
+        }
+        self._known: dict[tuple[object, ...], Noise] = {}
+
+    def of(self, metric: str, engine: str, model: str, condition: Sequence[object]) -> Noise:
+        """Return the noise of a metric on an engine under a condition: of the model's servers, or of all."""
+        key = (metric, engine, model, *condition)
+        if key not in self._known:
+            servers = self._groups.get((engine, *condition), [])
+            own = self._pool(metric, [part for part in servers if part["model"].iloc[0] == model])
+            self._known[key] = own if own.df >= ENOUGH_DF else self._pool(metric, servers)
+        return self._known[key]
+
+    def _pool(self, metric: str, servers: Sequence[pd.DataFrame]) -> Noise:
+        return pooled([on_scale(part[metric].to_numpy(), metric in self._linear) for part in servers])
+
+    def interval(
+        self, metric: str, value: float, starts: int, engine: str, model: str, condition: Sequence[object]
+    ) -> Interval:
+        """Interval of a metric's value, pooled over the starts of a server; NaN where there is none."""
+        noise = self.of(metric, engine, model, condition)
+        centre = float(on_scale(np.array([value]), metric in self._linear)[0])
+        found = Estimate(centre, noise.error(starts), noise.df).interval()
+        if metric in self._linear:
+            return Interval(value, found.low, found.high)
+        return Interval(value, float(np.exp(found.low)), float(np.exp(found.high)))
+
+
+def difference(sides: Sequence[tuple[float, int, Noise, int]], same_pool: bool) -> Estimate:
+    """Estimate a sum of signed means over starts, each with the noise of its server.
+
+    Args:
+        sides: of each term its mean on the metric's scale, number of starts, noise and sign (1 or -1).
+        same_pool: whether the noises are one and the same estimate; if not, degrees of freedom are those of
+            Satterthwaite (1946).
+
+    Returns:
+        Estimate on the metric's scale.
+    """
+    value = float(sum(sign * mean for mean, _, _, sign in sides))
+    if not np.isfinite(value):
+        return NO_ESTIMATE
+    parts = [noise.error(starts) ** 2 for _, starts, noise, _ in sides]
+    total = float(sum(parts))
+    if not np.isfinite(total):
+        return Estimate(value, np.nan, np.nan)
+    if same_pool:
+        df = float(sides[0][2].df)
+    else:
+        below = sum(part**2 / noise.df for part, (_, _, noise, _) in zip(parts, sides, strict=True))
+        df = total**2 / below if below > 0 else float(min(noise.df for _, _, noise, _ in sides))
+    return Estimate(value, float(np.sqrt(total)), df)

@@ -1,0 +1,149 @@
+"""What all starts of one server measured, as the analysis takes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..schemas import START_KEYS
+from .request_metrics import CONDITION, SERVER, Chunks, latencies, read
+from .validity import CLIENT_GATES
+
+GRADED = ["correct", "failure_mode", "extracted"]
+START = list(START_KEYS)
+POINT = ["dataset", "load", "budget", "repeat"]
+"""Name a point of a server."""
+
+
+@dataclass(frozen=True)
+class ServerData:
+    """The runs of one server. Without grades, samples or records their metrics are NaN; a comparison needs the first two.
+
+    Attributes:
+        requests: table from `request_metrics.read`, with `said` where texts are compared.
+        grades: the server's rows of grades.parquet.
+        samples: server.parquet.
+        records: run.json of each run.
+    """
+
+    requests: pa.Table
+    grades: pd.DataFrame | None = None
+    samples: pd.DataFrame | None = None
+    records: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def read(
+        cls,
+        requests: Sequence[Path | str],
+        samples: Sequence[Path | str],
+        records: Sequence[Path | str],
+        grades: Sequence[Path | str],
+        texts: bool = False,
+    ) -> ServerData:
+        """Read the files of a server's runs, and the grades of several servers, its own among them.
+
+        Args:
+            requests: requests.parquet of each run.
+            samples: server.parquet of each.
+            records: run.json of each.
+            grades: files of grades.
+            texts: see `request_metrics.read`.
+        """
+        table = pa.concat_tables([read(path, texts) for path in requests])
+        of_server = [(name, "==", table[name][0].as_py()) for name in SERVER]
+        return cls(
+            requests=table,
+            grades=pq.read_table([str(path) for path in grades], filters=of_server).drop_columns(SERVER).to_pandas(),
+            samples=pd.concat([pd.read_parquet(path) for path in samples], ignore_index=True),
+            records=[json.loads(Path(record).read_text()) for record in records],
+        )
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """`latencies`, with GRADED of grades.parquet: correct is a float, NaN where there is no grade."""
+        frame = latencies(self.requests)
+        if self.grades is None:
+            return frame.assign(correct=np.nan, failure_mode=None, extracted=None)
+        keys = [name for name in [*SERVER, *CONDITION, "repeat", "index"] if name in self.grades.columns]
+        grades = self.grades[[*keys, *GRADED]].astype({"correct": float})
+        return frame.merge(grades, on=keys, how="left", validate="one_to_one")
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """The chunks of all its requests."""
+        return Chunks(self.requests)
+
+    @cached_property
+    def recorded(self) -> pd.DataFrame:
+        """What the records say of each point: POINT, duration (s), the numbers of CLIENT_GATES, invalid (a reason)."""
+        rows = [
+            {**entry, **entry.get("validity", {})} for record in self.records for entry in record.get("points", [])
+        ]
+        names = ["duration_s", *CLIENT_GATES]
+        table = pd.DataFrame(rows, columns=[*POINT, *names, "invalid"])
+        return table.astype(dict.fromkeys(names, float)).rename(columns={"duration_s": "duration"})
+
+    def valid(self) -> ServerData:
+        """Return the server without its invalid points; conditions that have no others keep them, and stay marked."""
+        condition = POINT[:-1]
+        marked = self.recorded.assign(bad=self.recorded["invalid"].notna())
+        some_good = ~marked.groupby(condition)["bad"].transform("all") if len(marked) else marked["bad"]
+        left_out = marked.loc[marked["bad"] & some_good, POINT]
+        if left_out.empty:
+            return self
+        keep = _not_among(self.requests.select(POINT).to_pandas(), left_out)
+        samples = self.samples
+        return ServerData(
+            requests=self.requests.filter(pa.array(keep)),
+            grades=self.grades,
+            samples=None if samples is None else samples[_not_among(samples[POINT], left_out)],
+            records=self.records,
+        )
+
+
+def _not_among(rows: pd.DataFrame, left_out: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    index = pd.MultiIndex.from_frame(left_out.astype(rows.dtypes.to_dict()))
+    return ~pd.MultiIndex.from_frame(rows).isin(index)
+
+
+class ServerFiles:
+    """The files of all runs of an experiment, by server.
+
+    Args:
+        servers: `Run.server` of each run.
+        requests: requests.parquet of each.
+        samples: server.parquet of each.
+        records: run.json of each.
+        grades: of all models.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        requests: Sequence[str],
+        samples: Sequence[str],
+        records: Sequence[str],
+        grades: Sequence[str],
+    ) -> None:
+        self._files: dict[str, list[tuple[str, str, str]]] = {}
+        for server, *files in zip(servers, requests, samples, records, strict=True):
+            self._files.setdefault(server, []).append((files[0], files[1], files[2]))
+        self._grades = grades
+
+    def read(self, server: str, texts: bool = False) -> ServerData:
+        """Read all starts of a server; texts: see `request_metrics.read`."""
+        requests, samples, records = zip(*self._files[server], strict=True)
+        return ServerData.read(requests, samples, records, self._grades, texts)
+
+    def all(self) -> Iterator[ServerData]:
+        """Read one server after the other, each when it is its turn."""
+        return (self.read(server) for server in self._files)
