@@ -61,6 +61,28 @@ rule compare_runs:
         "../scripts/compare_runs.py"
 
 
+rule count_false_positives:
+    """Count how often servers that are the same as their baseline were called different from it."""
+    input:
+        [f"results/analysis/{experiment}/comparison-baseline.parquet" for experiment in IDENTICAL],
+    output:
+        "results/tables/false-positives.csv",
+    log:
+        "logs/count_false_positives.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("count_false_positives.py"),
+        servers=sorted(server for servers in IDENTICAL.values() for server in servers),
+    script:
+        "../scripts/count_false_positives.py"
+
+
 rule collect_results:
     """Collect one table of every model and experiment in one file, as Parquet and CSV."""
     input:

@@ -82,6 +82,8 @@ def figure_code(figure):
     return LIBRARY.digests(LIBRARY.folder / "report" / "figures" / file)
 
 
+# Servers of the default experiments that are the same as their baseline, by experiment.
+IDENTICAL = {name: servers for name in DEFAULT_EXPERIMENTS if (servers := STUDY.identical_to_baseline(name))}
 # Models that runs serve in a format of their own, with that format's name.
 QUANTIZED = STUDY.quantized(STUDY.experiments)
 

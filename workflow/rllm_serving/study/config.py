@@ -70,7 +70,7 @@ class Load(Section):
 class Capacity(Section):
     """Where the capacity is measured that load factors are a share of."""
 
-    experiment: Name = key(..., allowed="an experiment with batch loads")
+    experiment: Name = key(..., allowed="an experiment with a closed load of `max_running_requests` or more")
     """where it was measured, in bf16 with the baseline"""
     dataset: Name = key(..., allowed="one of its datasets")
     """with which questions"""
@@ -118,8 +118,8 @@ class Experiment(Section):
     """whether the experiment is left out of the default target and of `results/points`, and made only when asked for by
     its name"""
     capacity: Capacity = key(shown="required for loads with a `load_factor`")
-    """what they are a share of: requests/s that the slowest of the experiment's servers finished in the largest batches
-    of another experiment"""
+    """what they are a share of: requests/s that the slowest of the experiment's servers finishes when it is saturated,
+    as another experiment measures it"""
     ttfvt_horizon_s: float = key(gt=0, shown="as far as every start knows it")
     """s up to which the mean TTFVT is taken, where some requests end without a visible token"""
     slo: Slo = key()

@@ -171,6 +171,17 @@ class Study:
                 candidates.setdefault(baseline, []).append(server)
         return list(candidates.items())
 
+    def identical_to_baseline(self, experiment: str) -> list[str]:
+        """Servers of an experiment that are compared with a baseline which has the same weights and options."""
+        servers = self.servers[experiment]
+        return [
+            candidate
+            for baseline, candidates in self.comparisons(experiment, "baseline")
+            for candidate in candidates
+            if (servers[candidate][0].options, servers[candidate][0].quantization)
+            == (servers[baseline][0].options, servers[baseline][0].quantization)
+        ]
+
     def models_of(self, experiment: str) -> list[str]:
         """Models that an experiment serves."""
         return list(dict.fromkeys(run.model for run in self.experiments[experiment]))
@@ -264,7 +275,7 @@ class Study:
         return runs
 
     def _check_capacity(self, name: str) -> None:
-        """Check that loads with a load factor have a capacity, which another experiment measures with batches."""
+        """Check that loads with a load factor have a capacity, which another experiment measures at saturation."""
         entry, key = self.config["experiments"][name], f"experiments.{name}"
         spec = entry.get("capacity")
         if spec is None:
@@ -277,9 +288,15 @@ class Study:
         other = self.config["experiments"][spec["experiment"]]
         datasets = resolve_names("", other["datasets"], self.datasets)
         resolve_names(f"{key}.capacity.dataset", [spec["dataset"]], datasets)
-        if all(load["type"] != "batch" for load in other["loads"]):
-            raise ConfigError(f"{key}.capacity.experiment: '{spec['experiment']}' has no batch load to measure it with")
-        self.capacity(name)
+        needed = max(
+            run.options.max_running_requests for runs in self.capacity(name).values() for run in runs
+        )
+        sizes = [load["size"] for load in other["loads"] if load["type"] == "closed"]
+        if max(sizes, default=0) < needed:
+            raise ConfigError(
+                f"{key}.capacity.experiment: '{spec['experiment']}' does not saturate its servers; allowed: an "
+                f"experiment with a closed load of size {needed} (serving.max_running_requests) or more"
+            )
 
     def code(self, experiment: str) -> list[str]:
         """Datasets of an experiment whose answers are code."""
