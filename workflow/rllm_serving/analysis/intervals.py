@@ -2,7 +2,7 @@
 
 A question is drawn once and asked often: its repeats come along with it. Ratios of sums over questions have the
 linearised (Taylor) standard error of cluster sampling (Sarndal et al. 1992, ch. 5.5) and Student's t with one degree of
-freedom fewer than there are questions; shares have Wilson's interval with a design effect, so that it holds at 0 and 1
+freedom fewer than there are questions (still fewer where residuals have long tails); shares have Wilson's interval with a design effect, so that it holds at 0 and 1
 too; quantiles have Woodruff's. benchmarks/coverage.py shows how often each covers a known truth. Below MIN_CLUSTERS
 questions with data there is no interval (NaN).
 """
@@ -74,8 +74,12 @@ def _linearised(tops: Array, bottoms: Array) -> Estimate:
     value = float(tops.sum() / bottoms.sum())
     if clusters < MIN_CLUSTERS:
         return Estimate(value, np.nan, np.nan)
-    residual = (tops - value * bottoms) / bottoms.mean()
-    return Estimate(value, float(np.sqrt(np.square(residual).sum() / (clusters * (clusters - 1)))), clusters - 1)
+    squares = np.square((tops - value * bottoms) / bottoms.mean())
+    error = float(np.sqrt(squares.sum() / (clusters * (clusters - 1))))
+    # Few questions with long tails tell less of their variance: the df whose chi-square has the variance that the
+    # fourth moment gives (Satterthwaite 1946).
+    excess = max(0.0, float(np.square(squares).mean() / squares.mean() ** 2) - 3) if error > 0 else 0.0
+    return Estimate(value, error, 2 / (2 / (clusters - 1) + excess / clusters))
 
 
 def estimate(values: Array, cluster: Codes, weights: Array | None = None) -> Estimate:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .intervals import NO_ESTIMATE, Array, Estimate, Interval
+from .intervals import MISSING, NO_ESTIMATE, Array, Estimate, Interval, from_log
 
 MIN_STARTS = 2
 """Of a server, for an interval."""
@@ -97,15 +97,25 @@ class NoiseTable:
         return pooled([on_scale(part[metric].to_numpy(), metric in self._linear) for part in servers])
 
     def interval(
-        self, metric: str, value: float, starts: int, engine: str, model: str, condition: Sequence[object]
+        self, metric: str, starts: Array, engine: str, model: str, condition: Sequence[object]
     ) -> Interval:
-        """Interval of a metric's value, pooled over the starts of a server; NaN where there is none."""
+        """Interval of what a metric is in a typical start: the mean, of logs the geometric one; NaN where there is none.
+
+        Args:
+            metric: of a server.
+            starts: its value in each start of that server.
+            engine: of the server.
+            model: of the server.
+            condition: what was asked of it.
+        """
+        linear = metric in self._linear
+        known = on_scale(starts, linear)
+        known = known[np.isfinite(known)]
+        if not len(known):
+            return MISSING
         noise = self.of(metric, engine, model, condition)
-        centre = float(on_scale(np.array([value]), metric in self._linear)[0])
-        found = Estimate(centre, noise.error(starts), noise.df).interval()
-        if metric in self._linear:
-            return Interval(value, found.low, found.high)
-        return Interval(value, float(np.exp(found.low)), float(np.exp(found.high)))
+        found = Estimate(float(known.mean()), noise.error(len(known)), noise.df)
+        return found.interval() if linear else from_log(found)
 
 
 def difference(sides: Sequence[tuple[float, int, Noise, int]], same_pool: bool) -> Estimate:

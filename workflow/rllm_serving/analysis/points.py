@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from . import says, server_metrics, timing
-from .intervals import Codes, Interval, codes, share
+from .intervals import MISSING, Codes, Interval, codes, share
 from .metrics import METRICS
 from .noise import NoiseTable
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
@@ -83,28 +83,29 @@ def noise_table(starts: pd.DataFrame) -> NoiseTable:
 
 
 def _with_start_intervals(summary: pd.DataFrame, starts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Fill the intervals of FROM_STARTS."""
+    """Fill the intervals of FROM_STARTS: of what each is in a typical start."""
     noise = NoiseTable(starts, keys, LINEAR)
+    of_server = {_tuple(key): part for key, part in starts.groupby([*SERVER, *keys], sort=False)}
     rows = summary.reset_index(drop=True).to_dict("records")
     for row in rows:
         condition = [row[name] for name in keys]
+        own = of_server[tuple(row[name] for name in (*SERVER, *keys))]
         for name in FROM_STARTS:
-            enough = not np.isnan(row[name]) and timing.has_enough(name, row["completed"])
-            found = Interval(row[name], np.nan, np.nan)
-            if enough:
-                found = noise.interval(name, row[name], row["starts"], row["engine"], row["model"], condition)
-            row |= says.interval_columns(name, _bounded(name, found, row))
+            found = MISSING
+            if timing.has_enough(name, row["completed"]):
+                found = noise.interval(name, own[name].to_numpy(), row["engine"], row["model"], condition)
+            row |= _bounded(name, found, row)
     return pd.DataFrame(rows, columns=summary.columns)
 
 
-def _bounded(name: str, found: Interval, row: dict[str, Any]) -> Interval:
-    """A share stays within 0 and 1; that of requests is at least as uncertain as over its questions alone."""
-    if not METRICS[name].linear or np.isnan(found.low):
-        return found
+def _bounded(name: str, found: Interval, row: dict[str, Any]) -> dict[str, float]:
+    """Ends of an interval: a share stays within 0 and 1, that of requests is at least as uncertain as over questions."""
     low, high = found.low, found.high
-    if name == "slo_attainment":
-        low, high = np.fmin(low, row[f"{name}_low"]), np.fmax(high, row[f"{name}_high"])
-    return Interval(found.value, max(0.0, low), min(1.0, high))
+    if METRICS[name].linear and not np.isnan(low):
+        low, high = max(0.0, low), min(1.0, high)
+        if name == "slo_attainment":
+            low, high = np.fmin(low, row[f"{name}_low"]), np.fmax(high, row[f"{name}_high"])
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _columns(keys: Sequence[str]) -> list[str]:

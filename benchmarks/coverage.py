@@ -1,0 +1,287 @@
+"""How often the intervals of the study hold the truth, in simulations where that is known.
+
+    PYTHONPATH=workflow python benchmarks/coverage.py [TRIALS]
+
+Every interval that a table prints is made here of simulated data, by the same functions: servers are started, each
+start has a mood (sd of its log 5 or 20 %), each repeat one (5 or 13 %), each request a length of its own. Prints a row
+a statistic, size and noise: the share of trials whose interval held the truth (95 % promised, at least 93 % wanted), the
+share that had one, and its width. tests/unit/analysis/test_coverage.py holds the main rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from rllm_serving.analysis.intervals import (
+    Array,
+    Interval,
+    from_log,
+    mean,
+    paired_difference,
+    paired_log_ratio,
+    quantiles,
+    share,
+)
+from rllm_serving.analysis.noise import NoiseTable, difference
+
+TRIALS = 400
+TRUTH_STARTS = 4000
+"""Starts that the truth of a time is taken from, where no formula has it."""
+CONCURRENT = 16
+TOKEN_S = 0.01
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured. servers: of one model on one engine in the experiment; requests: of a repeat."""
+
+    name: str
+    servers: int
+    starts: int
+    repeats: int
+    requests: int
+
+
+MICRO = Size("micro", 7, 3, 1, 32)
+PILOT = Size("micro pilot", 2, 2, 1, 32)
+PAPER = Size("paper", 4, 3, 1, 192)
+SIZES = (MICRO, PILOT, PAPER)
+NOISE = ((0.05, 0.05), (0.05, 0.13), (0.2, 0.05), (0.2, 0.13))
+"""sd of the logs of starts and of repeats."""
+SHAPES = (1.0, 0.25, 0.1)
+
+Start = Callable[[np.random.Generator, Size, Array], float]
+"""A statistic of one start, from the speed factor of each of its repeats."""
+
+
+def _lengths(rng: np.random.Generator, count: int) -> Array:
+    return rng.lognormal(5.0, 0.6, count)
+
+
+def _latencies(rng: np.random.Generator, size: Size, pace: Array) -> Array:
+    return np.concatenate([_lengths(rng, size.requests) * TOKEN_S * p for p in pace])
+
+
+def latency_mean(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """E2E latency of requests that do not wait."""
+    return float(_latencies(rng, size, pace).mean())
+
+
+def latency_p50(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """Median of the same."""
+    return float(np.quantile(_latencies(rng, size, pace), 0.5, method="inverted_cdf"))
+
+
+def latency_p90(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """90 % quantile of the same."""
+    return float(np.quantile(_latencies(rng, size, pace), 0.9, method="inverted_cdf"))
+
+
+def _batches(rng: np.random.Generator, size: Size, pace: Array) -> list[tuple[Array, float]]:
+    """Lengths (tokens) and pace of each batch."""
+    return [(_lengths(rng, CONCURRENT), p) for p in pace for _ in range(size.requests // CONCURRENT)]
+
+
+def throughput_batch(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """Tokens / time of batches that wait for their longest request."""
+    batches = _batches(rng, size, pace)
+    return float(sum(b.sum() for b, _ in batches) / sum(b.max() * TOKEN_S * p for b, p in batches))
+
+
+def straggler_share(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """Share of a batch's time with fewer than half of its requests running."""
+    return float(np.mean([1 - np.sort(b)[len(b) // 2] / b.max() for b, _ in _batches(rng, size, pace)]))
+
+
+def kv_mean(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """Mean tokens held in the KV cache while batches run: a request grows and then is gone."""
+    batches = _batches(rng, size, pace)
+    held = sum((b**2 / 2).sum() * TOKEN_S * p for b, p in batches)
+    return float(held / sum(b.max() * TOKEN_S * p for b, p in batches))
+
+
+def throughput_closed(rng: np.random.Generator, size: Size, pace: Array) -> float:
+    """Tokens / time with always so many in flight."""
+    tokens, seconds = 0.0, 0.0
+    for p in pace:
+        lengths = _lengths(rng, size.requests)
+        free = np.zeros(CONCURRENT)
+        for length in lengths:
+            free[np.argmin(free)] += length * TOKEN_S * p
+        tokens, seconds = tokens + lengths.sum(), seconds + free.max()
+    return tokens / seconds
+
+
+def _open(shape: float, waiting: bool) -> Start:
+    """A queue of CONCURRENT places at 0.7 of its capacity under Gamma arrivals: latency, or tokens / time."""
+
+    def statistic(rng: np.random.Generator, size: Size, pace: Array) -> float:
+        tokens, seconds, latencies = 0.0, 0.0, []
+        for p in pace:
+            lengths = _lengths(rng, size.requests)
+            gaps = rng.gamma(shape, 1, size.requests)
+            times = np.cumsum(gaps) * size.requests / gaps.sum() * _lengths_mean() * TOKEN_S / CONCURRENT / 0.7
+            free = np.zeros(CONCURRENT)
+            ends = []
+            for time, length in zip(times, lengths, strict=True):
+                place = np.argmin(free)
+                free[place] = max(free[place], time) + length * TOKEN_S * p
+                ends.append(free[place])
+            latencies.append(np.array(ends) - times)
+            tokens, seconds = tokens + lengths.sum(), seconds + max(ends) - times[0]
+        return float(np.concatenate(latencies).mean()) if waiting else tokens / seconds
+
+    return statistic
+
+
+def _lengths_mean() -> float:
+    return float(np.exp(5.0 + 0.6**2 / 2))
+
+
+STATISTICS: dict[str, tuple[Start, bool]] = {
+    "latency mean": (latency_mean, False),
+    "latency p50": (latency_p50, False),
+    "latency p90": (latency_p90, False),
+    "throughput, batch": (throughput_batch, False),
+    "throughput, closed": (throughput_closed, False),
+    **{f"throughput, open, shape {shape:g}": (_open(shape, False), False) for shape in SHAPES},
+    **{f"latency mean, open, shape {shape:g}": (_open(shape, True), False) for shape in SHAPES},
+    "straggler share": (straggler_share, True),
+    "KV mean": (kv_mean, False),
+}
+"""Name -> a start's statistic, and whether starts are averaged as they are."""
+
+
+def _paces(rng: np.random.Generator, size: Size, noise: tuple[float, float]) -> Array:
+    return np.exp(rng.normal(0, noise[0]) + rng.normal(0, noise[1], size.repeats))
+
+
+@dataclass
+class Count:
+    """Trials of one row."""
+
+    held: int = 0
+    given: int = 0
+    trials: int = 0
+    width: float = 0.0
+
+    def add(self, found: Interval, truth: float) -> None:
+        """Count an interval."""
+        self.trials += 1
+        if np.isnan(found.low):
+            return
+        self.given += 1
+        self.held += found.low <= truth <= found.high
+        self.width += (found.high - found.low) / max(abs(truth), 1e-9)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the intervals given that held the truth."""
+        return self.held / self.given if self.given else np.nan
+
+    def row(self, *labels: object) -> list[object]:
+        """Labels, coverage, share of trials with an interval, mean width relative to the truth."""
+        width = self.width / self.given if self.given else np.nan
+        return [*labels, round(self.coverage, 3), round(self.given / self.trials, 2), round(width, 3)]
+
+
+def of_starts(name: str, size: Size, noise: tuple[float, float], trials: int, seed: int = 1) -> dict[str, Count]:
+    """Coverage of a statistic of one server, and of its ratio to another that is the same (of linear ones, none)."""
+    statistic, linear = STATISTICS[name]
+    rng = np.random.default_rng(seed)
+    draws = [statistic(rng, size, _paces(rng, size, noise)) for _ in range(TRUTH_STARTS)]
+    truth = float(np.mean(draws) if linear else np.exp(np.mean(np.log(draws))))
+    counts = {"value": Count(), "ratio": Count()}
+    for _ in range(trials):
+        values = rng.choice(draws, (size.servers, size.starts))
+        table = NoiseTable(_frame(values), ["condition"], ["x"] if linear else [])
+        counts["value"].add(table.interval("x", values[0], "e", "m", ["c"]), truth)
+        if not linear and size.servers > 1:
+            pool = table.of("x", "e", "m", ["c"])
+            means = np.log(values).mean(axis=1)
+            effect = difference([(means[0], size.starts, pool, 1), (means[1], size.starts, pool, -1)], True)
+            counts["ratio"].add(from_log(effect), 1.0)
+    return counts
+
+
+def _frame(values: Array) -> pd.DataFrame:
+    servers, starts = values.shape
+    names = np.repeat([f"s{number}" for number in range(servers)], starts)
+    return pd.DataFrame(
+        {"engine": "e", "model": "m", "quantization": "q", "setup": names, "condition": "c", "x": values.ravel()}
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How often how many questions are asked."""
+
+    name: str
+    questions: int
+    times: int
+
+
+ASKED = (Asked("micro x4", 12, 12), Asked("micro pilot", 16, 2), Asked("micro", 32, 3), Asked("paper", 198, 3))
+
+
+def _rates(rng: np.random.Generator, asked: Asked, accuracy: float, alike: float) -> Array:
+    """Chance that each question is answered right; alike: correlation of the answers to a question."""
+    return rng.beta(accuracy * (1 / alike - 1), (1 - accuracy) * (1 / alike - 1), asked.questions)
+
+
+def of_accuracy(asked: Asked, accuracy: float, alike: float, trials: int, seed: int = 2) -> dict[str, Count]:
+    """Coverage of an accuracy, and of its difference between two servers that are the same."""
+    rng = np.random.default_rng(seed)
+    counts = {"accuracy": Count(), "accuracy difference": Count()}
+    question = np.repeat(np.arange(asked.questions), asked.times)
+    for _ in range(trials):
+        rates = _rates(rng, asked, accuracy, alike)[question]
+        one, two = (rng.random((2, len(question))) < rates).astype(float)
+        counts["accuracy"].add(share(one, question), accuracy)
+        counts["accuracy difference"].add(paired_difference(one, two, question).interval(), 0.0)
+    return counts
+
+
+def of_tokens(asked: Asked, between: float, within: float, trials: int, seed: int = 3) -> dict[str, Count]:
+    """Coverage of mean and median length, and of the ratio of means of two servers that are the same."""
+    rng = np.random.default_rng(seed)
+    counts = {"tokens mean": Count(), "tokens p50": Count(), "tokens ratio": Count()}
+    question = np.repeat(np.arange(asked.questions), asked.times)
+    for _ in range(trials):
+        base = rng.normal(5, between, asked.questions)[question]
+        one, two = np.exp(base + rng.normal(0, within, (2, len(question))))
+        counts["tokens mean"].add(mean(one, question), float(np.exp(5 + (between**2 + within**2) / 2)))
+        counts["tokens p50"].add(quantiles(one, question, [0.5])[0], float(np.exp(5)))
+        counts["tokens ratio"].add(from_log(paired_log_ratio(one, two, question)), 1.0)
+    return counts
+
+
+def rows(trials: int) -> list[list[object]]:
+    """All rows."""
+    found: list[list[object]] = []
+    for name in STATISTICS:
+        for size in SIZES:
+            for noise in NOISE:
+                label = f"start {noise[0]:.0%}, repeat {noise[1]:.0%}"
+                for what, count in of_starts(name, size, noise, trials).items():
+                    if count.trials:
+                        found.append(count.row(name if what == "value" else f"{name}, {what}", size.name, label))
+    for asked in ASKED:
+        for accuracy in (0.5, 0.9, 0.97, 1.0 - 1e-6):
+            for alike in (0.2, 0.7):
+                for what, count in of_accuracy(asked, accuracy, alike, trials).items():
+                    found.append(count.row(f"{what} at {accuracy:.0%}", asked.name, f"alike {alike:g}"))
+        for between, within in ((0.3, 0.5), (0.7, 0.7)):
+            for what, count in of_tokens(asked, between, within, trials).items():
+                found.append(count.row(what, asked.name, f"sd of logs {between:g} and {within:g}"))
+    return found
+
+
+if __name__ == "__main__":
+    trials = int(sys.argv[1]) if len(sys.argv) > 1 else TRIALS
+    table = pd.DataFrame(rows(trials), columns=["statistic", "size", "noise", "coverage", "given", "width"])
+    print(table.to_markdown(index=False))
