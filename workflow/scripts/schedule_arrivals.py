@@ -15,8 +15,8 @@ with logged(snakemake.log[0]) as log:
         name: pq.read_table(path)["question"].to_pylist()
         for name, path in zip(asked.datasets, given.datasets, strict=True)
     }
-    runs = dict(zip(asked.servers, map(Path, given.capacity), strict=True))
-    rates = measured_capacity(runs, asked.capacity["dataset"]) if runs else {}
+    runs = {server: [Path(file)] for server, file in zip(asked.servers, given.capacity, strict=True)}
+    rates = measured_capacity(runs, asked.capacity["dataset"], asked.max_running_requests) if runs else {}
     table, made = arrivals.schedule_arrivals(expand_sweep(asked.sweep), texts, asked.sources, rates, asked.seed)
     pq.write_table(table, snakemake.output.arrivals)
     record = {"capacity": asked.capacity, "requests_per_s": rates, "sources": asked.sources, "points": made}

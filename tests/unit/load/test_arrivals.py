@@ -7,12 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_fixtures
 from rllm_serving.load import arrivals, traces
-from rllm_serving.load.capacity import measured_capacity
 from rllm_serving.load.traces import ArrivalError
 from rllm_serving.study.design import Load, Point
 from scipy import stats
@@ -157,17 +154,3 @@ def test_questions_are_matched_to_prompts_by_rank() -> None:
     texts = ["long question", "q", "middling"]
     assert arrivals.match_by_length_rank(np.array([5.0, 900.0, 40.0]), texts, generator) == [1, 0, 2]
     assert arrivals.match_by_length_rank(np.array([np.nan, 1.0]), texts, generator) == [0, 1]
-
-
-def test_capacity_is_what_the_largest_batches_finished(tmp_path: Path) -> None:
-    requests, *_ = run_fixtures.run(loads=(4, 16), budgets=(64, 256), repeats=2)
-    pq.write_table(requests, tmp_path / "requests.parquet")
-    rates = measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")
-    frame = requests.to_pandas()
-    frame = frame[(frame["dataset"] == "arith-hard") & (frame["load_level"] == 16) & (frame["budget"] == 256)]
-    spans = frame.groupby("repeat").agg({"sent": "min", "last_token": "max"})
-    assert rates["vllm/m"] == pytest.approx(len(frame) / (spans["last_token"] - spans["sent"]).sum())
-    nothing = requests.set_column(requests.column_names.index("status"), "status", pa.array(["http"] * len(requests)))
-    pq.write_table(nothing, tmp_path / "requests.parquet")
-    with pytest.raises(ArrivalError, match="a share of it means nothing"):
-        measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")

@@ -70,7 +70,7 @@ class Load(Section):
 class Capacity(Section):
     """Where the capacity is measured that load factors are a share of."""
 
-    experiment: Name = key(..., allowed="an experiment with batch loads")
+    experiment: Name = key(..., allowed="an experiment with closed loads")
     """where it was measured, in bf16 with the baseline"""
     dataset: Name = key(..., allowed="one of its datasets")
     """with which questions"""
@@ -115,8 +115,8 @@ class Experiment(Section):
     """whether the experiment is left out of the default target and of `results/points`, and made only when asked for by
     its name"""
     capacity: Capacity = key(shown="required for loads with a `load_factor`")
-    """what they are a share of: requests/s that the slowest of the experiment's servers finished in the largest batches
-    of another experiment"""
+    """what they are a share of: requests/s that the slowest of the experiment's servers finished in another experiment,
+    with the most requests in flight: at least `max_running_requests`, in a closed load"""
     slo: Slo = key()
     """what users are promised: goodput is the share of requests that meet both"""
     loads: Annotated[list[Load], Field(json_schema_extra={"uniqueItems": True}), Unique] = key(
