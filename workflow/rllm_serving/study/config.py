@@ -34,7 +34,7 @@ class Load(Section):
     with Gamma-distributed gaps; `trace`: at those of a trace. The latter two are open-loop: they send on schedule
     whatever the server does, and waiting counts from the schedule"""
     size: Count = key(allowed="whole number, up to the questions asked")
-    """batch size, or requests in flight"""
+    """batch size, which must divide the requests of a point (questions x `n_samples`), or requests in flight"""
     rate: float = key(shown="this or `load_factor` for open and trace", gt=0)
     """requests/s"""
     load_factor: float = key(shown="this or `rate` for open and trace", gt=0)
