@@ -19,7 +19,6 @@ TESTED_IN = {
     "errors.py": "unit/quantization/test_job.py",
     "grading/math_worker.py": "unit/grading/test_grader.py",
     "grading/sandbox_worker.py": "unit/grading/test_sandbox.py",
-    "load/capacity.py": "unit/load/test_arrivals.py",
     "load/requests.py": "integration/test_run.py",
     "load/traces.py": "unit/load/test_arrivals.py",
     "logs.py": "unit/quantization/test_job.py",

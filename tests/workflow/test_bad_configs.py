@@ -130,6 +130,14 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("experiments.budget.loads", [BATCH, {"type": "batch", "size": 5}])],
         ["experiments.budget.loads.1.size: ", "5", "up to 4"],
     ),
+    "batches that do not come out even": (
+        [("experiments.budget.loads", [BATCH, {"type": "batch", "size": 3}])],
+        ["experiments.budget.loads.1.size: ", "3 does not divide the 4 requests to easy", "allowed: 1, 2, 4, or"],
+    ),
+    "batches of samples that do not come out even": (
+        [("datasets.easy.n_samples", 15), ("experiments.budget.loads", [{"type": "batch", "size": 8}])],
+        ["experiments.budget.loads.0.size: ", "the 60 requests to easy", "allowed: 1, 2, 3, 4, 5, 6, 10, 12, 15, 20, "],
+    ),
     "same entry twice in a list": (
         [("experiments.budget.budgets", [16, 16])],
         ["experiments.budget.budgets: ", "twice"],

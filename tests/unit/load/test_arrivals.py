@@ -7,15 +7,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_fixtures
 from rllm_serving.load import arrivals, traces
-from rllm_serving.load.capacity import measured_capacity
 from rllm_serving.load.traces import ArrivalError
 from rllm_serving.study.design import Load, Point
-from scipy import stats
+from scipy import special, stats
 
 SERVEGEN = Path(os.environ.get("RLLM_SERVING_DATA", "/nowhere")) / "servegen-deepseek-r1"
 COUNT, RATE = 20_000, 4.0
@@ -77,6 +74,75 @@ def test_servegen_superposes_its_clients_window_by_window(tmp_path: Path) -> Non
         traces.servegen(tmp_path / "model", 600.0, 9000, seed=3)
     with pytest.raises(ArrivalError, match=r"no chunk-N-trace\.csv"):
         traces.servegen(tmp_path, 0.0, 1, seed=3)
+
+
+def written(folder: Path, *clients: list[str]) -> Path:
+    """A folder of clients without lengths, each of its windows' rows."""
+    folder.mkdir()
+    for number, rows in enumerate(clients):
+        (folder / f"chunk-{number}-trace.csv").write_text("\n".join(rows))
+        (folder / f"chunk-{number}-dataset.json").write_text("{}")
+    return folder
+
+
+def gamma(start: float, rate: float, shape: float) -> str:
+    return f"{start:g},{rate},{shape**-0.5},Gamma,{shape},{1 / rate / shape}"
+
+
+# The last one's scale belongs to another rate, as where a window's requests came in one burst: the rate counts.
+BURSTY = {
+    "gamma": gamma(0, 2.0, 0.1),
+    "weibull": f"0,2.0,4,Weibull,0.4,{0.5 / special.gamma(1 + 1 / 0.4)}",
+    "burst": "0,2.0,2.2,Gamma,0.2,0.01",
+}
+
+
+def counts(folder: Path, edges: list[float], seeds: int, count: int = 1) -> np.ndarray:
+    """Requests a second between each two of `edges`, mean over many seeds."""
+    found = [np.histogram(traces.servegen(folder, 0.0, count, seed).times, edges)[0] for seed in range(seeds)]
+    return np.mean(found, axis=0) / np.diff(edges)
+
+
+@pytest.mark.parametrize("row", BURSTY.values(), ids=BURSTY.keys())
+def test_a_bursty_client_has_its_rate_from_the_first_second_on(
+    tmp_path: Path, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "_first_requests", lambda traffic, count: traffic)
+    # All begin with the same window; a gap that began with it would put over three times as many into its first second.
+    # The other window says how long the first one is.
+    rows = [row, row.replace("0,", "60,", 1)]
+    first, later = counts(written(tmp_path / "model", *[rows] * 300), [0.0, 1.0, 60.0], 40)
+    assert first == pytest.approx(600, rel=0.05)
+    assert (first + 59 * later) / 60 == pytest.approx(600, rel=0.01)
+
+
+def test_a_clients_process_goes_on_over_the_ends_of_its_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "_first_requests", lambda traffic, count: traffic)
+    # Gaps of 400 s, hardly spread, in windows of 600 s: a process that is cut at their ends has others, too.
+    steady = written(tmp_path / "steady", [gamma(start, 1 / 400, 1e6) for start in range(0, 6000, 600)])
+    times = traces.servegen(steady, 0.0, 14, seed=1).times
+    assert np.diff(times) == pytest.approx(400, rel=0.01) and 0 < times[0] < 400
+    # From 1 every 400 s to 1 every 100 s: what is left of a gap is stretched with the mean.
+    rows = [gamma(0, 1 / 400, 1e6), gamma(600, 1 / 100, 1e6)]
+    times = traces.servegen(written(tmp_path / "faster", rows), 0.0, 6, seed=1).times
+    before, after = times[times < 600][-1], times[times >= 600]
+    assert after[0] - 600 == pytest.approx((before + 400 - 600) / 4, abs=0.5)
+    assert np.diff(after) == pytest.approx(100, rel=0.01)
+
+
+def test_windows_of_other_shapes_and_after_a_silence_have_their_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "_first_requests", lambda traffic, count: traffic)
+    silent = "1200,0,0,,0,0"
+    rows = [gamma(0, 1.0, 0.3), gamma(600, 4.0, 0.3), silent, gamma(1800, 2.0, 0.1), gamma(2400, 2.0, 0.1)]
+    folder = written(tmp_path / "model", *[rows] * 10)
+    edges = [0.0, 600.0, 620.0, 1200.0, 1800.0, 1820.0, 2400.0, 2420.0, 3000.0]
+    found = counts(folder, edges, 40, count=50_000)
+    assert found == pytest.approx([10, 40, 40, 0, 20, 20, 20, 20], rel=0.06)
+    assert found[[0, 2, 5, 7]] == pytest.approx([10, 40, 20, 20], rel=0.02)
 
 
 @pytest.mark.skipif(not SERVEGEN.is_dir(), reason="RLLM_SERVING_DATA names no folder with servegen-deepseek-r1")
@@ -157,17 +223,3 @@ def test_questions_are_matched_to_prompts_by_rank() -> None:
     texts = ["long question", "q", "middling"]
     assert arrivals.match_by_length_rank(np.array([5.0, 900.0, 40.0]), texts, generator) == [1, 0, 2]
     assert arrivals.match_by_length_rank(np.array([np.nan, 1.0]), texts, generator) == [0, 1]
-
-
-def test_capacity_is_what_the_largest_batches_finished(tmp_path: Path) -> None:
-    requests, *_ = run_fixtures.run(loads=(4, 16), budgets=(64, 256), repeats=2)
-    pq.write_table(requests, tmp_path / "requests.parquet")
-    rates = measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")
-    frame = requests.to_pandas()
-    frame = frame[(frame["dataset"] == "arith-hard") & (frame["load_level"] == 16) & (frame["budget"] == 256)]
-    spans = frame.groupby("repeat").agg({"sent": "min", "last_token": "max"})
-    assert rates["vllm/m"] == pytest.approx(len(frame) / (spans["last_token"] - spans["sent"]).sum())
-    nothing = requests.set_column(requests.column_names.index("status"), "status", pa.array(["http"] * len(requests)))
-    pq.write_table(nothing, tmp_path / "requests.parquet")
-    with pytest.raises(ArrivalError, match="a share of it means nothing"):
-        measured_capacity({"vllm/m": tmp_path / "requests.parquet"}, "arith-hard")

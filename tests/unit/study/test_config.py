@@ -112,9 +112,11 @@ def test_the_baseline_is_there_beside_other_setups() -> None:
     assert {run.setup for run in study.runs.values()} == {"baseline", "short"}
 
 
-@pytest.mark.parametrize(
-    "file", [ROOT / "config" / "config.yaml", ROOT / "tests" / "data" / "small.yaml"], ids=lambda file: file.name
-)
+CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("config", "single-gpu", "paper")]
+CONFIGS += [ROOT / "tests" / "data" / f"{name}.yaml" for name in ("small", "gpu")]
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
 def test_the_configs_that_come_with_the_project_are_right(file: Path) -> None:
     check_file(file)
     assert load(yaml.safe_load(file.read_text())).runs

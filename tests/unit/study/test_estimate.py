@@ -22,7 +22,7 @@ BIG: tuple[tuple[str, Any], ...] = (
     ("experiments.budget.budgets", [BUDGET]),
     ("experiments.budget.repeats", 3),
     ("experiments.budget.datasets", ["easy"]),
-    ("experiments.budget.num_questions", 2 * STEPS - 1),
+    ("experiments.budget.num_questions", 2 * STEPS),
     ("datasets.easy.num_questions", 2 * STEPS),
 )
 RUN = "budget/vllm/big/bf16/baseline"
@@ -71,14 +71,14 @@ def test_a_stream_lasts_as_long_as_its_requests_come() -> None:
     found = planned(("experiments.budget.loads", [load_]))
     estimate = found.run(found.study.runs[RUN])
     assert estimate is not None
-    assert estimate.usual_h * 3600 > START_S + 3 * (2 * STEPS - 1) / 0.5
+    assert estimate.usual_h * 3600 > START_S + 3 * 2 * STEPS / 0.5
 
 
 def test_the_table_counts_servers_gpus_requests_and_bytes() -> None:
     found = planned(("engines", ["vllm", "sglang"]))
     (row,) = found.work()
     assert (row["jobs"], row["points"], row["gpus"]) == (2, 6, 2)
-    assert row["requests"] == 2 * 3 * (2 * STEPS - 1)
+    assert row["requests"] == 2 * 3 * 2 * STEPS
     assert row["gpu_usual_h"] == pytest.approx(2 * row["usual_h"])
     sizes = {line["what"]: line["bytes"] for line in found.downloads()}
     assert sizes == {"big": 20e9, "sglang-cuda": plan.ENVIRONMENT["cuda"], "vllm-cuda": plan.ENVIRONMENT["cuda"]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import msgspec
 import uvloop
 
 from ..analysis.validity import ClientHealth
+from ..errors import UserError
 
 clock = time.perf_counter
 """Seconds on the monotonic clock that every stamp of a point is taken from (CLOCK_MONOTONIC on Linux)."""
@@ -245,6 +247,32 @@ def monitored(health: ClientHealth) -> Iterator[None]:
 PULSE_S = 0.02
 """Time between two looks at how late the event loop is."""
 
+OTHER_FILES = 64
+"""Files that this process may have open besides its connections."""
+
+
+class FileLimitError(UserError):
+    """A load needs more connections than this process may have files open."""
+
+
+def allow_connections(count: int) -> None:
+    """Let this process have `count` connections at once: raise its soft limit of open files where that is too low.
+
+    Raises:
+        FileLimitError: when the hard limit, which only the system's administrator can raise, is too low as well.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise FileLimitError(
+            f"{count} requests at once need {needed} open files, the limit of this process is {hard} (`ulimit -Hn`): "
+            f"raise it (`ulimit -n {needed}` as administrator, or /etc/security/limits.conf), or send fewer at once"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 Driver = Callable[..., Awaitable[list[tuple[HttpExchange, int | None]]]]
 """A load: takes the client, the requests, and how many connections to open beforehand."""
 
@@ -260,8 +288,10 @@ def run(
 ) -> tuple[float, list[tuple[HttpExchange, int | None]]]:
     """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request.
 
-    size: requests at once, for which connections are opened beforehand; health: filled in.
+    size: requests at once, for which connections are opened beforehand; health: filled in. Raises FileLimitError when
+    this process may not have so many open.
     """
+    allow_connections(min(size, len(requests)))
     result: tuple[float, list[tuple[HttpExchange, int | None]]] | None = None
 
     async def point() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from .client import Client, Driver, HttpExchange, clock
+from .client import Client, Driver, HttpExchange, allow_connections, clock
 
 
 async def batch(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
@@ -50,8 +50,10 @@ async def open_loop(
     """Each request at its own time (s from now, ascending), however many are still being answered.
 
     size: connections that were opened for it beforehand. A request that is sent late counts from its time all the
-    same. Returns an (exchange, None) per request, in order.
+    same. Returns an (exchange, None) per request, in order. Raises FileLimitError when this process may not have a
+    connection for each: a server that falls behind has them all at once.
     """
+    allow_connections(len(requests))
     start = clock()
     opener = asyncio.create_task(_open_ahead(client, [start + time for time in times]))
     sent = []

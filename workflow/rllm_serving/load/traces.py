@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +41,11 @@ class Trace:
 def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
     """Traffic as ServeGen publishes it: clients (`chunk-N-trace.csv`, `-dataset.json`), superposed.
 
-    In each window of a client, gaps are drawn from its Gamma or Weibull distribution (shape, scale in s), lengths from
-    its own distributions of prompt and output tokens, independently (the source has no joint one). Windows are
-    followed from `start_s` on until `count` requests have come. Raises ArrivalError for a folder without clients, or
-    one whose traffic ends before.
+    In each window of a client, gaps are drawn from a Gamma or Weibull distribution (see `_Renewal`) of its shape and
+    of mean 1 / rate, as ServeGen itself does: the scale that stands beside the shape describes gaps within the window,
+    and gives other rates where all requests came in one burst. Lengths are drawn from its distributions of prompt and
+    output tokens, independently (the source has no joint one). Windows are followed from `start_s` on until `count`
+    requests have come. Raises ArrivalError for a folder without clients, or one whose traffic ends before.
     """
     clients = []
     for trace in sorted(folder.glob("chunk-*-trace.csv"), key=lambda path: int(path.name.split("-")[1])):
@@ -56,12 +58,15 @@ def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
     width = float(np.min(np.diff(starts))) if len(starts) > 1 else 600.0
     generator = np.random.default_rng(seed)
     requests: list[tuple[float, float, float]] = []
+    processes = [_Renewal(generator) for _ in clients]
     for start in (start for start in starts if start + width > start_s):
-        for windows, lengths in clients:
+        for process, (windows, lengths) in zip(processes, clients, strict=True):
             row = windows.get(start)
-            if row is None or not row[3]:
+            rate = float(row[1]) if row is not None and row[3] else 0.0
+            gaps = _Gaps(row[3], float(row[4]), 1 / rate) if row is not None and rate > 0 else None
+            times = start + process.window(gaps, width)
+            if not len(times):
                 continue
-            times = start + _renewal_times(generator, row[3], float(row[4]), float(row[5]), width)
             distributions = lengths.get(max((key for key in lengths if key <= start), default=-1.0))
             prompts, outputs = (
                 _draw_lengths(generator, (distributions or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS
@@ -77,17 +82,68 @@ def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
 _SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
 
 
-def _renewal_times(generator: np.random.Generator, name: str, shape: float, scale: float, width: float) -> Floats:
-    def draw(count: int) -> Floats:
-        return generator.gamma(shape, scale, count) if name == "Gamma" else scale * generator.weibull(shape, count)
+@dataclass(frozen=True)
+class _Gaps:
+    """Distribution of the gaps between a client's requests: "Gamma" or "Weibull", shape, mean (s)."""
 
-    if name not in ("Gamma", "Weibull"):
-        raise ArrivalError(f"gaps of distribution {name!r} are not known; Gamma and Weibull are")
-    times = np.empty(0)
-    while not len(times) or times[-1] < width:
-        last = times[-1] if len(times) else 0.0
-        times = np.concatenate([times, last + np.cumsum(draw(256))])
-    return times[times < width]
+    name: str
+    shape: float
+    mean: float
+
+    def __post_init__(self) -> None:
+        if self.name not in ("Gamma", "Weibull"):
+            raise ArrivalError(f"gaps of distribution {self.name!r} are not known; Gamma and Weibull are")
+
+    @property
+    def scale(self) -> float:
+        """The distribution's scale (s)."""
+        return self.mean / (self.shape if self.name == "Gamma" else math.gamma(1 + 1 / self.shape))
+
+    def draw(self, generator: np.random.Generator, count: int) -> Floats:
+        """`count` gaps (s)."""
+        if self.name == "Gamma":
+            return generator.gamma(self.shape, self.scale, count)
+        return self.scale * generator.weibull(self.shape, count)
+
+    def draw_residual(self, generator: np.random.Generator) -> float:
+        """Time to the next request from a moment that has nothing to do with them: a uniform part of the gap it is in.
+
+        Moments are more often in long gaps: that gap's distribution is length-biased, its density g f(g) / mean.
+        """
+        if self.name == "Gamma":
+            biased = generator.gamma(self.shape + 1, self.scale)
+        else:
+            biased = self.scale * generator.gamma(1 + 1 / self.shape) ** (1 / self.shape)
+        return float(biased * generator.random())
+
+
+class _Renewal:
+    """Requests of one client, window after window: a renewal process that has been going on before the first.
+
+    The time to its next request carries over from window to window; where the gaps become others, it is stretched as
+    their mean is. After a window without requests the client is as at the first one.
+    """
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+        self._gaps: _Gaps | None = None
+        self._residual = 0.0
+
+    def window(self, gaps: _Gaps | None, width: float) -> Floats:
+        """Times of its requests in the next window, from the window's start (s), below `width`; gaps None: silent."""
+        before, self._gaps = self._gaps, gaps
+        if gaps is None:
+            return np.empty(0)
+        if before is None:
+            self._residual = gaps.draw_residual(self._generator)
+        else:
+            self._residual *= gaps.mean / before.mean
+        times = np.array([self._residual])
+        while times[-1] < width:
+            times = np.concatenate([times, times[-1] + np.cumsum(gaps.draw(self._generator, 256))])
+        within = int(np.searchsorted(times, width))
+        self._residual = float(times[within]) - width
+        return times[:within]
 
 
 def _draw_lengths(generator: np.random.Generator, distribution: Any, count: int) -> Floats:

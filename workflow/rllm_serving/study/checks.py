@@ -66,7 +66,11 @@ def find_pairs(models: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], datasets: Mapping[str, Any]) -> None:
-    """Check that an experiment asks no more questions than there are, and sends no more at once than it asks.
+    """Check that an experiment asks no more questions than there are, and that these fill its loads.
+
+    No load sends more at once than are asked; batches come out even: a smaller last one would weigh as much as the
+    others in what is averaged over batches. Sets whose number of questions is not known before they are fetched are not
+    checked.
 
     Args:
         key: dotted key of the experiment.
@@ -75,7 +79,7 @@ def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], da
         datasets: all datasets.
 
     Raises:
-        ConfigError: for the first that is too large.
+        ConfigError: for the first that is too large, or does not divide the requests.
     """
     for dataset in names:
         available, asked = datasets[dataset].get("num_questions"), entry.get("num_questions")
@@ -86,10 +90,16 @@ def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], da
             )
         requests = (asked or available or 0) * datasets[dataset].get("n_samples", 1)
         for number, load in enumerate(entry["loads"]):
-            if requests and load.get("size", 0) > requests:
+            size = load.get("size", 0)
+            if requests and size > requests:
                 raise ConfigError(
-                    f"{key}.loads.{number}.size: {load['size']} at once are more than the {requests} requests to "
+                    f"{key}.loads.{number}.size: {size} at once are more than the {requests} requests to "
                     f"{dataset}; allowed: up to {requests}, or more questions"
+                )
+            if requests and load["type"] == "batch" and requests % size:
+                raise ConfigError(
+                    f"{key}.loads.{number}.size: {size} does not divide the {requests} requests to {dataset}, the last "
+                    f"batch would be smaller; allowed: {_divisors(requests, near=size)}, or another number of questions"
                 )
 
 
@@ -172,5 +182,7 @@ def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
     return None
 
 
-def _divisors(number: int) -> str:
-    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+def _divisors(number: int, near: int = 1) -> str:
+    """The ten divisors of a number that are nearest to another one, ascending."""
+    divisors = [n for n in range(1, number + 1) if number % n == 0]
+    return ", ".join(map(str, sorted(sorted(divisors, key=lambda n: abs(n - near))[:10])))
