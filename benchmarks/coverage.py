@@ -2,10 +2,10 @@
 
     PYTHONPATH=workflow python benchmarks/coverage.py [TRIALS]
 
-Every interval that a table prints is made here of simulated data, by the same functions: servers are started, each
+Every interval that a table prints is made here of simulated data, by the same functions. Servers are started: each
 start has a mood (sd of its log 5 or 20 %), each repeat one (5 or 13 %), each request a length of its own. Prints a row
-a statistic, size and noise: the share of trials whose interval held the truth (95 % promised, at least 93 % wanted), the
-share that had one, and its width. tests/unit/analysis/test_coverage.py holds the main rows.
+a statistic, size and noise: the share of intervals that held the truth (95 % promised, at least 93 % wanted), the share
+of trials that had one, and its width. tests/unit/analysis/test_coverage.py holds the main rows.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):
     if not snakemake.input:
-        raise UserError("no setup is the same as its baseline; add one without options, such as `again: {}`, to `setups`")
+        raise UserError(
+            "no setup is the same as its baseline; add one without options, such as `again: {}`, to `setups`"
+        )
     compared = pd.concat(map(pd.read_parquet, snakemake.input), ignore_index=True)
     same = compared[SERVER].agg("/".join, axis=1).isin(snakemake.params.servers)
     false_positives(compared[same]).round(3).to_csv(snakemake.output[0], index=False)

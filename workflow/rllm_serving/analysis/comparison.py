@@ -37,7 +37,11 @@ RATES = ["accuracy", "answered_rate"]
 TOKENS = ["output_tokens", "reasoning_tokens"]
 LATENCIES = ["ttft", "ttfvt", "tpot", "e2e_latency"]
 """Means of requests that have them on both sides."""
-PER_START = {"output_throughput": "output_throughput", "kv_cache_usage": "kv_cache_usage_mean", "running": "running_mean"}
+PER_START = {
+    "output_throughput": "output_throughput",
+    "kv_cache_usage": "kv_cache_usage_mean",
+    "running": "running_mean",
+}
 """Metric -> its column in `points.Tables.starts`."""
 MARGIN_OF = {
     "answered_rate": "accuracy",
@@ -80,8 +84,8 @@ def compare(candidate: ServerData, baseline: ServerData, rules: Rules) -> pd.Dat
     Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `metric`;
     COLUMNS: value (candidate), baseline, ratio (value / baseline) and difference (value - baseline, in the metric's
     unit), each with _low and _high, NaN where there is none; COUNTS: requests with a value on both sides, starts of
-    either, standard error (of the difference of RATES, else of the log of the ratio) and its degrees of freedom; `verdicts.COLUMNS`; `invalid` and `invalid_baseline`: why a side's points
-    are beyond a validity gate.
+    either, standard error (of the difference of RATES, else of the log of the ratio) and its degrees of freedom;
+    `verdicts.COLUMNS`; `invalid` and `invalid_baseline`: why a side's points are beyond a validity gate.
 
     Metrics: RATES (differences), TOKENS, LATENCIES, PER_START (ratios), kv_cache_usage_max (under load) and memory
     (bytes, the device's where there is one, else the host's; the maximum of all samples), which have no interval, and
@@ -145,7 +149,7 @@ class Condition:
 def conditions(
     candidate: ServerData, baseline: ServerData
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
-    """Each condition that two servers have in common: its keys, its part of both, the cluster (question) of each request.
+    """Each condition that two servers have in common: its keys, its part of both, the question of each request.
 
     keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION. Invalid points are
     left out where a condition has others; repeats that only one side has then, too.
@@ -190,21 +194,26 @@ def _condition(server: ServerData, rows: Any, samples: pd.DataFrame | None, repe
 Pair = tuple[Condition, Condition]
 
 
-def _metrics(keys: Mapping[str, Any], sides: Pair, cluster: Codes, rules: Rules) -> Iterator[tuple[str, dict[str, Any]]]:
+def _metrics(
+    keys: Mapping[str, Any], sides: Pair, cluster: Codes, rules: Rules
+) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in RATES:
         yield name, _rate(name, sides, cluster, rules)
     for name in TOKENS:
         yield name, _tokens(name, sides, cluster, rules)
     for name in LATENCIES:
-        yield name, _over_starts(name, keys, sides, [_start_means(sides, name, k) for k in (0, 1)], rules) | {
-            "requests": int(_on_both(sides, name).sum())
-        }
+        yield (
+            name,
+            _over_starts(name, keys, sides, [_start_means(sides, name, k) for k in (0, 1)], rules)
+            | {"requests": int(_on_both(sides, name).sum())},
+        )
     for name, column in PER_START.items():
         values = [_of_starts(rules.starts, keys, side, column) for side in sides]
         if all(len(side) for side in values):
             yield name, _over_starts(column, keys, sides, values, rules, name)
-    yield "kv_cache_usage_max", _bare(
-        *(_maximum(under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in sides)
+    yield (
+        "kv_cache_usage_max",
+        _bare(*(_maximum(under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in sides)),
     )
     yield "memory", _bare(*(_maximum(side.samples, ["device_memory_bytes", "host_rss_bytes"]) for side in sides))
     ok = (sides[0].requests["completed"] & sides[1].requests["completed"]).to_numpy()
@@ -215,9 +224,9 @@ def _metrics(keys: Mapping[str, Any], sides: Pair, cluster: Codes, rules: Rules)
 
 def _rate(name: str, sides: Pair, cluster: Codes, rules: Rules) -> dict[str, Any]:
     found = [says.rates(side.requests).get(name) for side in sides]
-    if found[0] is None or found[1] is None:
+    hits = [side.to_numpy(dtype=float) for side in found if side is not None]
+    if len(hits) < len(sides):
         return {}
-    hits = [side.to_numpy(dtype=float) for side in found]
     effect = paired_difference(hits[0], hits[1], cluster)
     values = [share(side, cluster) for side in hits]
     estimates = [*values, from_log(paired_log_ratio(hits[0], hits[1], cluster)), effect.interval()]

@@ -21,7 +21,7 @@ import pandas as pd
 
 from .comparison import conditions, with_validity
 from .counters import COUNTERS, counter_summary
-from .intervals import Array, Codes, Estimate, Interval, estimate, from_log, mean, paired_log_ratio
+from .intervals import Array, Codes, Estimate, estimate, from_log, mean, paired_log_ratio
 from .noise import MIN_DF, MIN_STARTS
 from .request_metrics import CONDITION, SERVER
 from .says import interval_columns
@@ -53,7 +53,9 @@ def decompose(candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
     for keys, sides, cluster in conditions(candidate, baseline):
         row = {**keys, **_split(sides[0].requests, sides[1].requests, cluster)}
         for end, side, server in zip(("", "_baseline"), sides, (candidate, baseline), strict=True):
-            counts = counter_summary(side.samples, side.requests, side.chunks, server.records[0] if server.records else {})
+            counts = counter_summary(
+                side.samples, side.requests, side.chunks, server.records[0] if server.records else {}
+            )
             row |= {name + end: value for name, value in counts.items()}
         rows.append(row)
     estimates = [name + end for name in ESTIMATES for end in ("", "_low", "_high")]
@@ -76,10 +78,8 @@ def with_intervals(frame: pd.DataFrame) -> pd.DataFrame:
         pooled_df = df.groupby(pool).transform("sum")
         variance = (frame[f"{name}_variance"] * df).groupby(pool).transform("sum") / pooled_df
         enough = known & (pooled_df >= MIN_DF)
-        error = np.sqrt(variance / frame["starts"]).where(enough)
-        found = [
-            Estimate(*row).interval() for row in zip(frame[name], error, pooled_df.where(enough), strict=True)
-        ]
+        error = (variance / frame["starts"]).pow(0.5).where(enough)
+        found = [Estimate(*row).interval() for row in zip(frame[name], error, pooled_df.where(enough), strict=True)]
         frame[f"{name}_low"], frame[f"{name}_high"] = [x.low for x in found], [x.high for x in found]
     return frame.drop(columns=[f"{name}_variance" for name in TIMES])
 
@@ -96,9 +96,9 @@ def _split(candidate: pd.DataFrame, baseline: pd.DataFrame, cluster: Codes) -> d
         {name: _nan_unless_all_known(values, used.to_numpy()) for name, values in parts(one, two).items()}
     )
     starts = split.groupby([candidate[name] for name in START]).mean().dropna(how="all")
-    row |= {"starts": len(starts), **split.mean().to_dict()}
+    row |= {"starts": len(starts)} | {name: float(split[name].mean()) for name in TIMES}
     if len(starts) >= MIN_STARTS:
-        row |= starts.var(ddof=1).add_suffix("_variance").to_dict()
+        row |= {f"{name}_variance": float(starts[name].to_numpy().var(ddof=1)) for name in TIMES}
     e2e_latency = [side["e2e_latency"].mean() for side in (one, two)]
     row |= dict(zip(("e2e_latency", "e2e_latency_baseline"), e2e_latency, strict=True))
     thinking = _known_on_both_sides(one["reasoning_tokens"], two["reasoning_tokens"])

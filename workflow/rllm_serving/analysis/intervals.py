@@ -2,9 +2,9 @@
 
 A question is drawn once and asked often: its repeats come along with it. Ratios of sums over questions have the
 linearised (Taylor) standard error of cluster sampling (Sarndal et al. 1992, ch. 5.5) and Student's t with one degree of
-freedom fewer than there are questions (still fewer where residuals have long tails); shares have Wilson's interval with a design effect, so that it holds at 0 and 1
-too; quantiles have Woodruff's. benchmarks/coverage.py shows how often each covers a known truth. Below MIN_CLUSTERS
-questions with data there is no interval (NaN).
+freedom fewer than there are questions, still fewer where residuals have long tails; shares have Wilson's interval with
+a design effect, so that it holds at 0 and 1 too; quantiles have Woodruff's. benchmarks/coverage.py shows how often each
+covers a known truth. Below MIN_CLUSTERS questions with data there is no interval (NaN).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _sums(values: Array, weights: Array, cluster: Codes) -> tuple[Array, Array]:
     """Sums of values x weights and of weights, a cluster with data each; rows where either is NaN are left out."""
     known = np.isfinite(values) & np.isfinite(weights)
     size = int(cluster.max(initial=-1)) + 1
-    tops = np.bincount(cluster[known], (values * weights)[known], size)
-    bottoms = np.bincount(cluster[known], weights[known], size)
+    tops = np.bincount(cluster[known], (values * weights)[known], size).astype(float)
+    bottoms = np.bincount(cluster[known], weights[known], size).astype(float)
     filled = bottoms > 0
     return tops[filled], bottoms[filled]
 
@@ -164,7 +164,8 @@ def paired_log_ratio(candidate: Array, baseline: Array, cluster: Codes) -> Estim
     if not baseline.sum() > 0:
         return NO_ESTIMATE
     filled = np.bincount(cluster) > 0
-    found = _linearised(np.bincount(cluster, candidate)[filled], np.bincount(cluster, baseline)[filled])
+    tops, bottoms = (np.bincount(cluster, side)[filled].astype(float) for side in (candidate, baseline))
+    found = _linearised(tops, bottoms)
     return _on_log_scale(found) if found.value > 0 else NO_ESTIMATE
 
 

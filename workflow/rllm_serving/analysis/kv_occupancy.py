@@ -82,6 +82,37 @@ def occupancy(frame: pd.DataFrame, chunks: pd.DataFrame) -> Occupancy | None:
     return Occupancy(np.append(edges[:-1][lasting], end), held[lasting])
 
 
+def condition_summary(
+    frame: pd.DataFrame, chunks: pd.DataFrame, samples: pd.DataFrame | None, pool_tokens: float | None
+) -> dict[str, float]:
+    """Return `kv_summary` and kv_gauge_difference of several points.
+
+    Means and the difference are weighted by the points' time, of maxima the largest is taken, the rest is averaged.
+
+    Args:
+        frame: rows of `request_metrics.latencies` of one condition.
+        chunks: `Chunks.take` of all these rows.
+        samples: rows of server.parquet of the condition; None: none were taken.
+        pool_tokens: see `kv_summary`.
+    """
+    rows, seconds = [], []
+    for repeat, positions in frame.groupby("repeat", sort=True).indices.items():
+        place = np.full(len(frame), -1)
+        place[positions] = np.arange(len(positions))
+        own = chunks.assign(row=place[chunks["row"].to_numpy()])
+        held = occupancy(frame.iloc[positions].reset_index(drop=True), own[own["row"] >= 0])
+        sampled = pd.DataFrame() if samples is None else samples[samples["repeat"] == repeat]
+        difference = gauge_difference(held, sampled, pool_tokens) if len(sampled) else np.nan
+        rows.append({**kv_summary(held, pool_tokens), "kv_gauge_difference": difference})
+        seconds.append(np.nan if held is None else held.edges[-1] - held.edges[0])
+    table, weight = pd.DataFrame(rows), np.array(seconds)
+    result = table.mean().to_dict()
+    for name in (name for name in map(str, table) if name.endswith(("_mean", "difference"))):
+        known = table[name].notna() & np.isfinite(weight)
+        result[name] = float(np.average(table[name][known], weights=weight[known])) if known.any() else np.nan
+    return result | table.filter(like="_max").max().to_dict()
+
+
 def kv_summary(held: Occupancy | None, pool_tokens: float | None) -> dict[str, float]:
     """Statistics of `occupancy` over a point: kv_held_tokens_* and, of the pool, kv_held_share_*; * is of STATISTICS.
 

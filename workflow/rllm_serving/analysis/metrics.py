@@ -11,7 +11,6 @@ from typing import Literal
 
 from .validity import CLIENT_GATES
 
-
 Units = Literal["", "questions", "starts"]
 
 
@@ -77,8 +76,12 @@ def _statistics(metrics: dict[str, Metric], statistics: Iterable[str], units: Un
 LATENCIES = _by_name(
     [
         _seconds("ttft", "TTFT", "first token of any kind - arrival"),
-        _seconds("ttfvt", "TTFVT", "first visible (not thinking) token - arrival; requests that ended before it are censored there (Kaplan-Meier), and "
-            "the mean is restricted to `ttfvt_horizon`"),
+        _seconds(
+            "ttfvt",
+            "TTFVT",
+            "first visible (not thinking) token - arrival; requests that ended without one are censored then "
+            "(Kaplan-Meier), and the mean is restricted to `ttfvt_horizon`",
+        ),
         _seconds("tpot", "TPOT", "(last chunk - first token) / (output tokens - 1), a value a request", milli=True),
         _seconds(
             "itl", "ITL", "gap between chunks, weighted by the tokens of the later chunk, over all chunks", milli=True
@@ -101,6 +104,12 @@ GAUGES = _by_name(
         _share("kv_cache_usage", "KV cache", "share of the KV cache in use"),
         Metric("running", "Running requests", "requests", "requests in the running batch of the server"),
         Metric("waiting", "Waiting requests", "requests", "requests in the waiting queue of the server"),
+    ]
+)
+HELD = _by_name(
+    [
+        Metric("kv_held_tokens", "KV tokens", "tokens", "tokens so far of the running requests", "tokens"),
+        _share("kv_held_share", "KV held", "kv_held_tokens / size of the KV pool, where the config has it"),
     ]
 )
 RATES = _by_name(
@@ -153,7 +162,9 @@ METRICS = _by_name(
         Metric("num_requests", "Requests", "requests", "requests of the point"),
         Metric("completed", "Completed", "requests", "requests whose stream ended properly"),
         Metric("failed", "Failed requests", "requests", "num_requests - completed"),
-        Metric("num_questions", "Questions", "questions", "different questions asked: what intervals of answers rest on"),
+        Metric(
+            "num_questions", "Questions", "questions", "different questions asked: what intervals of answers rest on"
+        ),
         Metric("starts", "Starts", "", "starts of the server pooled: what intervals of times rest on"),
         Metric("points", "Points", "", "points pooled"),
         Metric("invalid_points", "Invalid points", "", "points beyond a validity gate; they are left out"),
@@ -171,6 +182,9 @@ METRICS = _by_name(
         _share("kv_cache_usage_p5", "KV cache p5", "5 % quantile over time of the KV cache's use"),
         _share("kv_cache_usage_p95", "KV cache p95", "95 % quantile over time of the KV cache's use"),
         _share("kv_cache_usage_swing", "KV cache swing", "kv_cache_usage_p95 - kv_cache_usage_p5", "starts"),
+        *_statistics(HELD, ["mean", "swing"], "starts"),
+        *_statistics(HELD, ["max", "p5", "p95"], ""),
+        _share("kv_gauge_difference", "KV gauge off", "mean |kv_held_share - kv_cache_usage| at the server's samples"),
         Metric("preemptions", "Preemptions", "requests", "increase of the server's counter of preempted requests"),
         Metric(
             "goodput",

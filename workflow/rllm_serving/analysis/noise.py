@@ -96,10 +96,8 @@ class NoiseTable:
     def _pool(self, metric: str, servers: Sequence[pd.DataFrame]) -> Noise:
         return pooled([on_scale(part[metric].to_numpy(), metric in self._linear) for part in servers])
 
-    def interval(
-        self, metric: str, starts: Array, engine: str, model: str, condition: Sequence[object]
-    ) -> Interval:
-        """Interval of what a metric is in a typical start: the mean, of logs the geometric one; NaN where there is none.
+    def interval(self, metric: str, starts: Array, engine: str, model: str, condition: Sequence[object]) -> Interval:
+        """Interval of what a metric is in a typical start: the mean, of logs the geometric one; or none.
 
         Args:
             metric: of a server.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import says, server_metrics, timing
+from . import kv_occupancy, says, server_metrics, timing
 from .intervals import MISSING, Codes, Interval, codes, share
 from .metrics import METRICS
 from .noise import NoiseTable
@@ -45,9 +45,7 @@ class Tables(NamedTuple):
     domain: pd.DataFrame
 
 
-def experiment_tables(
-    servers: Iterable[ServerData], slo: Slo | None = None, horizon_s: float | None = None
-) -> Tables:
+def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, horizon_s: float | None = None) -> Tables:
     """Return the tables of all servers of one experiment.
 
     Args:
@@ -86,7 +84,7 @@ def _with_start_intervals(summary: pd.DataFrame, starts: pd.DataFrame, keys: Seq
     """Fill the intervals of FROM_STARTS: of what each is in a typical start."""
     noise = NoiseTable(starts, keys, LINEAR)
     of_server = {_tuple(key): part for key, part in starts.groupby([*SERVER, *keys], sort=False)}
-    rows = summary.reset_index(drop=True).to_dict("records")
+    rows: list[dict[str, Any]] = [dict(row) for _, row in summary.iterrows()]
     for row in rows:
         condition = [row[name] for name in keys]
         own = of_server[tuple(row[name] for name in (*SERVER, *keys))]
@@ -99,7 +97,7 @@ def _with_start_intervals(summary: pd.DataFrame, starts: pd.DataFrame, keys: Seq
 
 
 def _bounded(name: str, found: Interval, row: dict[str, Any]) -> dict[str, float]:
-    """Ends of an interval: a share stays within 0 and 1, that of requests is at least as uncertain as over questions."""
+    """Ends of an interval; a share stays within 0 and 1, and is at least as uncertain as over its questions alone."""
     low, high = found.low, found.high
     if METRICS[name].linear and not np.isnan(low):
         low, high = max(0.0, low), min(1.0, high)
@@ -145,12 +143,15 @@ def _table(server: ServerData, keys: list[str], slo: Slo | None, horizon_s: floa
     for key, group, positions, question in _groups(server, keys):
         horizon = horizons.get(tuple(key[name] for name in CONDITION), horizon_s)
         chunks = server.chunks.take(positions, group["completed"].to_numpy())
+        everything = chunks if group["completed"].all() else server.chunks.take(positions)
         row = {**names, **key, **says.metrics(group, question), **timing.metrics(group, chunks, slo, horizon)}
         if slo is not None:
             row |= says.interval_columns("slo_attainment", share(slo.met(group).to_numpy(dtype=float), question))
         point = [name for name in (*START, *POINT) if name in key]
-        if samples is not None:
-            row |= server_metrics.gauge_summary(_rows(samples, key, [name for name in point if name in samples]))
+        taken = None if samples is None else _rows(samples, key, [name for name in point if name in samples])
+        if taken is not None:
+            row |= server_metrics.gauge_summary(taken)
+        row |= kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
         row |= _recorded(_rows(recorded, key, [name for name in POINT if name in key]), group)
         row["starts"] = group[START].drop_duplicates().shape[0]
         rows.append(row)
@@ -165,7 +166,7 @@ def _rows(table: pd.DataFrame, key: dict[str, Any], names: Sequence[str]) -> pd.
 
 
 def _recorded(records: pd.DataFrame, group: pd.DataFrame) -> dict[str, Any]:
-    """What run.json has of the points of a group: the largest numbers of CLIENT_GATES, duration, why they are invalid."""
+    """What run.json has of a group's points: the largest numbers of CLIENT_GATES, duration, why they are invalid."""
     taken = records[records["repeat"].isin(group["repeat"])]
     if taken.empty:
         return {"points": group["repeat"].nunique()}

@@ -12,7 +12,7 @@ from .metrics import FAILURE_MODES, TOKEN_SHARES, TOKENS
 
 
 def is_graded(group: pd.DataFrame) -> bool:
-    """Whether rows of `ServerData.frame` have an accuracy: something ended well, and every answer is graded and free."""
+    """Whether rows of `ServerData.frame` have an accuracy: some ended well, and every answer is graded and free."""
     graded = group["correct"].notna().all() and group["forced_output_tokens"].isna().all()
     return bool(graded and group["completed"].any())
 

@@ -26,7 +26,7 @@ POINT = ["dataset", "load", "budget", "repeat"]
 
 @dataclass(frozen=True)
 class ServerData:
-    """The runs of one server. Without grades, samples or records their metrics are NaN; a comparison needs the first two.
+    """The runs of one server; without grades, samples or records their metrics are missing.
 
     Attributes:
         requests: table from `request_metrics.read`, with `said` where texts are compared.
@@ -82,12 +82,17 @@ class ServerData:
         """The chunks of all its requests."""
         return Chunks(self.requests)
 
+    @property
+    def pool_tokens(self) -> float | None:
+        """Size of the server's KV pool (tokens), where its options say it."""
+        options = self.records[0].get("config", {}).get("options", {}) if self.records else {}
+        size = options.get("kv_cache_tokens")
+        return None if size is None else float(size)
+
     @cached_property
     def recorded(self) -> pd.DataFrame:
         """What the records say of each point: POINT, duration (s), the numbers of CLIENT_GATES, invalid (a reason)."""
-        rows = [
-            {**entry, **entry.get("validity", {})} for record in self.records for entry in record.get("points", [])
-        ]
+        rows = [{**entry, **entry.get("validity", {})} for record in self.records for entry in record.get("points", [])]
         names = ["duration_s", *CLIENT_GATES]
         table = pd.DataFrame(rows, columns=[*POINT, *names, "invalid"])
         return table.astype(dict.fromkeys(names, float)).rename(columns={"duration_s": "duration"})

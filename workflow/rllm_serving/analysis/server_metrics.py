@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .intervals import Array, Codes, Sums, quantiles, ratio
+from .intervals import Array
 from .metrics import GAUGES
 
-BLOCKS = 20
+MIN_SAMPLES = 20
+"""Under load, of a point whose gauges are to mean something."""
 
 
 def time_weights(samples: pd.DataFrame) -> Array:
@@ -22,61 +23,44 @@ def time_weights(samples: pd.DataFrame) -> Array:
     return weight if weight.sum() > 0 else np.ones(len(samples))
 
 
-def time_blocks(time: Array, point: Codes, start: Array, end: Array) -> Codes:
-    """Number of the block that each time lies in; all arguments have shape (n,).
-
-    Point number `point`, from start to end (s), owns the BLOCKS equal blocks from number point * BLOCKS on.
-    """
-    share = (time - start) / np.where(end > start, end - start, 1.0)
-    return point * BLOCKS + np.clip(np.floor(share * BLOCKS), 0, BLOCKS - 1).astype(np.int64)
-
-
 def under_load(samples: pd.DataFrame, column: str) -> pd.DataFrame:
     """The samples taken while the load lasted that have a value, sorted by repeat and time."""
     loaded: pd.DataFrame = samples[samples["in_window"] & samples[column].notna()]
     return loaded.sort_values(["repeat", "time"], kind="stable")
 
 
-def sums(samples: pd.DataFrame, column: str) -> Sums | None:
-    """Value x seconds, seconds and block of each sample under load: their ratio is the time-weighted mean.
-
-    Block: one of BLOCKS equal blocks of time a point, point number = repeat. None without samples.
-    """
-    loaded = under_load(samples, column)
-    if loaded.empty:
-        return None
-    weight = time_weights(loaded)
-    point = loaded.groupby("repeat")["time"]
-    start, end = (np.asarray(point.transform(edge), dtype=np.float64) for edge in ("min", "max"))
-    block = time_blocks(loaded["time"].to_numpy(dtype=float), loaded["repeat"].to_numpy(dtype=np.int64), start, end)
-    return loaded[column].to_numpy(dtype=float) * weight, weight, block
-
-
 def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
     """Server metrics of a condition from its rows of server.parquet (any number of repeats).
 
-    Gauges are described by the samples taken while the load lasted; counters by all.
+    Gauges are described by the samples taken while the load lasted, of points with MIN_SAMPLES of them; counters by
+    all.
 
-    {kv_cache_usage,running,waiting}_{mean,max}: time-weighted mean, with _low/_high (bootstrap over BLOCKS equal time
-    blocks a point), and maximum. kv_cache_usage_p5, kv_cache_usage_p95: time-weighted quantiles; kv_cache_usage_swing
-    = kv_cache_usage_p95 - kv_cache_usage_p5. KV use is a share (0..1), running and waiting are requests. preemptions,
-    energy (J): see `counter_delta`. A gauge without samples has no entry.
+    {kv_cache_usage,running,waiting}_{mean,max}: time-weighted mean, and maximum. kv_cache_usage_p5, kv_cache_usage_p95:
+    time-weighted quantiles; kv_cache_usage_swing = kv_cache_usage_p95 - kv_cache_usage_p5. KV use is a share (0..1),
+    running and waiting are requests. gauge_samples: of the point with the fewest. preemptions, energy (J): see
+    `counter_delta`. A gauge without enough samples has no entry.
     """
-    result: dict[str, float] = {}
     samples = samples.sort_values(["repeat", "time"], kind="stable")
+    result = {"gauge_samples": _fewest(samples)}
     for name in GAUGES:
-        parts = sums(samples, name)
-        if parts is None:
+        loaded = under_load(samples, name)
+        loaded = loaded[loaded.groupby("repeat")["time"].transform("size") >= MIN_SAMPLES]
+        if loaded.empty:
             continue
-        value = under_load(samples, name)[name].to_numpy(dtype=float)
-        estimate, block = ratio(*parts), parts[2]
-        result |= {f"{name}_mean": estimate.value, f"{name}_max": value.max()}
-        result |= {f"{name}_mean_low": estimate.low, f"{name}_mean_high": estimate.high}
+        value, weight = loaded[name].to_numpy(dtype=float), time_weights(loaded)
+        result |= {f"{name}_mean": float(np.average(value, weights=weight)), f"{name}_max": value.max()}
         if name == "kv_cache_usage":
-            low, high = (share.value for share in quantiles(value, block, [0.05, 0.95], parts[1]))
+            order = np.argsort(value)
+            upto = np.cumsum(weight[order]) / weight.sum()
+            low, high = (float(value[order][np.searchsorted(upto, share * (1 - 1e-9))]) for share in (0.05, 0.95))
             result |= {"kv_cache_usage_p5": low, "kv_cache_usage_p95": high, "kv_cache_usage_swing": high - low}
     counters = {"preemptions": "preemptions", "energy": "device_energy_j"}
     return result | {name: counter_delta(samples, column) for name, column in counters.items()}
+
+
+def _fewest(samples: pd.DataFrame) -> float:
+    loaded = samples[samples["in_window"] & samples["running"].notna()]
+    return float(loaded.groupby("repeat").size().reindex(samples["repeat"].unique(), fill_value=0).min())
 
 
 def counter_delta(samples: pd.DataFrame, column: str) -> float:

@@ -60,11 +60,11 @@ def with_verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
     """
     judgeable = comparisons["p"].where(comparisons["invalid"].isna())
     groups = comparisons.groupby("metric", sort=False).indices.values()
-    adjusted = pd.Series(np.nan, comparisons.index)
+    adjusted = np.full(len(comparisons), np.nan)
     for rows in groups:
-        adjusted.iloc[rows] = benjamini_hochberg(judgeable.iloc[rows].to_numpy(dtype=float))
+        adjusted[rows] = benjamini_hochberg(judgeable.to_numpy(dtype=float)[rows])
     verdict = np.select(
-        [adjusted.isna(), comparisons["is_equivalent"] == 1, adjusted <= 1 - LEVEL],
+        [np.isnan(adjusted), comparisons["is_equivalent"] == 1, adjusted <= 1 - LEVEL],
         ["", EQUIVALENT, CHANGED],
         UNDECIDED,
     )

@@ -59,7 +59,7 @@ def log_progress(name: str, completed: int, total: int, elapsed_s: float) -> Non
 class Measurement:
     """Measures one run; `execute` does it all.
 
-    Points that an interrupted run left in the journal come from another start of the server: `restart` tells them apart.
+    Points that an interrupted run left in the journal are of another start of the server: `restart` tells them apart.
 
     Attributes:
         run: what to measure.

@@ -36,10 +36,7 @@ class Traits:
     def of(cls, study: Study, experiment: str) -> Traits:
         """Return those of an experiment."""
         entry, runs = study.config["experiments"][experiment], study.experiments[experiment]
-        compared = {
-            basis: bool(study.comparisons(experiment, basis))
-            for basis in ("engine", "baseline")
-        }
+        compared = {basis: bool(study.comparisons(experiment, basis)) for basis in ("engine", "baseline")}
         return cls(
             budgets=len(entry["budgets"]),
             batches=sum(load["type"] == "batch" for load in entry["loads"]),

@@ -1,8 +1,8 @@
 """Tables of the study as CSV (raw numbers, interval ends in own columns), Markdown and LaTeX (for reading).
 
 A cell for reading is `value [low, high]`, all three with the digits that give the value three significant ones, in the
-unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. Behind a comparison stands its verdict
-(see `verdicts`): changed, equivalent or undecided. A dagger at the keys marks a row beyond a validity gate, whose reason
+unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. Behind a comparison stands its verdict:
+changed, equivalent or undecided (see `verdicts`). A dagger at the keys marks a row beyond a validity gate, whose reason
 the CSV has in `invalid`. Rows with `reason` are unsupported configurations; the reason replaces the metrics.
 """
 

@@ -107,7 +107,9 @@ class Plan:
         start = START_S[self.study.device] + 2 * parameters * ratio / READING
         repeats = self.study.sweeps[run.experiment]["repeats"]
         warm_up = self._warm_up_s(run, parameters, ratio)
-        return RuntimeEstimate(*((start + WARM_UP_ROUNDS * w + repeats * s) / 3600 for w, s in zip(warm_up, seconds, strict=True)))
+        return RuntimeEstimate(
+            *((start + WARM_UP_ROUNDS * w + repeats * s) / 3600 for w, s in zip(warm_up, seconds, strict=True))
+        )
 
     def _warm_up_s(self, run: Run, parameters: float, ratio: float) -> list[float]:
         """Seconds of one round of warming up: a batch of the largest load at the largest budget."""

@@ -288,9 +288,7 @@ class Study:
         other = self.config["experiments"][spec["experiment"]]
         datasets = resolve_names("", other["datasets"], self.datasets)
         resolve_names(f"{key}.capacity.dataset", [spec["dataset"]], datasets)
-        needed = max(
-            run.options.max_running_requests for runs in self.capacity(name).values() for run in runs
-        )
+        needed = max(run.options.max_running_requests for runs in self.capacity(name).values() for run in runs)
         sizes = [load["size"] for load in other["loads"] if load["type"] == "closed"]
         if max(sizes, default=0) < needed:
             raise ConfigError(

@@ -92,6 +92,11 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
         ax.set_xlim(limits.min(), limits.max())
     undecided_handle = Line2D([], [], label="undecided", **style.HOLLOW)
     margin_handle = Patch(color=style.GREY, alpha=0.15, lw=0, label="changes that do not matter")
-    entries = [*style.legend_handles(frame), undecided_handle, margin_handle, *style.invalid_handles(frame, style.CROSS)]
+    entries = [
+        *style.legend_handles(frame),
+        undecided_handle,
+        margin_handle,
+        *style.invalid_handles(frame, style.CROSS),
+    ]
     style.legend(figure, entries, fixed)
     return figure
