@@ -66,8 +66,9 @@ def test_three_requests_by_hand() -> None:
         **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
         **{"e2e_latency_mean": (3 + 4.5 + 9) / 3, "e2e_latency_p50": 4.5, "e2e_latency_p90": 9},
         **{"tpot_mean": (2 / 2 + 4 / 5) / 2, "tpot_p50": 0.8},
-        # gaps 1, 1, 3, 1 with weights 1, 1, 4, 1
-        **{"itl_mean": 15 / 7, "itl_p50": 3, "itl_p99": 3},
+        # gaps 1, 1, 3, 1; the third is shared by 4 tokens
+        **{"icl_mean": 6 / 4, "icl_p50": 1, "icl_p90": 3, "icl_p99": 3},
+        **{"itl_mean": 6 / 7, "itl_p50": 0.75, "itl_p90": 1, "itl_p99": 1},
         **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
         **{"straggler_time_fraction": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
     }
@@ -160,7 +161,7 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
 def test_failures_are_counted_and_enter_no_latency() -> None:
     clean, mixed = one(three()), one([*three(), dead(3)])
     assert (mixed["num_requests"], mixed["completed"], mixed["failed"], mixed["failed_rate"]) == (4, 3, 1, 0.25)
-    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl") for stat in ("mean", "p99")]
+    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl", "icl") for stat in ("mean", "p99")]
     same += ["output_throughput", "output_tokens_mean", "straggler_time_fraction"]
     assert mixed[same].to_dict() == clean[same].to_dict()
     assert mixed["answered_rate"] == 0.5
@@ -201,7 +202,7 @@ def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival:
 def test_chunks_without_tokens_make_no_gap() -> None:
     row = three()[0] | {"chunk_times": [1.0, 2.0, 4.0], "chunk_tokens": [1, 0, 2]}
     gaps = request_metrics.token_gaps(request_metrics.Chunks(pa.Table.from_pylist([row])).take(np.arange(1)))
-    assert gaps[["gap", "tokens"]].to_numpy().tolist() == [[3.0, 2.0]]
+    assert gaps.to_dict("records") == [{"row": 0, "gap": 3.0, "itl": 1.5, "tokens": 2.0}]
 
 
 def test_chunk_lists_of_different_length_are_refused() -> None:

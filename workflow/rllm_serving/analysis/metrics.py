@@ -73,8 +73,9 @@ LATENCIES = _by_name(
         _seconds("ttfvt", "TTFVT", "first visible (not thinking) token - arrival; of the requests that answered"),
         _seconds("tpot", "TPOT", "(last chunk - first token) / (output tokens - 1), a value a request", milli=True),
         _seconds(
-            "itl", "ITL", "gap between chunks, weighted by the tokens of the later chunk, over all chunks", milli=True
+            "itl", "ITL", "gap between chunks / tokens of the later chunk, a value a token of all requests", milli=True
         ),
+        _seconds("icl", "ICL", "gap between chunks, a value a chunk of all requests", milli=True),
         _seconds("e2e_latency", "E2E latency", "last chunk - arrival"),
     ]
 )

@@ -71,7 +71,7 @@ def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None
         row |= {
             f"failure_mode_{miss.replace('-', '_')}": (group["failure_mode"] == miss).mean() for miss in FAILURE_MODES
         }
-    spread = {name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name != "itl"}
+    spread = {name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name not in ("itl", "icl")}
     spread |= {name: (group[name].where(ok).to_numpy(dtype=float), TOKEN_SHARES) for name in TOKENS}
     averaged = {name: hit.to_numpy(dtype=float) for name, hit in shares.items()}
     averaged |= {f"{name}_mean": values for name, (values, _) in spread.items()}
@@ -84,9 +84,11 @@ def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None
 def _per_token(row: _Row, group: pd.DataFrame, chunks: pd.DataFrame, cluster: Codes) -> None:
     """Time between tokens, throughput and stragglers. chunks: those of the group's successful requests."""
     gaps = token_gaps(chunks)
-    gap, whose, tokens = gaps["gap"].to_numpy(), cluster[gaps["row"]], gaps["tokens"].to_numpy()
-    row.put("itl_mean", mean(gap, whose, tokens))
-    row.spread("itl", gap, whose, LATENCY_SHARES, tokens)
+    whose = cluster[gaps["row"]]
+    for name, column, weights in (("itl", "itl", gaps["tokens"].to_numpy()), ("icl", "gap", None)):
+        values = gaps[column].to_numpy()
+        row.put(f"{name}_mean", mean(values, whose, weights))
+        row.spread(name, values, whose, LATENCY_SHARES, weights)
     output_throughput = throughput(group, chunks)
     if output_throughput is not None:
         row.put("output_throughput", ratio(*output_throughput))

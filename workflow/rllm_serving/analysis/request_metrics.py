@@ -122,15 +122,16 @@ class Chunks:
 
 
 def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
-    """TBT: one row a gap between successive chunks (from `Chunks.take`) of a request.
+    """One row a gap between successive chunks (from `Chunks.take`) of a request.
 
-    row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight:
-    tokens that come together in one chunk (speculative decoding, a busy server) all kept the user waiting
-    for that gap.
+    row: the request's number; gap: inter-chunk latency, s; tokens: tokens of the later chunk; itl: gap / tokens,
+    inter-token latency, s. Tokens that come together in one chunk (speculative decoding, a busy server) share its gap
+    equally: itl is the value of each of them, so tokens is its weight.
     """
     row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
     same = row[1:] == row[:-1]
-    gaps = {"row": row[1:][same], "gap": np.diff(time)[same], "tokens": tokens[1:][same]}
+    gap, later = np.diff(time)[same], tokens[1:][same]
+    gaps = {"row": row[1:][same], "gap": gap, "itl": gap / later, "tokens": later}
     return pd.DataFrame(gaps, copy=False)
 
 
