@@ -77,13 +77,15 @@ def test_three_requests_by_hand() -> None:
 
 
 def test_goodput_counts_who_kept_both_promises() -> None:
-    # TTFVT 1, 3.5 and none; TPOT 1000, 800 ms and none (a single token); 10 s in all, of the failed one as well.
+    # TTFVT 1, 3.5 and none; 1000 and 500 ms a visible token; 10 s in all, of the failed one as well.
+    rows = [row | {"answer_tokens": tokens} for row, tokens in zip(three(), (3, 3, 0), strict=True)]
     for slo, met in ((Slo(3.5, 1000), 2), (Slo(3.5, 900), 1), (Slo(1.0, 1000), 1), (Slo(0.9, 1000), 0)):
-        point = one([*three(), dead(3)], slo=slo)
+        point = one([*rows, dead(3)], slo=slo)
         assert (point["slo_attainment"], point["goodput"]) == (met / 4, met / 10)
     quick = request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=1.0, output_tokens=1)
-    point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], slo=Slo(2.0, 1.0))
-    assert point["slo_attainment"] == 1
+    quick |= {"chunk_times": [1.0], "chunk_tokens": [1]}
+    for tokens, met in ((1, 1), (None, 0)):  # nobody counted: nobody knows the pace
+        assert one([quick | {"answer_tokens": tokens}], slo=Slo(2.0, 1.0))["slo_attainment"] == met
     assert pd.isna(one(three())["slo_attainment"])
 
 
@@ -186,11 +188,14 @@ def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
 
 
 def test_tpot_needs_two_tokens() -> None:
-    assert request_metrics.latencies(pa.Table.from_pylist(three()))["tpot"].isna().tolist() == [
-        False,
-        False,
-        True,
-    ]
+    frame = request_metrics.latencies(pa.Table.from_pylist(three()))
+    assert frame["tpot"].isna().tolist() == [False, False, True]
+
+
+def test_the_pace_of_an_answer_is_that_of_its_visible_tokens() -> None:
+    rows = [row | {"answer_tokens": tokens} for row, tokens in zip(three(), (3, 2, 2), strict=True)]
+    frame = request_metrics.latencies(pa.Table.from_pylist([*rows, three()[0] | {"answer_tokens": 1}]))
+    assert frame["visible_tpot"].fillna(-1).tolist() == [1.0, 1.0, -1, -1]  # nothing visible; a single token
 
 
 @pytest.mark.parametrize(("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)])

@@ -49,8 +49,8 @@ class Slo:
     tpot_ms: float
 
     def met(self, frame: pd.DataFrame) -> pd.Series:
-        """Which requests (rows of `latencies`) met it; one of a single token has no TPOT to miss."""
-        paced = (frame["tpot"] * 1000 <= self.tpot_ms) | (frame["tpot"].isna() & frame["completed"])
+        """Which requests (rows of `latencies`) met it; one of a single visible token has no pace to miss."""
+        paced = (frame["visible_tpot"] * 1000 <= self.tpot_ms) | ((frame["answer_tokens"] < 2) & frame["completed"])
         return (frame["ttfvt"] <= self.ttfvt_s) & paced
 
 

@@ -59,6 +59,8 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     ttfvt = first visible token (not thinking) - arrival; missing when none came.
     e2e_latency = last chunk - arrival.
     tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
+    visible_tpot = (last chunk - first visible token) / (answer tokens - 1), the pace at which the answer comes; missing
+    below two answer tokens.
     """
     columns = [name for name in requests.column_names if name not in CHUNKS]
     frame: pd.DataFrame = requests.select(columns).to_pandas().reset_index(drop=True)
@@ -66,7 +68,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     clocked = ~frame["load"].str.startswith(("batch", "closed"))
     ok = frame["status"] == "ok"
     arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["last_token"].where(ok)
-    later_tokens = frame["output_tokens"] - 1
+    later_tokens, later_visible = frame["output_tokens"] - 1, frame["answer_tokens"] - 1
     return frame.assign(
         completed=ok,
         answered=ok & frame["first_visible_token"].notna(),
@@ -77,6 +79,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
         ttfvt=frame["first_visible_token"].where(ok) - arrival,
         e2e_latency=end - arrival,
         tpot=(end - frame["first_token"]) / later_tokens.where(later_tokens >= 1),
+        visible_tpot=(end - frame["first_visible_token"]) / later_visible.where(later_visible >= 1),
     )
 
 
