@@ -163,7 +163,9 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
 def test_failures_are_counted_and_enter_no_latency() -> None:
     clean, mixed = one(three()), one([*three(), dead(3)])
     assert (mixed["num_requests"], mixed["completed"], mixed["failed"], mixed["failed_rate"]) == (4, 3, 1, 0.25)
-    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl", "icl") for stat in ("mean", "p99")]
+    same = [
+        f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl", "icl") for stat in ("mean", "p99")
+    ]
     same += ["output_throughput", "output_tokens_mean", "straggler_time_fraction"]
     assert mixed[same].to_dict() == clean[same].to_dict()
     assert mixed["answered_rate"] == 0.5

@@ -60,7 +60,7 @@ def assert_whole(seen: Seen) -> None:
     assert (outcome.status, outcome.error, outcome.http_status) == ("ok", None, 200)
     assert (outcome.reasoning_text, outcome.answer_text) == ("".join(THOUGHTS), "".join(ANSWER))
     assert outcome.output_tokens == OUTPUT_TOKENS == sum(tokens or 0 for tokens in outcome.chunk_tokens)
-    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.finish_reason) == (5, 4, "stop")
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.finish_reason) == (5, 2, "stop")
     times = [exchange.scheduled, exchange.sent, outcome.first_token, outcome.first_visible_token, outcome.last_token]
     known = [time for time in [*times, exchange.closed] if time is not None]
     assert len(known) == 6 and known == sorted(known)

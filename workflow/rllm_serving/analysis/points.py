@@ -71,7 +71,9 @@ def _per_request(row: _Row, group: pd.DataFrame, cluster: Codes, slo: Slo | None
         row |= {
             f"failure_mode_{miss.replace('-', '_')}": (group["failure_mode"] == miss).mean() for miss in FAILURE_MODES
         }
-    spread = {name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name not in ("itl", "icl")}
+    spread = {
+        name: (group[name].to_numpy(dtype=float), LATENCY_SHARES) for name in LATENCIES if name not in ("itl", "icl")
+    }
     spread |= {name: (group[name].where(ok).to_numpy(dtype=float), TOKEN_SHARES) for name in TOKENS}
     averaged = {name: hit.to_numpy(dtype=float) for name, hit in shares.items()}
     averaged |= {f"{name}_mean": values for name, (values, _) in spread.items()}
