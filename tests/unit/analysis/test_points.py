@@ -250,6 +250,16 @@ def test_batches_of_a_point_add_up_to_its_span() -> None:
     assert table["straggler_time_fraction"].tolist() == pytest.approx([0.55, 1 / 3])
 
 
+def test_a_failed_request_that_a_batch_waits_for_is_a_straggler() -> None:
+    # Three run from 0, 0.5 and 1 to 3, 5 and 10; the failed one from 0, or whenever, to 100; or to 0.25.
+    rows = [row | {"closed": row["last_token"]} for row in three()]
+    for sent, closed, share in ((0.0, 100.0, 0.9), (None, 100.0, 0.9), (0.0, 0.25, (0.25 + 5) / 10)):
+        failed = dead(3, sent=sent, last_token=None, closed=closed)
+        table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist([*rows, failed])))
+        assert table["straggler_time_fraction"].tolist() == pytest.approx([share])
+        assert table["end"].tolist() == [max(10, closed)]
+
+
 def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> None:
     # Each batch waits 10 s for a success or 100 s for a failure that is told when it was over.
     good = [row | {"closed": row["last_token"]} for row in three()]

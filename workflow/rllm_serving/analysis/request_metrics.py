@@ -152,31 +152,35 @@ def point_spans(frame: pd.DataFrame) -> pd.DataFrame:
 def batches(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a batch of batch loads; frame from `latencies`, rows of one condition. Index: repeat, batch.
 
-    start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
-    requests; size: their number; seconds: time until the next batch's start, the last one's until its last request
-    was over, well or not, so that the batches of a point add up to its span (see `point_spans`).
-    straggler_time_fraction: share of start..end during which fewer than half of its successful requests were running
-    (arrival <= t < end); missing below two successful requests.
+    start: first arrival (s); end: when its last request was over, well or not (s); tokens: output tokens of its
+    successful requests; seconds: time until the next batch's start, the last one's until its end, so that the batches
+    of a point add up to its span (see `point_spans`).
+    straggler_time_fraction: share of start..end during which fewer than half of its requests were running (arrival <=
+    t < closed), failed ones included: a batch waits for them, too. One that could not be sent counts from the start.
+    Missing below two requests whose end is known, and where none was successful.
     """
     group = frame.assign(output_tokens=frame["output_tokens"].where(frame["completed"])).groupby(["repeat", "batch"])
     table = group.agg(
-        start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("completed", "sum")
+        start=("arrival", "min"), end=("closed", "max"), tokens=("output_tokens", "sum"), completed=("completed", "sum")
     )
     following = table.groupby(level="repeat")["start"].shift(-1)
-    table["seconds"] = following.fillna(group["closed"].max()) - table["start"]
-    table["straggler_time_fraction"] = _share_below_half(frame[frame["completed"]], table)
+    table["seconds"] = following.fillna(table["end"]) - table["start"]
+    share = _share_below_half(frame.dropna(subset=["closed"]), table)
+    table["straggler_time_fraction"] = np.where(table.pop("completed") > 0, share, np.nan)
     return table
 
 
-def _share_below_half(ok: pd.DataFrame, table: pd.DataFrame) -> Array:
-    number = table.index.get_indexer(pd.MultiIndex.from_frame(ok[["repeat", "batch"]]))
-    batch, step = np.tile(number, 2), np.repeat([1, -1], len(ok))
-    time = np.concatenate([ok["arrival"].to_numpy(), ok["end"].to_numpy()])
+def _share_below_half(timed: pd.DataFrame, table: pd.DataFrame) -> Array:
+    number = table.index.get_indexer(pd.MultiIndex.from_frame(timed[["repeat", "batch"]]))
+    batch, step = np.tile(number, 2), np.repeat([1, -1], len(timed))
+    arrival = timed["arrival"].to_numpy()
+    arrival = np.where(np.isnan(arrival), table["start"].to_numpy()[number], arrival)
+    time = np.concatenate([arrival, timed["closed"].to_numpy()])
     order = np.lexsort((time, batch))
     batch, time = batch[order], time[order]
     # Each batch's steps add up to nothing, so one running sum serves all batches.
     running = np.cumsum(step[order])[:-1]
-    size, whole = table["size"].to_numpy(), (table["end"] - table["start"]).to_numpy()
+    size, whole = np.bincount(number, minlength=len(table)), (table["end"] - table["start"]).to_numpy()
     inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] / 2)
     below = np.bincount(batch[:-1][inside], np.diff(time)[inside], len(table))
     share: Array = np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))
