@@ -159,7 +159,13 @@ METRICS = _by_name(
             "requests within the SLO / (last end of any - first arrival); sums over repeats",
             "requests/s",
         ),
-        Metric("energy", "Energy", "J", "increase of the devices' energy counters; sum over repeats", "J"),
+        Metric(
+            "energy",
+            "Energy",
+            "J",
+            "increase of the devices' energy counters, each read without a gap; sum over repeats",
+            "J",
+        ),
         *(
             Metric(name, label, "", f"{gate.text}; the largest of the repeats", gate.unit, gate.factor)
             for (name, gate), label in zip(CLIENT_GATES.items(), CLIENT_LABELS, strict=True)
