@@ -172,7 +172,8 @@ def test_a_stream_is_the_same_for_both_engines_and_counts_from_its_schedule(
 
 
 def test_every_token_is_counted_three_times_alike(points: pd.DataFrame) -> None:
-    assert (points.usage_mismatch_rate == 0).all() and (points.counter_mismatch_rate == 0).all()
+    told = points.usage_mismatch_rate[points.engine == "vllm"]  # SGLang streams no token ids
+    assert (told == 0).all() and (points.counter_mismatch_rate == 0).all()
     assert not points.invalid.fillna("").str.contains("mismatch|failed").any()
     assert (points.loop_lag_p99_s >= 0).all() and points.client_cpu_utilization.between(0, 2).all()
 

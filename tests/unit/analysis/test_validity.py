@@ -18,13 +18,13 @@ from rllm_serving.measurement.run import RunError
 FINE = ClientHealth(lags=[0.001] * 100, cpu_s=1.0, wall_s=10.0)
 
 
-def requests(**columns: list) -> pa.Table:
+def requests(**columns: list | pa.Array) -> pa.Table:
     plain = {
         "status": ["ok", "ok"],
         "sent": [0.001, 1.002],
         "scheduled": [0.0, 1.0],
         "output_tokens": [5, 15],
-        "chunk_tokens": [[2, 3], [15]],
+        "streamed_ids": [5, 15],
     }
     return pa.table({**plain, **columns})
 
@@ -51,7 +51,8 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
         ("client_cpu_utilization", ClientHealth([0.0], 9.0, 10.0), requests(), samples(), 0.9),
         ("schedule_lag_p99_s", FINE, requests(sent=[0.5, 1.5]), samples(), 0.5),
         ("missing_samples_rate", FINE, requests(), samples(24), 0.5),
-        ("usage_mismatch_rate", FINE, requests(chunk_tokens=[[2], [15]]), samples(), 0.15),
+        ("usage_mismatch_rate", FINE, requests(streamed_ids=[6, 13]), samples(), 0.15),
+        ("usage_mismatch_rate", FINE, requests(streamed_ids=[None, 12]), samples(), 0.2),
         ("counter_mismatch_rate", FINE, requests(), samples(grown=25), 0.25),
         ("failed_rate", FINE, requests(status=["ok", "http"]), samples(), 0.5),
     ],
@@ -68,7 +69,7 @@ def test_each_gate_sees_its_fault(
 
 def test_what_is_not_known_is_no_number() -> None:
     unknown = samples().set_column(2, "generated_tokens", pa.nulls(50, pa.float64()))
-    seen = validity.compute_gates(ClientHealth(), requests(chunk_tokens=[[None], [15]]), unknown, 5)
+    seen = validity.compute_gates(ClientHealth(), requests(streamed_ids=pa.nulls(2, pa.int64())), unknown, 5)
     for name in ("loop_lag_p99_s", "client_cpu_utilization", "usage_mismatch_rate", "counter_mismatch_rate"):
         assert seen[name] is None
     failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)

@@ -71,6 +71,7 @@ def test_times_tokens_and_texts_of_a_whole_answer() -> None:
     # The role comes at 0 and is no token; thinking at 1 and 2, `</think>` at 3, the answer at 4 and 5, the end at 6.
     assert (outcome.first_token, outcome.first_visible_token, outcome.last_token) == (1, 4, 6)
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4, 5], [2, 3, 1, 1, 2])
+    assert outcome.streamed_ids == 9
     assert (outcome.prompt_tokens, outcome.output_tokens, outcome.tokens_source) == (11, 9, "usage")
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (5, 2, "token_ids")
     assert (outcome.reasoning_text, outcome.answer_text) == ("Grüße 漢字 so 6→7\n", "**42 ✓**")
@@ -81,7 +82,7 @@ def test_recorded_thinking_that_the_budget_cut_off_has_no_visible_token() -> Non
     assert (outcome.status, outcome.finish_reason) == ("ok", "length")
     assert (outcome.first_token, outcome.first_visible_token, outcome.last_token) == (1, None, 4)
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4], [4, 4, 1, 7])
-    assert (outcome.prompt_tokens, outcome.output_tokens) == (33, 16)
+    assert (outcome.prompt_tokens, outcome.output_tokens, outcome.streamed_ids) == (33, 16, None)
     assert (outcome.reasoning_text, outcome.answer_text) == ("\ufffdp\ufffdwer~", "")
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (16, 0, "usage")
 
@@ -98,6 +99,7 @@ def test_ids_that_do_not_cover_the_output_are_not_counted() -> None:
     first["choices"] = [{**first["choices"][0], "token_ids": None}]
     outcome = read([*map(event, [first, *rest]), DONE], think_close=THINK_CLOSE)
     assert outcome.output_tokens == 9 and outcome.reasoning_tokens is None and outcome.answer_tokens is None
+    assert outcome.streamed_ids == 7
 
 
 @pytest.mark.parametrize(("counts", "told", "thought"), [(False, 5, 5), (True, 6, 5), (True, 0, 0)])

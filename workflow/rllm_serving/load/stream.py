@@ -58,7 +58,7 @@ class RequestResult:
     visible character. reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output;
     thinking that was never closed counts whole. reasoning_source says where reasoning_tokens is from: "token_ids"
     (counted up to `</think>`), "usage" (the engine's count; the whole output when the budget cut the thinking) or "no
-    reasoning parser" (the engine was not told to separate: all is answer).
+    reasoning parser" (the engine was not told to separate: all is answer). streamed_ids: number of token ids that came.
     """
 
     status: str = "ok"
@@ -74,6 +74,7 @@ class RequestResult:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
+    streamed_ids: int | None = None
     tokens_source: str | None = None
     reasoning_source: str | None = None
     reasoning_text: str = ""
@@ -131,6 +132,7 @@ def decode(
         return outcome
     ids: list[int] = []
     done = _read(exchange, outcome, ids)
+    outcome.streamed_ids = len(ids) or None
     if exchange.failure is not None:
         outcome.status, outcome.error = exchange.failure, exchange.error
     elif outcome.status == "ok" and not (done and outcome.finish_reason):

@@ -37,6 +37,7 @@ REQUESTS = pa.schema(
         ("chunk_times", pa.list_(pa.float64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
+        ("streamed_ids", pa.int64()),
         ("tokens_source", pa.string()),
         ("reasoning_source", pa.string()),
         ("finish_reason", pa.string()),
@@ -49,7 +50,8 @@ REQUESTS = pa.schema(
 )
 """A row a request. load_level: see `Load.level`. Times: seconds since the point's start on one monotonic clock, null
 when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
-that the answer was made to have, null for its own."""
+that the answer was made to have, null for its own. streamed_ids: number of output token ids that came in the stream,
+null where none did."""
 
 SERVER = pa.schema(
     [

@@ -74,7 +74,7 @@ class Gates(Section):
     missing_samples_rate: float = key(0.2, ge=0)
     """samples of the server that did not come / samples due"""
     usage_mismatch_rate: float = key(0.005, ge=0)
-    """relative difference of the tokens that came in chunks from those that the usage reports"""
+    """relative difference of the token ids that came in streams from the tokens that the usage reports"""
     counter_mismatch_rate: float = key(0.005, ge=0)
     """relative difference of the growth of the server's own token counter from the sum of the usage"""
 
