@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.mock_server import HOST, MockServer, eventually
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS
+from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.load import client
 from rllm_serving.load.client import Client, HttpExchange, clock
 from rllm_serving.load.patterns import batch
@@ -199,6 +202,31 @@ def test_a_request_is_one_complete_http_message() -> None:
     head, _, body = client.build_http_request(HOST, 7, "/v1/x", {"q": "Grüße"}).partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0] == b"POST /v1/x HTTP/1.1" and body == '{"q":"Grüße"}'.encode()
     assert b"Content-Length: %d" % len(body) in head.split(b"\r\n") and b"Host: 127.0.0.1:7" in head
+
+
+def test_a_block_of_the_loop_counts_for_every_look_that_it_prevented() -> None:
+    assert client.pulse_lags(-0.001) == [0.0] and client.pulse_lags(0.015) == [0.015]
+    assert client.pulse_lags(0.05) == pytest.approx([0.05, 0.03, 0.01])
+    # Blocked for 0.5 s of every 5.5: one look of 251 is late, but 25 of 275 were prevented.
+    period = [0.0] * 250 + client.pulse_lags(0.5)
+    assert len(period) == 275 and np.quantile(period * 10, 0.99) > 0.4
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_a_blocked_loop_is_seen_even_when_the_point_ends_with_the_block(after_s: float) -> None:
+    health = ClientHealth()
+
+    async def point() -> None:
+        with client.monitored(health):
+            await asyncio.sleep(0.1)
+            time.sleep(0.3)
+            if after_s:
+                await asyncio.sleep(after_s)
+
+    asyncio.run(point())
+    late = [lag for lag in health.lags if lag > 0.05]
+    assert max(late) > 0.27 and len(late) >= 11
+    assert health.wall_s > 0.4
 
 
 def test_the_collector_rests_while_a_point_runs(server: MockServer) -> None:

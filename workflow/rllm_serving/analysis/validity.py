@@ -16,7 +16,7 @@ class ClientHealth:
     """What the client saw of itself while a point ran.
 
     Attributes:
-        lags: by how much a timer of the event loop was late (s), one value a look.
+        lags: by how much a timer of the event loop was late (s), one value for each time that it was due.
         cpu_s: CPU time of the process, its sampling thread included.
         wall_s: duration of the point.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -225,13 +226,18 @@ def gc_disabled() -> Iterator[None]:
 
 @contextmanager
 def monitored(health: ClientHealth) -> Iterator[None]:
-    """Watch the running event loop and this process's CPU time until the context is left; `health` receives both."""
+    """Watch the running event loop and this process's CPU time until the context is left; `health` receives both.
+
+    A loop that was blocked until the end is seen, too: the pulse that is overdue then counts.
+    """
+    due = clock() + PULSE_S
 
     async def pulse() -> None:
+        nonlocal due
         while True:
             due = clock() + PULSE_S
             await asyncio.sleep(PULSE_S)
-            health.lags.append(max(0.0, clock() - due))
+            health.lags += pulse_lags(clock() - due)
 
     pulsing = asyncio.ensure_future(pulse())
     cpu, wall = time.process_time(), clock()
@@ -240,10 +246,22 @@ def monitored(health: ClientHealth) -> Iterator[None]:
     finally:
         health.cpu_s, health.wall_s = time.process_time() - cpu, clock() - wall
         pulsing.cancel()
+        if (overdue := clock() - due) > 0:
+            health.lags += pulse_lags(overdue)
 
 
 PULSE_S = 0.02
 """Time between two looks at how late the event loop is."""
+
+
+def pulse_lags(lag: float) -> list[float]:
+    """How late the pulses were of which the first came `lag` s late: its own and those that were due before it came.
+
+    A blocked loop skips the looks at itself; without them a long block would weigh no more than one short look
+    (coordinated omission, corrected as HdrHistogram does it).
+    """
+    return [max(0.0, lag - missed * PULSE_S) for missed in range(max(1, math.ceil(lag / PULSE_S)))]
+
 
 Driver = Callable[..., Awaitable[list[tuple[HttpExchange, int | None]]]]
 """A load: takes the client, the requests, and how many connections to open beforehand."""
