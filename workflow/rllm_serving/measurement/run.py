@@ -232,7 +232,7 @@ class Measurement:
         requests = rows.requests_table(keys, start, planned, exchanges, self.decode)
         end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = rows.to_table([{**keys, **row} for row in sampler.rows(start, end)], rows.SERVER)
-        gates = validity.compute_gates(health, requests, samples, sample_hz)
+        gates = validity.compute_gates(health, requests, samples, sample_hz, telemetry.cores())
         self._check_validity(point, requests, gates)
         record = {
             "name": point.name,
