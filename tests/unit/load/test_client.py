@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.mock_server import HOST, MockServer, eventually
-from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS
+from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS, WHOLE
 from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.load import client
 from rllm_serving.load.client import Client, HttpExchange, clock
@@ -144,6 +144,36 @@ def test_faults_leave_no_connection_file_or_task(server: MockServer) -> None:
     # The server's own ends are files of this process, too.
     assert eventually(lambda: server.open == 0 and open_files() == before)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_interim_response_is_not_the_answer(apart: bool) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nContent-Type: text/html\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(WHOLE)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):  # over one connection
+            await reader.readuntil(b"\r\n\r\n")
+            for data in (interim, head + WHOLE) if apart else (interim + head + WHOLE,):
+                writer.write(data)
+                await asyncio.sleep(0.05)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(interim)
+        writer.close()
+
+    async def point() -> list[HttpExchange]:
+        server = await asyncio.start_server(serve, HOST, 0)
+        port = server.sockets[0].getsockname()[1]
+        c = Client(HOST, port, 10.0)
+        found = [await c.exchange(b"POST / HTTP/1.1\r\n\r\n", clock()) for _ in range(3)]
+        server.close()
+        return found
+
+    *whole, lost = asyncio.run(point())
+    for exchange in whole:
+        assert_whole((exchange, decode(exchange, THINK_CLOSE)))
+        assert exchange.content_type == "text/event-stream"
+    assert (lost.failure, lost.http_status) == ("connection", None)
 
 
 def test_a_refused_connection_is_a_failed_request_and_no_crash() -> None:

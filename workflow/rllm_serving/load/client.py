@@ -75,6 +75,11 @@ class _Connection(asyncio.Protocol):
     def open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
+    @property
+    def _interim(self) -> bool:
+        """Whether the message that is read only announces the answer (100 Continue, 103 Early Hints)."""
+        return self._parser is not None and self._parser.get_status_code() < 200
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same interface
 
@@ -105,7 +110,7 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
-        if self.exchange is not None:
+        if self.exchange is not None and not self._interim:
             self.exchange.http_status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
@@ -113,6 +118,10 @@ class _Connection(asyncio.Protocol):
         self._pieces.append(body)
 
     def on_message_complete(self) -> None:
+        if self._interim:
+            if self.exchange is not None:
+                self.exchange.content_type = ""
+            return
         keep = self._parser is not None and self._parser.should_keep_alive()
         self._finish(None, None)
         if not keep:
