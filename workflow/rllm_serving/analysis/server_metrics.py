@@ -102,5 +102,5 @@ def unbroken_delta(samples: pd.DataFrame, column: str) -> float:
     ordered = samples.sort_values(["repeat", "time"], kind="stable")
     counted = ordered[column].astype(float).groupby(ordered["repeat"])
     gains = counted.last() - counted.first()
-    broken = counted.agg(lambda values: len(values) < 2 or values.isna().any() or (values.diff() < 0).any())
+    broken = counted.agg(lambda values: len(values) < 2 or bool((values.isna() | (values.diff() < 0)).any()))
     return float(gains.mask(broken.astype(bool)).sum(skipna=False))

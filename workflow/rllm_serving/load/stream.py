@@ -170,11 +170,11 @@ def _count_thinking(outcome: RequestResult, ids: list[int], think_close: int | N
         return False
     if outcome.reasoning_tokens is None:
         return False
-    outcome.reasoning_source = "usage"
-    if outcome.finish_reason == "length" and not outcome.answer_text:
-        outcome.reasoning_tokens = outcome.output_tokens
     closed = not never_closed and bool(outcome.answer_text) and outcome.reasoning_tokens > 0
     outcome.reasoning_tokens -= closed and counts_think_close
+    if outcome.finish_reason == "length" and not outcome.answer_text:
+        outcome.reasoning_tokens = outcome.output_tokens
+    outcome.reasoning_source = "usage"
     return closed
 
 

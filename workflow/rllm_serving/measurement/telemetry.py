@@ -63,8 +63,8 @@ class GpuSampler:
             server: process ids of the server. Where NVML lists none of them it names processes otherwise than this
                 process does (in a container), or not at all: then nobody knows which are others'.
         """
-        names = ("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j")
-        names += ("device_throttled", "device_other_processes")
+        names = ["device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"]
+        names += ["device_throttled", "device_other_processes"]
         if not self._handles:
             return dict.fromkeys(names)
         nvml, handles = self._nvml, self._handles
@@ -81,8 +81,8 @@ class GpuSampler:
         power = total(lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000)
         energy = total(lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000)
         throttled = total(lambda h: bool(self._clock_reasons(h) & slowed_down))
-        values = (memory, None if busy is None else busy / len(handles), power, energy)
-        values += (None if throttled is None else float(throttled > 0), self._others(server))
+        values = [memory, None if busy is None else busy / len(handles), power, energy]
+        values += [None if throttled is None else float(throttled > 0), self._others(server)]
         return dict(zip(names, values, strict=True))
 
     def _clock_reasons(self, handle: Any) -> int:
