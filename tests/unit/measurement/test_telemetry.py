@@ -90,7 +90,7 @@ def test_a_machine_that_hides_its_cores_is_not_idle(monkeypatch: pytest.MonkeyPa
     busy, steal = telemetry._cores()
     assert busy is not None and busy > 0 and steal is not None and telemetry.cores() >= 1
     nothing = [psutil.cpu_times()._replace(**dict.fromkeys(psutil.cpu_times()._fields, 0.0))] * 64
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: nothing)
+    monkeypatch.setattr(psutil, "cpu_times", lambda **_: nothing)
     assert telemetry._cores() == (None, None)
 
 

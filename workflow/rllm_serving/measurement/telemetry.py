@@ -209,12 +209,14 @@ class MetricsSampler:
 
 def _spent(before: _RawSample, after: _RawSample) -> tuple[float | None, float | None, float | None]:
     """CPU seconds between two samples: of the server, of others than server and client, of the hypervisor's others."""
-
-    def grown(name: str) -> float | None:
-        first, last = getattr(before, name), getattr(after, name)
-        return None if first is None or last is None else last - first
-
-    server, busy, steal = grown("cpu_s"), grown("busy_s"), grown("steal_s")
+    server, busy, steal = (
+        None if first is None or last is None else last - first
+        for first, last in (
+            (before.cpu_s, after.cpu_s),
+            (before.busy_s, after.busy_s),
+            (before.steal_s, after.steal_s),
+        )
+    )
     if server is not None and server < 0:
         server = None  # a process has left the tree, and its CPU time with it
     if busy is None or server is None:
