@@ -104,6 +104,7 @@ def point(server: dict[str, str], at: dict[str, Any], count: int, seed: int) -> 
         "output_tokens": tokens,
         "reasoning_tokens": thought,
         "answer_tokens": tokens - thought,
+        "streamed_ids": tokens,
         "tokens_source": pa.repeat("usage", count),
         "reasoning_source": pa.repeat("token_ids", count),
         "finish_reason": pa.array(np.where(answered, "stop", "length")),

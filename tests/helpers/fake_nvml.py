@@ -13,11 +13,17 @@ class Nvml:
     """NVML with `count` GPUs; a handle is a GPU's index, SLICE's is 100.
 
     power: whether the second and later ones tell their power; divided: those in MIG mode, whose number of slices is
-    one; withheld: those that a scheduler withholds from this process.
+    one; withheld: those that a scheduler withholds from this process; reasons: of each GPU, why its clock is what it
+    is; processes: of each GPU, the ids of the processes on it; old: a driver that knows reasons by their old name only.
     """
 
     class NVMLError(Exception):
         pass
+
+    nvmlClocksThrottleReasonHwSlowdown = 0x08
+    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
+    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
+    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
 
     def __init__(
         self,
@@ -26,8 +32,12 @@ class Nvml:
         power: bool = True,
         divided: tuple[int, ...] = (),
         withheld: tuple[int, ...] = (),
+        reasons: tuple[int, ...] = (),
+        processes: tuple[tuple[int, ...], ...] = (),
+        old: bool = False,
     ) -> None:
         self.count, self.driver, self.power, self.divided, self.withheld = count, driver, power, divided, withheld
+        self.reasons, self.processes, self.old = reasons, processes, old
 
     def nvmlInit(self) -> None:
         if not self.driver:
@@ -75,3 +85,18 @@ class Nvml:
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
         return 2_000 * (handle + 1)
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: int) -> int:
+        if self.old:
+            raise self.NVMLError("Function Not Found")
+        return self.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
+        if not self.reasons:
+            raise self.NVMLError("Not Supported")
+        return self.reasons[handle]
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        if not self.processes:
+            raise self.NVMLError("Not Supported")
+        return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers.fake_engine import METRICS_PAGE, FakeEngine
-from helpers.sse_fixtures import THINK_CLOSE
+from helpers.sse_fixtures import EOS, THINK_CLOSE
 from rllm_serving.analysis.validity import GATES
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import WARM_UP_TOKENS, Measurement
@@ -60,6 +60,7 @@ class RunHarness:
         (folder / "model").mkdir()
         tokens = [{"id": THINK_CLOSE, "content": "</think>"}, {"id": 1, "content": "<think>"}]
         (folder / "model" / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+        (folder / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS}))
         (folder / "model.json").write_text(json.dumps({"path": str(folder / "model"), "digest": "d"}))
         (folder / "environment.json").write_text(json.dumps({"packages": {"fake": "1.0"}, "python": "3.11"}))
         (folder / "sums.jinja").write_text("{{ question }}")

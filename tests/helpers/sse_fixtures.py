@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-THINK_CLOSE = 99  # the token id of </think>
+THINK_CLOSE, EOS = 99, 8  # the token ids of </think> and of the end of an answer
 THOUGHTS, ANSWER = ("Grüße 漢字 ", "so 6→7\n"), ("**", "42 ✓**")
-THOUGHT_TOKENS, ANSWER_TOKENS, PROMPT_TOKENS = 5, 4, 11
+THOUGHT_TOKENS, ANSWER_TOKENS, PROMPT_TOKENS = 5, 2, 11
 
 
 def event(data: Any, end: bytes = b"\n") -> bytes:
@@ -32,20 +32,20 @@ def usage(total: int) -> dict[str, int]:
     return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": total, "total_tokens": PROMPT_TOKENS + total}
 
 
-# Thinking of 2 + 3 tokens, then a chunk without text that closes it, then an answer of 1 + 2 and the end token.
+# Thinking of 2 + 3 tokens, then a chunk without text that closes it, then an answer of 1 + 1 and the end token.
 CHUNKS = [
     chunk([], 0, role="assistant", content=""),
     chunk([1, 2], 2, reasoning=THOUGHTS[0]),
     chunk([3, 4, 5], 5, reasoning=THOUGHTS[1]),
     chunk([THINK_CLOSE], 6),
     chunk([6], 7, content=ANSWER[0]),
-    chunk([7, 8], 9, content=ANSWER[1]),
+    chunk([7, EOS], 9, content=ANSWER[1]),
     chunk([], 9, finish="stop"),
     {"choices": [], "usage": usage(9)},
 ]
 EVENTS = [*map(event, CHUNKS), DONE]
 WHOLE = b"".join(EVENTS)
-OUTPUT_TOKENS = THOUGHT_TOKENS + ANSWER_TOKENS
+OUTPUT_TOKENS = THOUGHT_TOKENS + 1 + ANSWER_TOKENS + 1
 
 
 @dataclass(frozen=True)

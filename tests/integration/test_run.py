@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
-from helpers.sse_fixtures import THINK_CLOSE
+from helpers.sse_fixtures import EOS
 from rllm_serving import logs
 from rllm_serving.measurement.rows import REQUESTS, SERVER
-from rllm_serving.measurement.run import Measurement, RunError, log_progress
+from rllm_serving.measurement.run import RunError, log_progress
 from rllm_serving.study.design import request_seed
 
 
@@ -32,7 +32,7 @@ def test_a_whole_run_writes_its_three_files(harness: RunHarness, monkeypatch: py
         assert row["seed"] == request_seed(7, "sums", row["question_id"], 0)
         assert (row["status"], row["http_status"], row["error"], row["finish_reason"]) == ("ok", 200, None, "stop")
         counts = [row[f"{kind}_tokens"] for kind in ("prompt", "output", "reasoning", "answer")]
-        assert counts == [11, 9, 5, 4] and row["reasoning_source"] == "token_ids"
+        assert counts == [11, 9, 5, 2] and row["reasoning_source"] == "token_ids"
         known = ("scheduled", "sent", "first_token", "first_visible_token", "last_token")
         assert sorted(row[name] for name in known) == [row[name] for name in known]
         assert len(row["chunk_times"]) == len(row["chunk_tokens"]) and row["scheduled"] >= 0
@@ -87,19 +87,21 @@ def test_failures_within_the_limit_are_kept_as_failures(harness: RunHarness) -> 
     assert rows[1]["first_token"] is None and rows[1]["output_tokens"] is None and rows[1]["chunk_times"] == []
 
 
-def test_without_a_reasoning_parser_every_token_is_the_answers(harness: RunHarness) -> None:
+def test_without_a_reasoning_parser_every_token_but_the_last_is_the_answers(harness: RunHarness) -> None:
     harness.execute(replace(RUN, reasoning_parser=None, points=POINTS[:1]))
     for row in pq.read_table(harness.paths.requests).to_pylist():
-        assert (row["reasoning_tokens"], row["answer_tokens"]) == (0, 9)
+        assert (row["reasoning_tokens"], row["answer_tokens"]) == (0, 8)
         assert row["reasoning_source"] == "no reasoning parser"
 
 
-def test_the_end_of_thinking_is_found_in_the_tokenizer(harness: RunHarness) -> None:
-    assert Measurement(RUN, harness.paths, "cpu").think_close == THINK_CLOSE
+def test_answers_are_read_with_the_tokens_that_the_models_folder_names(harness: RunHarness) -> None:
     (harness.folder / "model" / "tokenizer.json").write_text(json.dumps({"model": {}}))
-    assert Measurement(RUN, harness.paths, "cpu").think_close is None
-    (harness.folder / "model" / "tokenizer.json").unlink()
-    assert Measurement(RUN, harness.paths, "cpu").think_close is None
+    (harness.folder / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS + 1}))
+    harness.execute(replace(RUN, points=POINTS[:1]))
+    for row in pq.read_table(harness.paths.requests).to_pylist():
+        assert row["reasoning_tokens"] is None and row["answer_tokens"] is None
+    harness.execute(replace(RUN, points=POINTS[:1], reasoning_parser=None))
+    assert pq.read_table(harness.paths.requests)["answer_tokens"].to_pylist() == [9] * QUESTIONS
 
 
 def test_progress_tells_the_time_left_at_the_pace_so_far(

@@ -43,7 +43,10 @@ def test_every_question_is_asked_once_a_point_and_answered_by_the_engine(request
 
 def test_token_counts_hang_together(requests: pd.DataFrame) -> None:
     assert (requests.output_tokens == requests.chunk_tokens.map(sum)).all()
-    assert (requests.output_tokens == requests.reasoning_tokens + requests.answer_tokens).all()
+    ended = (requests.finish_reason == "stop").astype(int)
+    others = requests.output_tokens - requests.reasoning_tokens - requests.answer_tokens - ended
+    # What is neither thought nor answer nor the end is `</think>`; thinking that ended without it includes the end.
+    assert others.between(-ended, requests.reasoning_tokens.clip(upper=1)).all()
     assert (requests.output_tokens <= requests.budget).all()
     cut = requests.finish_reason == "length"
     assert cut.any() and not cut.all()
@@ -169,7 +172,8 @@ def test_a_stream_is_the_same_for_both_engines_and_counts_from_its_schedule(
 
 
 def test_every_token_is_counted_three_times_alike(points: pd.DataFrame) -> None:
-    assert (points.usage_mismatch_rate == 0).all() and (points.counter_mismatch_rate == 0).all()
+    told = points.usage_mismatch_rate[points.engine == "vllm"]  # SGLang streams no token ids
+    assert (told == 0).all() and (points.counter_mismatch_rate == 0).all()
     assert not points.invalid.fillna("").str.contains("mismatch|failed").any()
     assert (points.loop_lag_p99_s >= 0).all() and points.client_cpu_utilization.between(0, 2).all()
 

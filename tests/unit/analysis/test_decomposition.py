@@ -123,16 +123,21 @@ def test_counters_are_what_the_points_gained() -> None:
     samples["prefix_queries"], samples["prefix_hits"] = [100, 150, 200, 200, 300], [10, 10, 60, 60, 110]
     samples["preemptions"], samples["spec_drafted"] = [7, 8, 9, 9, 9], None
     chunks = pd.DataFrame({"row": [0] * 5, "tokens": [1.0, 3, 2, 4, 1]})
-    run = {"config": {"options": {"speculative": "ngram", "speculative_tokens": 4}}, "model": {"path": "/nowhere"}}
+    model = {"model": {"path": "/nowhere"}}
+    run = {"config": {"options": {"speculative": "ngram"}}} | model
     found = counter_summary(samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, run)
     assert set(found) == set(COUNTERS)
     assert found["prefix_hit_rate"] == 0.5 and found["preemptions"] == 2 and np.isnan(found["accepted_rate"])
     # 1 | 3 thinking | 2 with </think> | 4, 1 answer.
     assert found["tokens_per_chunk_thinking"] == 3 and found["tokens_per_chunk_answer"] == 2.5
-    assert found["accepted_rate_thinking"] == 0.5 and found["accepted_rate_answer"] == 1.5 / 4
+    assert found["accepted_per_step_thinking"] == 2 and found["accepted_per_step_answer"] == 1.5
+    plain = counter_summary(
+        samples, pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, model | {"config": {"options": {}}}
+    )
+    assert plain["tokens_per_chunk_answer"] == 2.5 and np.isnan(plain["accepted_per_step_answer"])
     assert np.isnan(found["kv_bytes_per_token"])
     bare = counter_summary(samples.iloc[:1], pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, {})
-    assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_rate_thinking"]]).all()
+    assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_per_step_thinking"]]).all()
 
 
 def test_who_does_not_think_only_answers() -> None:

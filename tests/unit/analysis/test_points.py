@@ -66,8 +66,9 @@ def test_three_requests_by_hand() -> None:
         **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
         **{"e2e_latency_mean": (3 + 4.5 + 9) / 3, "e2e_latency_p50": 4.5, "e2e_latency_p90": 9},
         **{"tpot_mean": (2 / 2 + 4 / 5) / 2, "tpot_p50": 0.8},
-        # gaps 1, 1, 3, 1 with weights 1, 1, 4, 1
-        **{"itl_mean": 15 / 7, "itl_p50": 3, "itl_p99": 3},
+        # gaps 1, 1, 3, 1; the third is shared by 4 tokens
+        **{"icl_mean": 6 / 4, "icl_p50": 1, "icl_p90": 3, "icl_p99": 3},
+        **{"itl_mean": 6 / 7, "itl_p50": 0.75, "itl_p90": 1, "itl_p99": 1},
         **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
         **{"straggler_time_fraction": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
     }
@@ -76,13 +77,15 @@ def test_three_requests_by_hand() -> None:
 
 
 def test_goodput_counts_who_kept_both_promises() -> None:
-    # TTFVT 1, 3.5 and none; TPOT 1000, 800 ms and none (a single token); 10 s in all, of the failed one as well.
+    # TTFVT 1, 3.5 and none; 1000 and 500 ms a visible token; 10 s in all, of the failed one as well.
+    rows = [row | {"answer_tokens": tokens} for row, tokens in zip(three(), (3, 3, 0), strict=True)]
     for slo, met in ((Slo(3.5, 1000), 2), (Slo(3.5, 900), 1), (Slo(1.0, 1000), 1), (Slo(0.9, 1000), 0)):
-        point = one([*three(), dead(3)], slo=slo)
+        point = one([*rows, dead(3)], slo=slo)
         assert (point["slo_attainment"], point["goodput"]) == (met / 4, met / 10)
     quick = request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=1.0, output_tokens=1)
-    point = one([quick | {"chunk_times": [1.0], "chunk_tokens": [1]}], slo=Slo(2.0, 1.0))
-    assert point["slo_attainment"] == 1
+    quick |= {"chunk_times": [1.0], "chunk_tokens": [1]}
+    for tokens, met in ((1, 1), (None, 0)):  # nobody counted: nobody knows the pace
+        assert one([quick | {"answer_tokens": tokens}], slo=Slo(2.0, 1.0))["slo_attainment"] == met
     assert pd.isna(one(three())["slo_attainment"])
 
 
@@ -160,7 +163,9 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
 def test_failures_are_counted_and_enter_no_latency() -> None:
     clean, mixed = one(three()), one([*three(), dead(3)])
     assert (mixed["num_requests"], mixed["completed"], mixed["failed"], mixed["failed_rate"]) == (4, 3, 1, 0.25)
-    same = [f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl") for stat in ("mean", "p99")]
+    same = [
+        f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl", "icl") for stat in ("mean", "p99")
+    ]
     same += ["output_throughput", "output_tokens_mean", "straggler_time_fraction"]
     assert mixed[same].to_dict() == clean[same].to_dict()
     assert mixed["answered_rate"] == 0.5
@@ -185,11 +190,14 @@ def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
 
 
 def test_tpot_needs_two_tokens() -> None:
-    assert request_metrics.latencies(pa.Table.from_pylist(three()))["tpot"].isna().tolist() == [
-        False,
-        False,
-        True,
-    ]
+    frame = request_metrics.latencies(pa.Table.from_pylist(three()))
+    assert frame["tpot"].isna().tolist() == [False, False, True]
+
+
+def test_the_pace_of_an_answer_is_that_of_its_visible_tokens() -> None:
+    rows = [row | {"answer_tokens": tokens} for row, tokens in zip(three(), (3, 2, 2), strict=True)]
+    frame = request_metrics.latencies(pa.Table.from_pylist([*rows, three()[0] | {"answer_tokens": 1}]))
+    assert frame["visible_tpot"].fillna(-1).tolist() == [1.0, 1.0, -1, -1]  # nothing visible; a single token
 
 
 @pytest.mark.parametrize(("load", "arrival"), [("open-2", 0.0), ("trace-a", 0.0), ("batch-2", 1.0), ("closed-2", 1.0)])
@@ -201,7 +209,7 @@ def test_arrival_is_scheduled_only_when_the_load_has_a_clock(load: str, arrival:
 def test_chunks_without_tokens_make_no_gap() -> None:
     row = three()[0] | {"chunk_times": [1.0, 2.0, 4.0], "chunk_tokens": [1, 0, 2]}
     gaps = request_metrics.token_gaps(request_metrics.Chunks(pa.Table.from_pylist([row])).take(np.arange(1)))
-    assert gaps[["gap", "tokens"]].to_numpy().tolist() == [[3.0, 2.0]]
+    assert gaps.to_dict("records") == [{"row": 0, "gap": 3.0, "itl": 1.5, "tokens": 2.0}]
 
 
 def test_chunk_lists_of_different_length_are_refused() -> None:
@@ -240,6 +248,16 @@ def test_batches_of_a_point_add_up_to_its_span() -> None:
     assert table["seconds"].tolist() == [11.0, 3.0]
     # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
     assert table["straggler_time_fraction"].tolist() == pytest.approx([0.55, 1 / 3])
+
+
+def test_a_failed_request_that_a_batch_waits_for_is_a_straggler() -> None:
+    # Three run from 0, 0.5 and 1 to 3, 5 and 10; the failed one from 0, or whenever, to 100; or to 0.25.
+    rows = [row | {"closed": row["last_token"]} for row in three()]
+    for sent, closed, share in ((0.0, 100.0, 0.9), (None, 100.0, 0.9), (0.0, 0.25, (0.25 + 5) / 10)):
+        failed = dead(3, sent=sent, last_token=None, closed=closed)
+        table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist([*rows, failed])))
+        assert table["straggler_time_fraction"].tolist() == pytest.approx([share])
+        assert table["end"].tolist() == [max(10, closed)]
 
 
 def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> None:

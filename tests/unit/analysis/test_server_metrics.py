@@ -30,6 +30,31 @@ def test_time_between_points_weighs_nothing_and_missing_samples_are_left_out() -
     assert server_metrics.gauge_summary(samples([3], [0.7]))["kv_cache_usage_mean"] == 0.7
 
 
+@pytest.mark.parametrize(
+    ("energy", "gained"),
+    [
+        ([[10.0, 12, 15], [15.0, 15, 21]], 11.0),
+        ([[10.0, 12, 15], [15.0, None, 21]], None),  # a gap
+        ([[None, 12, 15], [15.0, 15, 21]], None),
+        ([[10.0, 12, 15], [15.0, 2, 21]], None),  # a reset
+        ([[10.0, 12, 15], [15.0]], None),
+        ([[None, None]], None),
+    ],
+)
+def test_energy_of_a_repeat_with_a_gap_is_missing(energy: list[list[float | None]], gained: float | None) -> None:
+    points = [
+        samples([float(k) for k in range(len(values))], [0.5] * len(values), device_energy_j=values, repeat=repeat)
+        for repeat, values in enumerate(energy)
+    ]
+    found = server_metrics.gauge_summary(pd.concat(points))["energy"]
+    assert found == gained if gained is not None else pd.isna(found)
+
+
+def test_preemptions_count_across_gaps_and_resets() -> None:
+    found = server_metrics.gauge_summary(samples([0, 1, 2, 3], [0.5] * 4, preemptions=[3, None, 5, 1]))
+    assert found["preemptions"] == 2 and pd.isna(found["energy"])
+
+
 def test_gauges_are_those_under_load_and_counters_grow_over_all_samples() -> None:
     idle_at_both_ends = samples([-0.1, 1, 2, 2.1], [0.0, 0.5, 0.5, 0.0], preemptions=[0, 0, 1, 3])
     found = server_metrics.gauge_summary(idle_at_both_ends.assign(in_window=[False, True, True, False]))

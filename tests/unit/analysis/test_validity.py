@@ -16,31 +16,33 @@ from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.measurement.run import RunError
 
 FINE = ClientHealth(lags=[0.001] * 100, cpu_s=1.0, wall_s=10.0)
+DISTURBANCES = ("host_others_cores", "host_steal_cores", "device_throttled", "device_other_processes")
 
 
-def requests(**columns: list) -> pa.Table:
+def requests(**columns: list | pa.Array) -> pa.Table:
     plain = {
         "status": ["ok", "ok"],
         "sent": [0.001, 1.002],
         "scheduled": [0.0, 1.0],
         "output_tokens": [5, 15],
-        "chunk_tokens": [[2, 3], [15]],
+        "streamed_ids": [5, 15],
     }
     return pa.table({**plain, **columns})
 
 
-def samples(count: int = 50, grown: float = 20.0) -> pa.Table:
+def samples(count: int = 50, grown: float = 20.0, **columns: list | pa.Array) -> pa.Table:
     counter = [100.0 + grown * k / (count - 1) for k in range(count)]
-    return pa.table({"in_window": [True] * count, "running": [1.0] * count, "generated_tokens": counter})
+    plain = {"in_window": [True] * count, "running": [1.0] * count, "generated_tokens": counter}
+    return pa.table(plain | {name: [None, *[0.0] * (count - 1)] for name in DISTURBANCES} | columns)
 
 
 def test_a_point_that_nothing_is_wrong_with() -> None:
-    seen = validity.compute_gates(FINE, requests(), samples(), 5)
+    seen = validity.compute_gates(FINE, requests(), samples(), 5, 4)
     assert set(seen) == set(validity.GATES)
     assert seen["loop_lag_p99_s"] == pytest.approx(0.001) and seen["client_cpu_utilization"] == pytest.approx(0.1)
     assert seen["schedule_lag_p99_s"] == pytest.approx(0.002, rel=0.01)
-    for name in ("missing_samples_rate", "usage_mismatch_rate", "counter_mismatch_rate", "failed_rate"):
-        assert seen[name] == 0
+    for name in set(seen) - {"loop_lag_p99_s", "client_cpu_utilization", "schedule_lag_p99_s"}:
+        assert seen[name] == 0, name
     assert validity.invalid(seen, dict.fromkeys(validity.GATES, math.inf)) is None
 
 
@@ -51,15 +53,28 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
         ("client_cpu_utilization", ClientHealth([0.0], 9.0, 10.0), requests(), samples(), 0.9),
         ("schedule_lag_p99_s", FINE, requests(sent=[0.5, 1.5]), samples(), 0.5),
         ("missing_samples_rate", FINE, requests(), samples(24), 0.5),
-        ("usage_mismatch_rate", FINE, requests(chunk_tokens=[[2], [15]]), samples(), 0.15),
+        ("usage_mismatch_rate", FINE, requests(streamed_ids=[6, 13]), samples(), 0.15),
+        ("usage_mismatch_rate", FINE, requests(streamed_ids=[None, 12]), samples(), 0.2),
         ("counter_mismatch_rate", FINE, requests(), samples(grown=25), 0.25),
+        # Of four cores.
+        ("others_cpu_utilization", FINE, requests(), samples(host_others_cores=[None] + [1.0] * 49), 0.25),
+        ("steal_rate", FINE, requests(), samples(host_steal_cores=[0.2] * 50), 0.05),
+        ("throttled_rate", FINE, requests(), samples(device_throttled=[0.0, 1.0] * 25), 0.5),
+        ("foreign_processes", FINE, requests(), samples(device_other_processes=[0.0, 2.0] * 25), 2),
+        (  # what happens before and after the load disturbs nothing
+            "others_cpu_utilization",
+            FINE,
+            requests(),
+            samples(in_window=[False] * 25 + [True] * 25, host_others_cores=[4.0] * 25 + [0.4] * 25),
+            0.1,
+        ),
         ("failed_rate", FINE, requests(status=["ok", "http"]), samples(), 0.5),
     ],
 )
 def test_each_gate_sees_its_fault(
     name: str, health: ClientHealth, table: pa.Table, sampled: pa.Table, value: float
 ) -> None:
-    seen = validity.compute_gates(health, table, sampled, 5)
+    seen = validity.compute_gates(health, table, sampled, 5, 4)
     assert seen[name] == pytest.approx(value, rel=0.01)
     limits = {**dict.fromkeys(validity.GATES, math.inf), name: value * 0.9}
     assert f"{name} " in str(validity.invalid(seen, limits))
@@ -67,11 +82,12 @@ def test_each_gate_sees_its_fault(
 
 
 def test_what_is_not_known_is_no_number() -> None:
-    unknown = samples().set_column(2, "generated_tokens", pa.nulls(50, pa.float64()))
-    seen = validity.compute_gates(ClientHealth(), requests(chunk_tokens=[[None], [15]]), unknown, 5)
-    for name in ("loop_lag_p99_s", "client_cpu_utilization", "usage_mismatch_rate", "counter_mismatch_rate"):
-        assert seen[name] is None
-    failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5)
+    unknown = samples(**dict.fromkeys(("generated_tokens", *DISTURBANCES), pa.nulls(50, pa.float64())))
+    seen = validity.compute_gates(ClientHealth(), requests(streamed_ids=pa.nulls(2, pa.int64())), unknown, 5, 4)
+    assert {name for name, value in seen.items() if value is not None} == {
+        *("schedule_lag_p99_s", "missing_samples_rate", "failed_rate")
+    }
+    failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5, 4)
     assert failed["counter_mismatch_rate"] is None
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.mock_server import HOST, MockServer, eventually
-from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS
+from helpers.sse_fixtures import ANSWER, FAULTS, FINE, OUTPUT_TOKENS, THINK_CLOSE, THOUGHTS, WHOLE
+from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.load import client
 from rllm_serving.load.client import Client, HttpExchange, clock
 from rllm_serving.load.patterns import batch
@@ -60,7 +63,7 @@ def assert_whole(seen: Seen) -> None:
     assert (outcome.status, outcome.error, outcome.http_status) == ("ok", None, 200)
     assert (outcome.reasoning_text, outcome.answer_text) == ("".join(THOUGHTS), "".join(ANSWER))
     assert outcome.output_tokens == OUTPUT_TOKENS == sum(tokens or 0 for tokens in outcome.chunk_tokens)
-    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.finish_reason) == (5, 4, "stop")
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.finish_reason) == (5, 2, "stop")
     times = [exchange.scheduled, exchange.sent, outcome.first_token, outcome.first_visible_token, outcome.last_token]
     known = [time for time in [*times, exchange.closed] if time is not None]
     assert len(known) == 6 and known == sorted(known)
@@ -143,6 +146,36 @@ def test_faults_leave_no_connection_file_or_task(server: MockServer) -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_interim_response_is_not_the_answer(apart: bool) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nContent-Type: text/html\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(WHOLE)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):  # over one connection
+            await reader.readuntil(b"\r\n\r\n")
+            for data in (interim, head + WHOLE) if apart else (interim + head + WHOLE,):
+                writer.write(data)
+                await asyncio.sleep(0.05)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(interim)
+        writer.close()
+
+    async def point() -> list[HttpExchange]:
+        server = await asyncio.start_server(serve, HOST, 0)
+        port = server.sockets[0].getsockname()[1]
+        c = Client(HOST, port, 10.0)
+        found = [await c.exchange(b"POST / HTTP/1.1\r\n\r\n", clock()) for _ in range(3)]
+        server.close()
+        return found
+
+    *whole, lost = asyncio.run(point())
+    for exchange in whole:
+        assert_whole((exchange, decode(exchange, THINK_CLOSE)))
+        assert exchange.content_type == "text/event-stream"
+    assert (lost.failure, lost.http_status) == ("connection", None)
+
+
 def test_a_refused_connection_is_a_failed_request_and_no_crash() -> None:
     with socket.socket() as closed:
         closed.bind((HOST, 0))
@@ -199,6 +232,31 @@ def test_a_request_is_one_complete_http_message() -> None:
     head, _, body = client.build_http_request(HOST, 7, "/v1/x", {"q": "Grüße"}).partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0] == b"POST /v1/x HTTP/1.1" and body == '{"q":"Grüße"}'.encode()
     assert b"Content-Length: %d" % len(body) in head.split(b"\r\n") and b"Host: 127.0.0.1:7" in head
+
+
+def test_a_block_of_the_loop_counts_for_every_look_that_it_prevented() -> None:
+    assert client.pulse_lags(-0.001) == [0.0] and client.pulse_lags(0.015) == [0.015]
+    assert client.pulse_lags(0.05) == pytest.approx([0.05, 0.03, 0.01])
+    # Blocked for 0.5 s of every 5.5: one look of 251 is late, but 25 of 275 were prevented.
+    period = [0.0] * 250 + client.pulse_lags(0.5)
+    assert len(period) == 275 and np.quantile(period * 10, 0.99) > 0.4
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_a_blocked_loop_is_seen_even_when_the_point_ends_with_the_block(after_s: float) -> None:
+    health = ClientHealth()
+
+    async def point() -> None:
+        with client.monitored(health):
+            await asyncio.sleep(0.1)
+            time.sleep(0.3)
+            if after_s:
+                await asyncio.sleep(after_s)
+
+    asyncio.run(point())
+    late = [lag for lag in health.lags if lag > 0.05]
+    assert max(late) > 0.27 and len(late) >= 11
+    assert health.wall_s > 0.4
 
 
 def test_the_collector_rests_while_a_point_runs(server: MockServer) -> None:

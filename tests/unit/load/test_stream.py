@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.sse_fixtures import CHUNKS, DONE, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
+from helpers.sse_fixtures import CHUNKS, DONE, EOS, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
 from rllm_serving.load.client import HttpExchange
 from rllm_serving.load.stream import RequestResult, decode, events
 
@@ -71,8 +71,9 @@ def test_times_tokens_and_texts_of_a_whole_answer() -> None:
     # The role comes at 0 and is no token; thinking at 1 and 2, `</think>` at 3, the answer at 4 and 5, the end at 6.
     assert (outcome.first_token, outcome.first_visible_token, outcome.last_token) == (1, 4, 6)
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4, 5], [2, 3, 1, 1, 2])
+    assert outcome.streamed_ids == 9
     assert (outcome.prompt_tokens, outcome.output_tokens, outcome.tokens_source) == (11, 9, "usage")
-    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (5, 4, "token_ids")
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (5, 2, "token_ids")
     assert (outcome.reasoning_text, outcome.answer_text) == ("Grüße 漢字 so 6→7\n", "**42 ✓**")
 
 
@@ -81,7 +82,7 @@ def test_recorded_thinking_that_the_budget_cut_off_has_no_visible_token() -> Non
     assert (outcome.status, outcome.finish_reason) == ("ok", "length")
     assert (outcome.first_token, outcome.first_visible_token, outcome.last_token) == (1, None, 4)
     assert (outcome.chunk_times, outcome.chunk_tokens) == ([1, 2, 3, 4], [4, 4, 1, 7])
-    assert (outcome.prompt_tokens, outcome.output_tokens) == (33, 16)
+    assert (outcome.prompt_tokens, outcome.output_tokens, outcome.streamed_ids) == (33, 16, None)
     assert (outcome.reasoning_text, outcome.answer_text) == ("\ufffdp\ufffdwer~", "")
     assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (16, 0, "usage")
 
@@ -98,6 +99,7 @@ def test_ids_that_do_not_cover_the_output_are_not_counted() -> None:
     first["choices"] = [{**first["choices"][0], "token_ids": None}]
     outcome = read([*map(event, [first, *rest]), DONE], think_close=THINK_CLOSE)
     assert outcome.output_tokens == 9 and outcome.reasoning_tokens is None and outcome.answer_tokens is None
+    assert outcome.streamed_ids == 7
 
 
 @pytest.mark.parametrize(("counts", "told", "thought"), [(False, 5, 5), (True, 6, 5), (True, 0, 0)])
@@ -105,8 +107,56 @@ def test_the_engines_own_count_of_thinking(counts: bool, told: int, thought: int
     """SGLang's field and its count, which includes `</think>`; nothing is taken off where there was no thinking."""
     pieces = [event({**c, "usage": {**c["usage"], "reasoning_tokens": told}}) for c in CHUNKS]
     outcome = read([*pieces, DONE], counts_think_close=counts)
-    assert (outcome.reasoning_tokens, outcome.answer_tokens) == (thought, 9 - thought)
+    # `</think>`, where there was thinking, and the end token are no answer.
+    assert (outcome.reasoning_tokens, outcome.answer_tokens) == (thought, 9 - thought - (thought > 0) - 1)
     assert outcome.reasoning_source == "usage"
+
+
+THINKS, SAYS = {"reasoning": "hm"}, {"content": "4"}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "finish", "thought", "answer"),
+    [
+        # What comes with each chunk: its ids, its text.
+        ([([1, 2], THINKS), ([THINK_CLOSE], {}), ([3, 4, EOS], SAYS)], "stop", 2, 2),
+        ([([1, 2], THINKS), ([THINK_CLOSE], {}), ([3, 4, 5], SAYS)], "length", 2, 3),
+        ([([1, 2], THINKS), ([THINK_CLOSE], {}), ([3, 4, 5], SAYS)], "stop", 2, 3),  # a stop that is no end token
+        ([([1, 2], THINKS), ([THINK_CLOSE, EOS], {})], "stop", 2, 0),
+        ([([1, 2], THINKS), ([THINK_CLOSE], {})], "length", 2, 0),
+        ([([1, 2, EOS], THINKS)], "stop", 3, 0),
+        # Without `</think>` what was shown as an answer is one.
+        ([([1, 2], SAYS), ([EOS], {})], "stop", 0, 2),
+        ([([1, 2], SAYS)], "length", 0, 2),
+        # The engine split elsewhere and does not say where.
+        ([([1, 2], THINKS), ([3, EOS], SAYS)], "stop", None, None),
+    ],
+)
+def test_phases_are_counted_by_token_ids(
+    pieces: list[tuple[list[int], dict[str, str]]], finish: str, thought: int | None, answer: int | None
+) -> None:
+    total, events_ = 0, []
+    for ids, text in pieces:
+        total += len(ids)
+        events_.append(event(chunk(ids, total, **text)))
+    outcome = read([*events_, event(chunk([], total, finish)), DONE], think_close=THINK_CLOSE, eos=frozenset({EOS}))
+    assert (outcome.status, outcome.output_tokens) == ("ok", total)
+    assert (outcome.reasoning_tokens, outcome.answer_tokens) == (thought, answer)
+
+
+def test_an_engine_that_split_elsewhere_is_taken_at_its_word() -> None:
+    told = {"reasoning_tokens": 2}
+    pieces = [event(chunk([1, 2], 2, reasoning="hm")), event(chunk([3, EOS], 4, "stop", content="4"))]
+    pieces += [event({"choices": [], "usage": usage(4) | {"completion_tokens_details": told}}), DONE]
+    outcome = read(pieces, think_close=THINK_CLOSE, eos=frozenset({EOS}))
+    assert (outcome.reasoning_tokens, outcome.answer_tokens, outcome.reasoning_source) == (2, 1, "usage")
+
+
+def test_without_a_reasoning_parser_all_but_the_end_token_is_answer() -> None:
+    for eos, answer in ((frozenset({EOS}), 8), (frozenset({EOS + 1}), 9), (frozenset[int](), 8)):
+        outcome = read(EVENTS, think_close=THINK_CLOSE, eos=eos, parses_reasoning=False)
+        assert (outcome.reasoning_tokens, outcome.answer_tokens) == (0, answer)
+        assert outcome.reasoning_source == "no reasoning parser"
 
 
 def test_white_space_is_not_yet_an_answer() -> None:

@@ -23,6 +23,7 @@ DECIDING = (
     "load/requests.py",
     "load/stream.py",
     "measurement/rows.py",
+    "measurement/special_tokens.py",
     "measurement/telemetry.py",
 )
 """Modules that decide what is sent, when, what is recorded of it, and what the columns mean."""

@@ -14,7 +14,9 @@ import pandas as pd
 from .server_metrics import counter_delta
 
 COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_rate"]
-COUNTERS += [f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_rate") for phase in ("thinking", "answer")]
+COUNTERS += [
+    f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_per_step") for phase in ("thinking", "answer")
+]
 COUNTERS += ["kv_bytes_per_token"]
 MODEL_BYTES = 2  # every server is started with bfloat16
 
@@ -28,19 +30,19 @@ def counter_summary(
     run: run.json, or empty. Increases are summed over points.
     prefix_hit_rate: increase of prefix_hits / of prefix_queries (tokens), 0-1. preemptions: increase, requests.
     accepted_rate: increase of spec_accepted / of spec_drafted (tokens), 0-1.
-    tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_rate_{thinking,answer}:
-    (tokens a chunk - 1) / tokens drafted a step, 0-1: a step gives the accepted drafts and one token of the model's
-    own. It takes a chunk for a step, which makes it too high where a busy server puts several steps into one chunk,
-    and is NaN without speculation.
+    tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_per_step_{thinking,answer}: tokens a
+    chunk - 1: a step gives the accepted drafts and one token of the model's own. It takes a chunk for a step, which
+    makes it too high where a busy server puts several steps into one chunk, and is NaN without speculation. It is no
+    share: how many tokens were drafted in each phase no engine tells.
     kv_bytes_per_token: see `kv_bytes_per_token`.
     """
     result = {"prefix_hit_rate": _share(samples, "prefix_hits", "prefix_queries")}
     result |= {"preemptions": counter_delta(samples, "preemptions")}
     result |= {"accepted_rate": _share(samples, "spec_accepted", "spec_drafted")}
     options: Mapping[str, Any] = run["config"]["options"] if run else {}
-    drafted = options["speculative_tokens"] if options.get("speculative", "none") != "none" else math.nan
+    own = 1.0 if options.get("speculative", "none") != "none" else math.nan
     for phase, tokens in tokens_per_chunk_by_phase(chunks, requests["reasoning_tokens"]).items():
-        result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_rate_{phase}": (tokens - 1) / drafted}
+        result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_per_step_{phase}": tokens - own}
     path = Path(run["model"]["path"]) / "config.json" if run else None
     config = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
     return result | {"kv_bytes_per_token": kv_bytes_per_token(config, options.get("kv_cache_dtype", "auto"))}

@@ -84,8 +84,9 @@ LATENCIES = _by_name(
         ),
         _seconds("tpot", "TPOT", "(last chunk - first token) / (output tokens - 1), a value a request", milli=True),
         _seconds(
-            "itl", "ITL", "gap between chunks, weighted by the tokens of the later chunk, over all chunks", milli=True
+            "itl", "ITL", "gap between chunks / tokens of the later chunk, a value a token of all requests", milli=True
         ),
+        _seconds("icl", "ICL", "gap between chunks, a value a chunk of all requests", milli=True),
         _seconds("e2e_latency", "E2E latency", "last chunk - arrival"),
     ]
 )
@@ -154,6 +155,7 @@ RATES = _by_name(
 )
 FAILURE_MODES = ["wrong", "no-answer", "truncated-thinking", "truncated-answer", "failed"]
 CLIENT_LABELS = ["Loop lag p99", "Client CPU", "Sent late p99", "Samples missing", "Usage off", "Counter off"]
+CLIENT_LABELS += ["CPU of others", "CPU stolen", "GPU slowed down", "Others on GPU"]
 LATENCY_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 TOKEN_SHARES = {"p50": 0.5, "p99": 0.99}
 
@@ -194,7 +196,13 @@ METRICS = _by_name(
             "requests/s",
             units="starts",
         ),
-        Metric("energy", "Energy", "J", "increase of the devices' energy counters; sum over repeats", "J"),
+        Metric(
+            "energy",
+            "Energy",
+            "J",
+            "increase of the devices' energy counters, each read without a gap; sum over repeats",
+            "J",
+        ),
         *(
             Metric(name, label, "", f"{gate.text}; the largest of the repeats", gate.unit, gate.factor)
             for (name, gate), label in zip(CLIENT_GATES.items(), CLIENT_LABELS, strict=True)
@@ -232,8 +240,8 @@ COMPARISON_METRICS = _by_name(
         Metric("thinking_difference", "Thinking change", "tokens", "candidate - baseline", "tokens", 1.0, "questions"),
         _share("prefix_hit_rate", "Prefix hits", "prompt tokens found in the prefix cache / looked up"),
         _share("accepted_rate", "Drafts accepted", "accepted / drafted tokens"),
-        _share("accepted_rate_thinking", "while thinking", "accepted_rate of thinking tokens"),
-        _share("accepted_rate_answer", "while answering", "accepted_rate of answer tokens"),
+        Metric("accepted_per_step_thinking", "a step, thinking", "tokens", "tokens a chunk of thinking - 1", "tokens"),
+        Metric("accepted_per_step_answer", "a step, answering", "tokens", "tokens a chunk of answers - 1", "tokens"),
         Metric("kv_bytes_per_token", "KV bytes a token", "bytes", "see `counters.kv_bytes_per_token`"),
     ]
 )

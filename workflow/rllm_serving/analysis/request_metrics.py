@@ -59,6 +59,8 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     ttfvt = first visible token (not thinking) - arrival; missing when none came.
     e2e_latency = last chunk - arrival.
     tpot = (last chunk - first token) / (output tokens - 1); missing below two output tokens.
+    visible_tpot = (last chunk - first visible token) / (answer tokens - 1), the pace at which the answer comes; missing
+    below two answer tokens.
     """
     columns = [name for name in requests.column_names if name not in CHUNKS]
     frame: pd.DataFrame = requests.select(columns).to_pandas().reset_index(drop=True)
@@ -66,7 +68,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     clocked = ~frame["load"].str.startswith(("batch", "closed"))
     ok = frame["status"] == "ok"
     arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["last_token"].where(ok)
-    later_tokens = frame["output_tokens"] - 1
+    later_tokens, later_visible = frame["output_tokens"] - 1, frame["answer_tokens"] - 1
     return frame.assign(
         completed=ok,
         answered=ok & frame["first_visible_token"].notna(),
@@ -77,6 +79,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
         ttfvt=frame["first_visible_token"].where(ok) - arrival,
         e2e_latency=end - arrival,
         tpot=(end - frame["first_token"]) / later_tokens.where(later_tokens >= 1),
+        visible_tpot=(end - frame["first_visible_token"]) / later_visible.where(later_visible >= 1),
     )
 
 
@@ -122,15 +125,16 @@ class Chunks:
 
 
 def token_gaps(chunks: pd.DataFrame) -> pd.DataFrame:
-    """TBT: one row a gap between successive chunks (from `Chunks.take`) of a request.
+    """One row a gap between successive chunks (from `Chunks.take`) of a request.
 
-    row: the request's number; gap: s; tokens: tokens of the later chunk, which is the gap's weight:
-    tokens that come together in one chunk (speculative decoding, a busy server) all kept the user waiting
-    for that gap.
+    row: the request's number; gap: inter-chunk latency, s; tokens: tokens of the later chunk; itl: gap / tokens,
+    inter-token latency, s. Tokens that come together in one chunk (speculative decoding, a busy server) share its gap
+    equally: itl is the value of each of them, so tokens is its weight.
     """
     row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
     same = row[1:] == row[:-1]
-    gaps = {"row": row[1:][same], "gap": np.diff(time)[same], "tokens": tokens[1:][same]}
+    gap, later = np.diff(time)[same], tokens[1:][same]
+    gaps = {"row": row[1:][same], "gap": gap, "itl": gap / later, "tokens": later}
     return pd.DataFrame(gaps, copy=False)
 
 
@@ -148,31 +152,35 @@ def point_spans(frame: pd.DataFrame) -> pd.DataFrame:
 def batches(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a batch of batch loads; frame from `latencies`, rows of one condition. Index: repeat, batch.
 
-    start: first arrival (s); end: last successful finish (s); tokens: output tokens of its successful
-    requests; size: their number; seconds: time until the next batch's start, the last one's until its last request
-    was over, well or not, so that the batches of a point add up to its span (see `point_spans`).
-    straggler_time_fraction: share of start..end during which fewer than half of its successful requests were running
-    (arrival <= t < end); missing below two successful requests.
+    start: first arrival (s); end: when its last request was over, well or not (s); tokens: output tokens of its
+    successful requests; seconds: time until the next batch's start, the last one's until its end, so that the batches
+    of a point add up to its span (see `point_spans`).
+    straggler_time_fraction: share of start..end during which fewer than half of its requests were running (arrival <=
+    t < closed), failed ones included: a batch waits for them, too. One that could not be sent counts from the start.
+    Missing below two requests whose end is known, and where none was successful.
     """
     group = frame.assign(output_tokens=frame["output_tokens"].where(frame["completed"])).groupby(["repeat", "batch"])
     table = group.agg(
-        start=("arrival", "min"), end=("end", "max"), tokens=("output_tokens", "sum"), size=("completed", "sum")
+        start=("arrival", "min"), end=("closed", "max"), tokens=("output_tokens", "sum"), completed=("completed", "sum")
     )
     following = table.groupby(level="repeat")["start"].shift(-1)
-    table["seconds"] = following.fillna(group["closed"].max()) - table["start"]
-    table["straggler_time_fraction"] = _share_below_half(frame[frame["completed"]], table)
+    table["seconds"] = following.fillna(table["end"]) - table["start"]
+    share = _share_below_half(frame.dropna(subset=["closed"]), table)
+    table["straggler_time_fraction"] = np.where(table.pop("completed") > 0, share, np.nan)
     return table
 
 
-def _share_below_half(ok: pd.DataFrame, table: pd.DataFrame) -> Array:
-    number = table.index.get_indexer(pd.MultiIndex.from_frame(ok[["repeat", "batch"]]))
-    batch, step = np.tile(number, 2), np.repeat([1, -1], len(ok))
-    time = np.concatenate([ok["arrival"].to_numpy(), ok["end"].to_numpy()])
+def _share_below_half(timed: pd.DataFrame, table: pd.DataFrame) -> Array:
+    number = table.index.get_indexer(pd.MultiIndex.from_frame(timed[["repeat", "batch"]]))
+    batch, step = np.tile(number, 2), np.repeat([1, -1], len(timed))
+    arrival = timed["arrival"].to_numpy()
+    arrival = np.where(np.isnan(arrival), table["start"].to_numpy()[number], arrival)
+    time = np.concatenate([arrival, timed["closed"].to_numpy()])
     order = np.lexsort((time, batch))
     batch, time = batch[order], time[order]
     # Each batch's steps add up to nothing, so one running sum serves all batches.
     running = np.cumsum(step[order])[:-1]
-    size, whole = table["size"].to_numpy(), (table["end"] - table["start"]).to_numpy()
+    size, whole = np.bincount(number, minlength=len(table)), (table["end"] - table["start"]).to_numpy()
     inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] / 2)
     below = np.bincount(batch[:-1][inside], np.diff(time)[inside], len(table))
     share: Array = np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))

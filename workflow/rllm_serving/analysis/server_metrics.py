@@ -37,8 +37,8 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
 
     {kv_cache_usage,running,waiting}_{mean,max}: time-weighted mean, and maximum. kv_cache_usage_p5, kv_cache_usage_p95:
     time-weighted quantiles; kv_cache_usage_swing = kv_cache_usage_p95 - kv_cache_usage_p5. KV use is a share (0..1),
-    running and waiting are requests. gauge_samples: of the point with the fewest. preemptions, energy (J): see
-    `counter_delta`. A gauge without enough samples has no entry.
+    running and waiting are requests. gauge_samples: of the point with the fewest. preemptions: see
+    `counter_delta`; energy (J): see `unbroken_delta`. A gauge without enough samples has no entry.
     """
     samples = samples.sort_values(["repeat", "time"], kind="stable")
     result = {"gauge_samples": _fewest(samples)}
@@ -54,8 +54,8 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
             upto = np.cumsum(weight[order]) / weight.sum()
             low, high = (float(value[order][np.searchsorted(upto, share * (1 - 1e-9))]) for share in (0.05, 0.95))
             result |= {"kv_cache_usage_p5": low, "kv_cache_usage_p95": high, "kv_cache_usage_swing": high - low}
-    counters = {"preemptions": "preemptions", "energy": "device_energy_j"}
-    return result | {name: counter_delta(samples, column) for name, column in counters.items()}
+    counters = {"preemptions": counter_delta(samples, "preemptions")}
+    return result | counters | {"energy": unbroken_delta(samples, "device_energy_j")}
 
 
 def _fewest(samples: pd.DataFrame) -> float:
@@ -74,3 +74,17 @@ def counter_delta(samples: pd.DataFrame, column: str) -> float:
     # A counter that falls was reset: what it lost is unknown, what it gains afterwards counts.
     gains = counted[column].astype(float).groupby(counted["repeat"]).diff().clip(lower=0)
     return float(gains.sum(min_count=1))
+
+
+def unbroken_delta(samples: pd.DataFrame, column: str) -> float:
+    """As `counter_delta`, but NaN as soon as any point has a sample without the counter, or one at which it fell.
+
+    What a counter gained across a gap or a reset nobody knows, and a part of a point's gain is no measure of it.
+    """
+    if column not in samples:
+        return np.nan
+    ordered = samples.sort_values(["repeat", "time"], kind="stable")
+    counted = ordered[column].astype(float).groupby(ordered["repeat"])
+    gains = counted.last() - counted.first()
+    broken = counted.agg(lambda values: len(values) < 2 or bool((values.isna() | (values.diff() < 0)).any()))
+    return float(gains.mask(broken.astype(bool)).sum(skipna=False))

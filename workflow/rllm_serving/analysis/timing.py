@@ -25,7 +25,7 @@ class Slo:
 
     def met(self, frame: pd.DataFrame) -> pd.Series:
         """Which requests (rows of `latencies`) met it; one of a single visible token has no pace to miss."""
-        paced = (frame["visible_tpot"] * 1000 <= self.tpot_ms) | (frame["visible_tpot"].isna() & frame["completed"])
+        paced = (frame["visible_tpot"] * 1000 <= self.tpot_ms) | ((frame["answer_tokens"] < 2) & frame["completed"])
         return (frame["ttfvt"] <= self.ttfvt_s) & paced
 
 

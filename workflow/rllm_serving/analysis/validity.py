@@ -16,7 +16,7 @@ class ClientHealth:
     """What the client saw of itself while a point ran.
 
     Attributes:
-        lags: by how much a timer of the event loop was late (s), one value a look.
+        lags: by how much a timer of the event loop was late (s), one value for each time that it was due.
         cpu_s: CPU time of the process, its sampling thread included.
         wall_s: duration of the point.
     """
@@ -48,11 +48,17 @@ GATES = {
     "schedule_lag_p99_s": ValidityGate("99 % quantile of sent - scheduled", 1e3, "ms"),
     "missing_samples_rate": ValidityGate("samples of the server that did not come / due", 100, "%"),
     "usage_mismatch_rate": ValidityGate(
-        "|tokens that came in chunks - tokens that the usage tells| / the latter", 100, "%"
+        "|token ids that came in streams - tokens that the usage tells| / the latter", 100, "%"
     ),
     "counter_mismatch_rate": ValidityGate(
         "|growth of the server's token counter - sum of usage| / the latter", 100, "%"
     ),
+    "others_cpu_utilization": ValidityGate(
+        "CPU time of others than server and client / time of the cores, mean of samples", 100, "%"
+    ),
+    "steal_rate": ValidityGate("CPU time that the hypervisor took / time of the cores, mean of samples", 100, "%"),
+    "throttled_rate": ValidityGate("samples at which a GPU was slowed down for heat or power / samples", 100, "%"),
+    "foreign_processes": ValidityGate("most processes on the server's GPUs that are not the server's", 1, "processes"),
     FAILED: ValidityGate("requests that failed / asked", 100, "%"),
 }
 """Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
@@ -61,32 +67,41 @@ CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
 
 
 def compute_gates(
-    health: ClientHealth, requests: pa.Table, samples: pa.Table, sample_hz: float
+    health: ClientHealth, requests: pa.Table, samples: pa.Table, sample_hz: float, cores: int
 ) -> dict[str, float | None]:
     """The numbers of GATES for one point; None where one does not apply.
 
-    requests, samples: the point's rows of requests.parquet and server.parquet. The server's counter is compared
-    only where every request ended well: what it counted for a failed one nobody knows.
+    requests, samples: the point's rows of requests.parquet and server.parquet; cores: how many server and client may
+    use. The server's counter is compared only where every request ended well: what it counted for a failed one nobody
+    knows.
     """
     ok = requests.filter(pc.equal(requests["status"], "ok"))
-    chunk_tokens, usage_tokens = _chunk_tokens(ok), pc.sum(ok["output_tokens"]).as_py()
+    usage_tokens = pc.sum(ok["output_tokens"]).as_py()
     whole = ok.num_rows == requests.num_rows
     grown = _growth(samples["generated_tokens"]) if whole else None
+    loaded = samples.filter(samples["in_window"])
+    others, stolen = (pc.mean(loaded[f"host_{who}_cores"]).as_py() for who in ("others", "steal"))
     lag = pc.subtract(requests["sent"], requests["scheduled"]).drop_null().to_numpy()
     return {
         "loop_lag_p99_s": float(np.quantile(health.lags, 0.99)) if health.lags else None,
         "client_cpu_utilization": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
         "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
         "missing_samples_rate": _missing(samples, health.wall_s * sample_hz),
-        "usage_mismatch_rate": _mismatch(chunk_tokens, usage_tokens),
+        "usage_mismatch_rate": _usage_mismatch(ok),
         "counter_mismatch_rate": _mismatch(grown, usage_tokens),
+        "others_cpu_utilization": None if others is None else others / cores,
+        "steal_rate": None if stolen is None else stolen / cores,
+        "throttled_rate": pc.mean(loaded["device_throttled"]).as_py(),
+        "foreign_processes": pc.max(loaded["device_other_processes"]).as_py(),
         FAILED: (requests.num_rows - ok.num_rows) / requests.num_rows,
     }
 
 
-def _chunk_tokens(requests: pa.Table) -> float | None:
-    flat = pc.list_flatten(requests["chunk_tokens"])
-    return None if flat.null_count or not len(flat) else pc.sum(flat).as_py()
+def _usage_mismatch(requests: pa.Table) -> float | None:
+    """Of the requests whose stream had token ids; what one has too many does not make up for another's lack."""
+    told = requests.filter(pc.is_valid(requests["streamed_ids"]))
+    different, counted = pc.abs(pc.subtract(told["streamed_ids"], told["output_tokens"])), told["output_tokens"]
+    return pc.sum(different).as_py() / pc.sum(counted).as_py() if pc.sum(counted).as_py() else None
 
 
 def _growth(counter: pa.ChunkedArray) -> float | None:

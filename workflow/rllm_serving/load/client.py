@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import resource
 import time
 from collections import deque
@@ -76,6 +77,11 @@ class _Connection(asyncio.Protocol):
     def open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
+    @property
+    def _interim(self) -> bool:
+        """Whether the message that is read only announces the answer (100 Continue, 103 Early Hints)."""
+        return self._parser is not None and self._parser.get_status_code() < 200
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same interface
 
@@ -106,7 +112,7 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
-        if self.exchange is not None:
+        if self.exchange is not None and not self._interim:
             self.exchange.http_status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
@@ -114,6 +120,10 @@ class _Connection(asyncio.Protocol):
         self._pieces.append(body)
 
     def on_message_complete(self) -> None:
+        if self._interim:
+            if self.exchange is not None:
+                self.exchange.content_type = ""
+            return
         keep = self._parser is not None and self._parser.should_keep_alive()
         self._finish(None, None)
         if not keep:
@@ -227,13 +237,18 @@ def gc_disabled() -> Iterator[None]:
 
 @contextmanager
 def monitored(health: ClientHealth) -> Iterator[None]:
-    """Watch the running event loop and this process's CPU time until the context is left; `health` receives both."""
+    """Watch the running event loop and this process's CPU time until the context is left; `health` receives both.
+
+    A loop that was blocked until the end is seen, too: the pulse that is overdue then counts.
+    """
+    due = clock() + PULSE_S
 
     async def pulse() -> None:
+        nonlocal due
         while True:
             due = clock() + PULSE_S
             await asyncio.sleep(PULSE_S)
-            health.lags.append(max(0.0, clock() - due))
+            health.lags += pulse_lags(clock() - due)
 
     pulsing = asyncio.ensure_future(pulse())
     cpu, wall = time.process_time(), clock()
@@ -242,6 +257,8 @@ def monitored(health: ClientHealth) -> Iterator[None]:
     finally:
         health.cpu_s, health.wall_s = time.process_time() - cpu, clock() - wall
         pulsing.cancel()
+        if (overdue := clock() - due) > 0:
+            health.lags += pulse_lags(overdue)
 
 
 PULSE_S = 0.02
@@ -271,6 +288,15 @@ def allow_connections(count: int) -> None:
             f"raise it (`ulimit -n {needed}` as administrator, or /etc/security/limits.conf), or send fewer at once"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def pulse_lags(lag: float) -> list[float]:
+    """How late the pulses were of which the first came `lag` s late: its own and those that were due before it came.
+
+    A blocked loop skips the looks at itself; without them a long block would weigh no more than one short look
+    (coordinated omission, corrected as HdrHistogram does it).
+    """
+    return [max(0.0, lag - missed * PULSE_S) for missed in range(max(1, math.ceil(lag / PULSE_S)))]
 
 
 Driver = Callable[..., Awaitable[list[tuple[HttpExchange, int | None]]]]

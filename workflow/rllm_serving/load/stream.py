@@ -55,8 +55,10 @@ class RequestResult:
     status: ok, http, timeout, connection, protocol or truncated; everything but ok is a failure with its reason in
     `error`. A failed request keeps the chunks that came, but never finished. chunk_times/chunk_tokens: one entry a
     chunk that carried tokens or text. first_visible_token: first chunk of the answer (not of the thinking) with a
-    visible character. reasoning_tokens does not count `</think>`; reasoning_source says where it is from: "token_ids"
-    (counted up to `</think>`) or "usage" (the engine's count; the whole output when the budget cut the thinking).
+    visible character. reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output;
+    thinking that was never closed counts whole. reasoning_source says where reasoning_tokens is from: "token_ids"
+    (counted up to `</think>`), "usage" (the engine's count; the whole output when the budget cut the thinking) or "no
+    reasoning parser" (the engine was not told to separate: all is answer). streamed_ids: number of token ids that came.
     """
 
     status: str = "ok"
@@ -72,6 +74,7 @@ class RequestResult:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
+    streamed_ids: int | None = None
     tokens_source: str | None = None
     reasoning_source: str | None = None
     reasoning_text: str = ""
@@ -99,11 +102,22 @@ def events(stamps: Sequence[float], pieces: Sequence[bytes]) -> Iterator[tuple[f
                 data = []
 
 
-def decode(exchange: HttpExchange, think_close: int | None = None, counts_think_close: bool = False) -> RequestResult:
+def decode(
+    exchange: HttpExchange,
+    think_close: int | None = None,
+    counts_think_close: bool = False,
+    eos: frozenset[int] = frozenset(),
+    parses_reasoning: bool = True,
+) -> RequestResult:
     """Interpret an ended exchange; never raises for what a server sent, but says so in status and error.
 
-    think_close: token id of `</think>`, to count thinking where the engine streams token ids; counts_think_close:
-    whether the engine's own reasoning token count, used otherwise, includes `</think>` (it is then taken off).
+    Args:
+        exchange: what was received.
+        think_close: token id of `</think>`, to count thinking where the engine streams token ids.
+        counts_think_close: whether the engine's own reasoning token count, used otherwise, includes `</think>` (it is
+            then taken off).
+        eos: ids of the tokens that end an output; empty: not known, then every output that was not cut ends in one.
+        parses_reasoning: whether the engine separates reasoning from answer.
     """
     outcome = RequestResult(http_status=exchange.http_status)
     if exchange.http_status not in (None, 200):
@@ -118,6 +132,7 @@ def decode(exchange: HttpExchange, think_close: int | None = None, counts_think_
         return outcome
     ids: list[int] = []
     done = _read(exchange, outcome, ids)
+    outcome.streamed_ids = len(ids) or None
     if exchange.failure is not None:
         outcome.status, outcome.error = exchange.failure, exchange.error
     elif outcome.status == "ok" and not (done and outcome.finish_reason):
@@ -129,19 +144,38 @@ def decode(exchange: HttpExchange, think_close: int | None = None, counts_think_
         outcome.status, outcome.error = "protocol", "the stream carried no usage: tokens cannot be counted"
     if outcome.status != "ok":
         outcome.last_token = None
-    if think_close is not None and ids and len(ids) == outcome.output_tokens:
-        # vLLM's own count misses thinking whose opening tag stands in the prompt, as chat templates put it.
-        outcome.reasoning_tokens = ids.index(think_close) if think_close in ids else len(ids)
-        outcome.reasoning_source = "token_ids"
-    elif outcome.reasoning_tokens is not None:
-        if outcome.finish_reason == "length" and not outcome.answer_text:
-            outcome.reasoning_tokens = outcome.output_tokens
-        elif counts_think_close and outcome.answer_text and outcome.reasoning_tokens > 0:
-            outcome.reasoning_tokens -= 1
-        outcome.reasoning_source = "usage"
-    if outcome.output_tokens is not None and outcome.reasoning_tokens is not None:
-        outcome.answer_tokens = outcome.output_tokens - outcome.reasoning_tokens
+    if outcome.output_tokens is not None:
+        known = ids if len(ids) == outcome.output_tokens else []
+        closed = parses_reasoning and _count_thinking(outcome, known, think_close, counts_think_close)
+        if not parses_reasoning:
+            outcome.reasoning_tokens, outcome.reasoning_source = 0, "no reasoning parser"
+        if outcome.reasoning_tokens is not None:
+            ended = outcome.finish_reason == "stop" and (not known or not eos or known[-1] in eos)
+            outcome.answer_tokens = max(0, outcome.output_tokens - outcome.reasoning_tokens - closed - ended)
     return outcome
+
+
+def _count_thinking(outcome: RequestResult, ids: list[int], think_close: int | None, counts_think_close: bool) -> bool:
+    """Set reasoning_tokens and their source; returns whether `</think>` is one of the output's tokens.
+
+    ids: of all of its tokens, or none.
+    """
+    if think_close is not None and think_close in ids:
+        # vLLM's own count misses thinking whose opening tag stands in the prompt, as chat templates put it.
+        outcome.reasoning_tokens, outcome.reasoning_source = ids.index(think_close), "token_ids"
+        return True
+    never_closed = think_close is not None and bool(ids)
+    if never_closed and not (outcome.reasoning_text and outcome.answer_text):
+        outcome.reasoning_tokens, outcome.reasoning_source = 0 if outcome.answer_text else len(ids), "token_ids"
+        return False
+    if outcome.reasoning_tokens is None:
+        return False
+    closed = not never_closed and bool(outcome.answer_text) and outcome.reasoning_tokens > 0
+    outcome.reasoning_tokens -= closed and counts_think_close
+    if outcome.finish_reason == "length" and not outcome.answer_text:
+        outcome.reasoning_tokens = outcome.output_tokens
+    outcome.reasoning_source = "usage"
+    return closed
 
 
 def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int]) -> bool:

@@ -37,6 +37,7 @@ REQUESTS = pa.schema(
         ("chunk_times", pa.list_(pa.float64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
+        ("streamed_ids", pa.int64()),
         ("tokens_source", pa.string()),
         ("reasoning_source", pa.string()),
         ("finish_reason", pa.string()),
@@ -49,7 +50,8 @@ REQUESTS = pa.schema(
 )
 """A row a request. load_level: see `Load.level`. Times: seconds since the point's start on one monotonic clock, null
 when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
-that the answer was made to have, null for its own."""
+that the answer was made to have, null for its own. streamed_ids: number of output token ids that came in the stream,
+null where none did."""
 
 SERVER = pa.schema(
     [
@@ -59,13 +61,18 @@ SERVER = pa.schema(
         *((name, pa.float64()) for name in ("prefix_queries", "prefix_hits", "spec_drafted", "spec_accepted")),
         *((name, pa.float64()) for name in ("prompt_tokens", "generated_tokens", "device_memory_bytes")),
         *((name, pa.float64()) for name in ("device_utilisation", "device_power_w", "device_energy_j")),
+        *((name, pa.float64()) for name in ("device_throttled", "device_other_processes")),
         *((name, pa.float64()) for name in ("host_rss_bytes", "host_cpu_cores")),
+        *((name, pa.float64()) for name in ("host_others_cores", "host_steal_cores")),
     ]
 )
 """A row a sample. time: seconds since the point's start (negative before it); in_window: whether it was taken while the
 load lasted; kv_cache_usage and device_utilisation: 0-1; preemptions to generated_tokens: counters since the server's
-start; device_energy_j: a counter since the driver was loaded; host_cpu_cores: CPU time that the server's processes used
-since the previous sample, in cores; null where a source has none."""
+start; device_energy_j: a counter since the driver was loaded; device_throttled: 1 where a GPU was slowed down for heat
+or lack of power; device_other_processes: number of processes on its GPUs that are not the server's. In cores since the
+previous sample: host_cpu_cores, CPU time of the server's processes; host_others_cores, of all processes but the
+server's and the client, on the cores that these may use; host_steal_cores, what a hypervisor took from those. Null
+where a source has none."""
 
 
 def requests_table(

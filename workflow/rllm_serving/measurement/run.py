@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -29,7 +29,7 @@ from ..serving.engines import ENGINES, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
 from ..study.design import Load, Point, Run
-from . import priority, rows, telemetry
+from . import priority, rows, special_tokens, telemetry
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
@@ -100,11 +100,16 @@ class Measurement:
         return fingerprint(self.run, self.paths, self.device, self.environment, self.model, self.draft)
 
     @cached_property
-    def think_close(self) -> int | None:
-        """Token id of `</think>` in the model's tokenizer; None when it is no single token."""
-        file = Path(self.model["path"]) / "tokenizer.json"
-        added = json.loads(file.read_text()).get("added_tokens", []) if file.is_file() else []
-        return next((token["id"] for token in added if token["content"] == "</think>"), None)
+    def decode(self) -> Callable[[client.HttpExchange], stream.RequestResult]:
+        """What reads an answer: it knows the tokens of the model and how the engine counts them."""
+        model = Path(self.model["path"])
+        return partial(
+            stream.decode,
+            think_close=special_tokens.think_close(model),
+            counts_think_close=self.engine.counts_think_close,
+            eos=special_tokens.end_of_sequence(model),
+            parses_reasoning=self.run.reasoning_parser is not None,
+        )
 
     @cached_property
     def questions(self) -> dict[str, list[dict[str, Any]]]:
@@ -199,7 +204,7 @@ class Measurement:
             with priority.realtime_priority():
                 start, exchanges = self._send(server, point, planned, validity.ClientHealth())
             server.check(CRASH_GRACE_S if any(exchange.failure for exchange, _ in exchanges) else 0.0)
-            rates.append(tokens_per_s(start, [self._decode(exchange) for exchange, _ in exchanges]))
+            rates.append(tokens_per_s(start, [self.decode(exchange) for exchange, _ in exchanges]))
             if is_steady(rates, self.run.measurement["warm_up_agreement"]):
                 return rates
         log.warning(
@@ -242,10 +247,10 @@ class Measurement:
         cut = any(exchange.failure in ("connection", "truncated") for exchange, _ in exchanges)
         server.check(CRASH_GRACE_S if cut else 0.0)
         keys = {**self.run.keys, "start": self.run.start, "restart": session["restart"], **point.keys}
-        requests = rows.requests_table(keys, start, planned, exchanges, self._decode)
+        requests = rows.requests_table(keys, start, planned, exchanges, self.decode)
         end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = rows.to_table([{**keys, **row} for row in sampler.rows(start, end)], rows.SERVER)
-        gates = validity.compute_gates(health, requests, samples, sample_hz)
+        gates = validity.compute_gates(health, requests, samples, sample_hz, telemetry.cores())
         self._check_validity(point, requests, gates)
         record = {
             "name": point.name,
@@ -258,14 +263,6 @@ class Measurement:
             "validity": gates,
         }
         return requests, samples, record
-
-    def _decode(self, exchange: client.HttpExchange) -> stream.RequestResult:
-        result = stream.decode(exchange, self.think_close, self.engine.counts_think_close)
-        if self.run.reasoning_parser is None and result.output_tokens is not None:
-            # Without a reasoning parser nothing is hidden: every token belongs to the answer.
-            result.reasoning_tokens, result.answer_tokens = 0, result.output_tokens
-            result.reasoning_source = "no reasoning parser"
-        return result
 
     def _check_validity(self, point: Point, requests: pa.Table, gates: Mapping[str, float | None]) -> None:
         """Log when a point exceeds a gate; raise RunError when the config has such points fail the run."""

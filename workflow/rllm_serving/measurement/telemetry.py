@@ -1,12 +1,13 @@
-"""Samples taken while a point runs: of the server's /metrics page, of its process tree and of the GPUs."""
+"""Samples taken while a point runs: of the server's /metrics page, of its process tree, of the cores and the GPUs."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,16 +19,24 @@ from ..serving.engines import MetricSource
 
 TREE_REFRESH_S = 2.0
 """How often the server's descendants are listed anew."""
+BUSY = ("user", "nice", "system", "irq", "softirq")
+"""What a core's time goes to when it works; guests are a part of user and nice."""
 
 
 @dataclass(slots=True)
 class _RawSample:
-    """One sample as taken: parsed only after the point, to leave the cores to server and client."""
+    """One sample as taken: parsed only after the point, to leave the cores to server and client.
+
+    cpu_s: of the server; client_s: of this process; busy_s, steal_s: see `_cores`.
+    """
 
     time: float
     page: bytes | None
     rss: int | None
     cpu_s: float | None
+    client_s: float
+    busy_s: float | None
+    steal_s: float | None
     device: dict[str, float | None]
 
 
@@ -44,12 +53,23 @@ class GpuSampler:
                 pynvml.nvmlInit()
                 self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
 
-    def read(self) -> dict[str, float | None]:
-        """Read, over all GPUs: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum)."""
-        names = ("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j")
+    def read(self, server: Collection[int] = ()) -> dict[str, float | None]:
+        """Read the columns that describe GPUs.
+
+        Over all GPUs: memory in use (bytes, sum), utilisation (0-1, mean), power (W, sum), energy (J, sum), whether any
+        is slowed down for heat or lack of power (0 or 1), and how many processes of others use them.
+
+        Args:
+            server: process ids of the server. Where NVML lists none of them it names processes otherwise than this
+                process does (in a container), or not at all: then nobody knows which are others'.
+        """
+        names = ["device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"]
+        names += ["device_throttled", "device_other_processes"]
         if not self._handles:
             return dict.fromkeys(names)
         nvml, handles = self._nvml, self._handles
+        slowed_down = nvml.nvmlClocksThrottleReasonHwSlowdown | nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
+        slowed_down |= nvml.nvmlClocksThrottleReasonHwThermalSlowdown | nvml.nvmlClocksThrottleReasonSwThermalSlowdown
 
         def total(read_one: Callable[[Any], float]) -> float | None:
             with contextlib.suppress(nvml.NVMLError):
@@ -60,7 +80,23 @@ class GpuSampler:
         busy = total(lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100)
         power = total(lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000)
         energy = total(lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000)
-        return dict(zip(names, (memory, None if busy is None else busy / len(handles), power, energy), strict=True))
+        throttled = total(lambda h: bool(self._clock_reasons(h) & slowed_down))
+        values = [memory, None if busy is None else busy / len(handles), power, energy]
+        values += [None if throttled is None else float(throttled > 0), self._others(server)]
+        return dict(zip(names, values, strict=True))
+
+    def _clock_reasons(self, handle: Any) -> int:
+        try:
+            return self._nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+        except self._nvml.NVMLError:  # a driver before 535 has the older name only
+            return self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+
+    def _others(self, server: Collection[int]) -> float | None:
+        with contextlib.suppress(self._nvml.NVMLError):
+            lists = map(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handles)
+            found = {process.pid for processes in lists for process in processes}
+            return float(len(found.difference(server))) if not found.isdisjoint(server) else None
+        return None
 
 
 @dataclass
@@ -111,7 +147,8 @@ class MetricsSampler:
             if clock() - refreshed >= TREE_REFRESH_S:
                 tree, refreshed = self._tree(), clock()
             page = self._page(connection)
-            self._raw.append(_RawSample(clock(), page, *_usage(tree), self.gpus.read()))
+            used = (*_usage(tree), time.process_time(), *_cores())
+            self._raw.append(_RawSample(clock(), page, *used, self.gpus.read({process.pid for process in tree})))
             self._started.set()
             if ending:
                 break
@@ -152,18 +189,39 @@ class MetricsSampler:
         """
         rows: list[dict[str, float | None]] = []
         previous: _RawSample | None = None
+        owed = 0.0
         for raw in self._raw:
             row: dict[str, float | None] = {"time": raw.time - start, "in_window": start <= raw.time <= end}
             row |= {**parse_metrics(raw.page, self.sources), **raw.device}
             row["host_rss_bytes"] = None if raw.rss is None else float(raw.rss)
-            row["host_cpu_cores"] = None
-            if previous is not None and raw.cpu_s is not None and previous.cpu_s is not None:
-                # Negative where a process has left the tree, whose CPU time is then missing.
-                used = raw.cpu_s - previous.cpu_s
-                row["host_cpu_cores"] = used / (raw.time - previous.time) if used >= 0 else None
+            server_s, others_s, steal_s = (None, None, None) if previous is None else _spent(previous, raw)
+            if others_s is not None:
+                # Clocks tick in hundredths of a second: what one sample has too little the next has too much.
+                others_s += owed
+                owed = min(0.0, others_s)
+            seconds = 1.0 if previous is None else raw.time - previous.time
+            spent = {"host_cpu_cores": server_s, "host_others_cores": others_s, "host_steal_cores": steal_s}
+            row |= {name: None if value is None else max(0.0, value) / seconds for name, value in spent.items()}
             rows.append(row)
             previous = raw
         return rows
+
+
+def _spent(before: _RawSample, after: _RawSample) -> tuple[float | None, float | None, float | None]:
+    """CPU seconds between two samples: of the server, of others than server and client, of the hypervisor's others."""
+    server, busy, steal = (
+        None if first is None or last is None else last - first
+        for first, last in (
+            (before.cpu_s, after.cpu_s),
+            (before.busy_s, after.busy_s),
+            (before.steal_s, after.steal_s),
+        )
+    )
+    if server is not None and server < 0:
+        server = None  # a process has left the tree, and its CPU time with it
+    if busy is None or server is None:
+        return server, None, steal
+    return server, busy - server - (after.client_s - before.client_s), steal
 
 
 def _usage(tree: list[psutil.Process]) -> tuple[int | None, float | None]:
@@ -176,6 +234,20 @@ def _usage(tree: list[psutil.Process]) -> tuple[int | None, float | None]:
             cpu += times.user + times.system
             readable = True
     return (rss, cpu) if readable else (None, None)
+
+
+def cores() -> int:
+    """How many cores this process may use, and so those that it starts."""
+    return len(os.sched_getaffinity(0))
+
+
+def _cores() -> tuple[float | None, float | None]:
+    """CPU seconds that those cores have worked, for anyone, and that the hypervisor gave to other machines."""
+    every = psutil.cpu_times(percpu=True)
+    mine = [every[number] for number in os.sched_getaffinity(0) if number < len(every)]
+    if not any(map(sum, mine)):
+        return None, None  # a sandbox that hides what its machine does
+    return sum(getattr(core, name) for core in mine for name in BUSY), sum(core.steal for core in mine)
 
 
 def parse_metrics(page: bytes | None, sources: Mapping[str, MetricSource]) -> dict[str, float | None]:

@@ -47,8 +47,8 @@ TRAFFIC += ["e2e_latency_p99", "output_throughput", "waiting_max", "kv_cache_usa
 TRAFFIC += ["schedule_lag_p99_s"]
 DOMAIN = ["num_requests", "accuracy", "answered_rate", "failed_rate"]
 REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking", "answer", "speed", "thinking_difference"]
-REASONS += ["prefix_hit_rate", "preemptions", "accepted_rate", "accepted_rate_thinking", "accepted_rate_answer"]
-REASONS += ["kv_bytes_per_token"]
+REASONS += ["prefix_hit_rate", "preemptions", "accepted_rate", "accepted_per_step_thinking"]
+REASONS += ["accepted_per_step_answer", "kv_bytes_per_token"]
 # A metric of `comparison.compare`: the metric that its value is called, and how its change is told.
 CHANGES = {
     "accuracy": ("accuracy", "difference"),

@@ -82,7 +82,7 @@ class Slo(Section):
     ttfvt_s: float = key(..., gt=0)
     """s from the scheduled arrival to the first visible token"""
     tpot_ms: float = key(..., gt=0)
-    """ms a token, a request's mean"""
+    """ms a visible token after the first, a request's mean"""
 
 
 class Experiment(Section):

@@ -74,9 +74,17 @@ class Gates(Section):
     missing_samples_rate: float = key(0.2, ge=0)
     """samples of the server that did not come / samples due"""
     usage_mismatch_rate: float = key(0.005, ge=0)
-    """relative difference of the tokens that came in chunks from those that the usage reports"""
+    """relative difference of the token ids that came in streams from the tokens that the usage reports"""
     counter_mismatch_rate: float = key(0.005, ge=0)
     """relative difference of the growth of the server's own token counter from the sum of the usage"""
+    others_cpu_utilization: float = key(0.1, ge=0)
+    """CPU time of others than server and client on the cores that these may use / time of those cores"""
+    steal_rate: float = key(0.02, ge=0)
+    """CPU time that a hypervisor took from those cores / their time"""
+    throttled_rate: float = key(0.05, ge=0, le=1)
+    """share of the samples at which a GPU was slowed down for heat or for lack of power"""
+    foreign_processes: int = key(0, ge=0)
+    """processes on the server's GPUs that are not the server's"""
 
 
 class Measurement(Section):
