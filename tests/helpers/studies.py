@@ -35,6 +35,7 @@ TINY: dict[str, Any] = {
     "experiments": {
         "budget": {
             "num_questions": 4,
+            "starts": 1,
             "repeats": 2,
             "budgets": [16, 32],
             "loads": [{"type": "batch", "size": 2}, {"type": "closed", "size": 3}],
@@ -42,7 +43,7 @@ TINY: dict[str, Any] = {
         "single": {
             "models": ["tiny-rllm"],
             "datasets": ["easy"],
-            "repeats": 1,
+            "starts": 1,
             "budgets": [64],
             "loads": [{"type": "closed", "size": 8}],
         },

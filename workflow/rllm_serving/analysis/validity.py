@@ -67,7 +67,7 @@ CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
 
 
 def compute_gates(
-    health: ClientHealth, requests: pa.Table, samples: pa.Table, sample_hz: float, cores: int
+    health: ClientHealth, requests: pa.Table, samples: pa.Table, samples_due: float, cores: int
 ) -> dict[str, float | None]:
     """The numbers of GATES for one point; None where one does not apply.
 
@@ -86,7 +86,7 @@ def compute_gates(
         "loop_lag_p99_s": float(np.quantile(health.lags, 0.99)) if health.lags else None,
         "client_cpu_utilization": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
         "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
-        "missing_samples_rate": _missing(samples, health.wall_s * sample_hz),
+        "missing_samples_rate": _missing(samples, samples_due),
         "usage_mismatch_rate": _usage_mismatch(ok),
         "counter_mismatch_rate": _mismatch(grown, usage_tokens),
         "others_cpu_utilization": None if others is None else others / cores,

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ..load.client import clock
 from ..serving.engines import MetricSource
+from .sampling import interval
 
 TREE_REFRESH_S = 2.0
 """How often the server's descendants are listed anew."""
@@ -110,7 +111,7 @@ class MetricsSampler:
         port: the server's TCP port.
         pid: its first process.
         sources: column -> metric.
-        hz: samples a second.
+        hz: samples a second of a long point; see `sampling`.
         gpus: reads the server's GPUs.
         cost_s: CPU time that the sampling itself took (s).
         late: samples that were over half a period late.
@@ -141,7 +142,7 @@ class MetricsSampler:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         tree: list[psutil.Process] = []
         refreshed = -TREE_REFRESH_S
-        due = clock()
+        began = due = clock()
         ending = False
         while True:
             if clock() - refreshed >= TREE_REFRESH_S:
@@ -152,9 +153,10 @@ class MetricsSampler:
             self._started.set()
             if ending:
                 break
-            due += 1 / self.hz
+            pause = interval(due - began, self.hz)
+            due += pause
             wait = due - clock()
-            if wait < -0.5 / self.hz:
+            if wait < -0.5 * pause:
                 self.late += 1
                 due = clock()
             # One more sample after the end, so that the counters cover everything.

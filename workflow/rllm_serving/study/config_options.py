@@ -95,7 +95,8 @@ class Measurement(Section):
     startup_timeout_s: float = key(1800.0, gt=0)
     """seconds that a server may take until its first answer"""
     sample_hz: float = key(5.0, ge=1, le=50)
-    """samples a second of the server's and the device's metrics"""
+    """samples a second of the server's and the device's metrics; in a point's first seconds they are more, up to 50, so
+    that short points have enough"""
     warm_up_rounds: Count = 8
     """rounds of the largest load that a server is warmed up with at most, unrecorded"""
     warm_up_agreement: float = key(0.05, gt=0, lt=1)

@@ -1,0 +1,22 @@
+"""When a server is sampled: often at first, then at the config's rate, so that short points have enough samples too."""
+
+from __future__ import annotations
+
+HIGHEST_HZ = 50.0
+"""Samples a second at most: a sample costs the server a page of metrics."""
+SPACING = 8.0
+"""A sample comes after this part of the time that the point has lasted: 20 samples of a point of 0.8 s, 30 of 2 s."""
+
+
+def interval(elapsed_s: float, hz: float) -> float:
+    """Seconds until the next sample of a point that has lasted so long; hz: samples a second of a long point."""
+    return min(1 / hz, max(1 / HIGHEST_HZ, elapsed_s / SPACING))
+
+
+def due(seconds: float, hz: float) -> int:
+    """Return how many samples a point of such a length has."""
+    count, time = 0, 0.0
+    while time <= seconds:
+        count += 1
+        time += interval(time, hz)
+    return count
