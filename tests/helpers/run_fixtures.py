@@ -104,7 +104,8 @@ def run(
     model: str = "micro_rllm",
     loads: tuple[int, ...] = (16,),
     budgets: tuple[int, ...] = tuple(BUDGETS),
-    repeats: int = 3,
+    starts: int = 2,
+    repeats: int = 1,
     questions: int = 32,
     fail: float = 0.0,
 ) -> tuple[pa.Table, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -115,17 +116,20 @@ def run(
     for dataset in SETS:
         for size in loads:
             for budget in budgets:
-                for repeat in range(repeats):
+                for repeat in range(starts * repeats):
                     keys = server | {"dataset": dataset, "load": f"batch-{size}", "load_level": size}
                     keys |= {"budget": budget, "repeat": repeat, "questions": questions}
-                    a, b, c, seconds = _point(rng, keys, 1.0 if engine == "vllm" else 1.3, fail)
+                    keys |= {"start": 1 + repeat // repeats, "restart": 0}
+                    mood = 1 + 0.05 * (-1) ** (repeat // repeats)
+                    a, b, c, seconds = _point(rng, keys, mood * (1.0 if engine == "vllm" else 1.3), fail)
                     requests += a
                     grades += b
                     samples += c
                     point = {"dataset": dataset, "load": f"batch-{size}", "budget": budget, "repeat": repeat}
                     done.append(point | {"duration_s": seconds})
     table = with_text_hash(pa.Table.from_pylist(requests))
-    return table, pd.DataFrame(grades), pd.DataFrame(samples), {"server": server, "points": done}
+    record = {"server": server, "points": done, "config": {"options": {"kv_cache_tokens": 4000}}}
+    return table, pd.DataFrame(grades), pd.DataFrame(samples), record
 
 
 def study(engines: tuple[str, ...], pairs: dict[str, dict[str, str]], **options: Any) -> list[tuple]:

@@ -15,12 +15,14 @@ from helpers.fake_engine import METRICS_PAGE, FakeEngine
 from helpers.sse_fixtures import EOS, THINK_CLOSE
 from rllm_serving.analysis.validity import GATES
 from rllm_serving.measurement.paths import RunPaths
-from rllm_serving.measurement.run import WARM_UP_TOKENS, Measurement
+from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.engines import ENGINES, Options
 from rllm_serving.study.design import Load, Point, Run
 
 QUESTIONS = 4
 BUDGETS = (64, 128, 256)
+FIRST_COMPLETION_TOKENS, WARM_UP = 2, 2
+"""Tokens of the completion that says that a server is ready; requests of a round of warming up."""
 POINTS = tuple(Point("sums", Load("batch", 2), budget, 0, QUESTIONS) for budget in BUDGETS)
 RUN = Run(
     experiment="e",
@@ -28,6 +30,7 @@ RUN = Run(
     model="m",
     quantization="bf16",
     setup="baseline",
+    start=1,
     role="rllm",
     reasoning_parser="deepseek-r1",
     trust_remote_code=False,
@@ -37,6 +40,8 @@ RUN = Run(
         "request_timeout_s": 60,
         "startup_timeout_s": 60,
         "sample_hz": 20,
+        "warm_up_rounds": 1,
+        "warm_up_agreement": 0.05,
         "max_failed_rate": 0,
         "on_invalid": "fail",
         # The mock server counts nothing, and machines that test may be busy.
@@ -84,6 +89,7 @@ class RunHarness:
             server=out / "server.parquet",
             record=out / "run.json",
             server_log=self.folder / "server.log",
+            forced=self.folder / "forced",
         )
 
     def execute(self, run: Run = RUN, device: str = "cpu") -> None:
@@ -93,7 +99,17 @@ class RunHarness:
         """Bodies of the measured requests since the last call; warm-ups and the first completion are left out."""
         bodies = [json.loads(line) for line in self.record.read_text().splitlines()] if self.record.exists() else []
         self.record.unlink(missing_ok=True)
-        return [body for body in bodies if body["max_tokens"] > WARM_UP_TOKENS]
+        measured: list[dict[str, Any]] = []
+        warming_up = 0
+        for body in bodies:
+            # A server's first completion, then one round of the largest batch.
+            if body["max_tokens"] == FIRST_COMPLETION_TOKENS:
+                warming_up = WARM_UP
+            elif warming_up:
+                warming_up -= 1
+            else:
+                measured.append(body)
+        return measured
 
     def measured(self) -> dict[int, int]:
         """Requests a budget since the last call."""

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from helpers import run_fixtures
-from rllm_serving.analysis.comparison import compare
-from rllm_serving.analysis.decomposition import PARTS, decompose
-from rllm_serving.analysis.points import breakdown, summary
+from helpers.analysed import compare
+from rllm_serving.analysis.decomposition import PARTS, decompose, with_intervals
+from rllm_serving.analysis.points import experiment_tables
 from rllm_serving.analysis.request_metrics import latencies
-from rllm_serving.analysis.run_data import RunData
+from rllm_serving.analysis.server_data import ServerData
 
 TWO_PAIRS = run_fixtures.PAIRS | {"big": {"llm": "big_llm", "rllm": "big_rllm"}}
 CASES: dict[str, dict[str, Any]] = {
@@ -33,20 +33,25 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
     return pa.Table.from_pandas(frame, preserve_index=False), *(part.assign(**names) for part in run[1:])
 
 
+def _server(run: tuple) -> ServerData:
+    return ServerData(*run[:3], [run[3]])
+
+
 class Study:
     def __init__(self, **options: Any) -> None:
-        small: dict[str, Any] = {"loads": (4, 8), "budgets": (32, 512), "repeats": 1, "questions": 8}
+        small: dict[str, Any] = {"loads": (4, 8), "budgets": (32, 512), "questions": 8}
         self.pairs, runs = options["pairs"], run_fixtures.study(**(small | options))
-        self.summary = pd.concat([summary(RunData(*run)) for run in runs], ignore_index=True)
+        tables = experiment_tables([_server(run) for run in runs])
+        self.starts, self.summary = tables.starts, tables.summary
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
-        self.by = {by: pd.concat([breakdown(RunData(*run[:2]), by) for run in runs]) for by in ("difficulty", "domain")}
+        self.by = {"difficulty": tables.difficulty, "domain": tables.domain}
         self.runs = runs
 
     @cached_property
     def versus(self) -> pd.DataFrame | None:
         """SGLang against vLLM."""
-        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: RunData(*run[:3]) for run in self.runs}
+        sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: _server(run) for run in self.runs}
         models = [model for pair in self.pairs.values() for model in pair.values()]
         both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
         return pd.concat(both, ignore_index=True) if both else None
@@ -56,7 +61,8 @@ class Study:
         """A setup and a weight format against the baseline."""
         fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
         setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
-        return pd.concat([compare(RunData(*one), RunData(*base)) for one, base in zip(setups, fast * 2, strict=True)])
+        pairs = zip(setups, fast * 2, strict=True)
+        return pd.concat([compare(ServerData(*one), ServerData(*base)) for one, base in pairs], ignore_index=True)
 
     @cached_property
     def parts(self) -> pd.DataFrame:
@@ -64,7 +70,7 @@ class Study:
         servers = [("int8", "baseline"), ("fp8", "baseline"), ("bf16", "kv-fp8"), ("fp8", "kv-fp8")]
         rng, frames = np.random.default_rng(1), []
         for run in self.runs:
-            rows = decompose(RunData(*_as_setup(run[:3], "kv-fp8")), RunData(*run[:3]))
+            rows = with_intervals(decompose(ServerData(*_as_setup(run[:3], "kv-fp8")), ServerData(*run[:3])))
             for quantization, setup in servers:
                 gain = rows["e2e_latency_baseline"] * rng.uniform(-0.4, 0.4)
                 changed = {"queue_and_prefill": rows["queue_and_prefill"] + gain, "thinking": rows["thinking"] - gain}

@@ -23,13 +23,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers import mock_server
+from helpers.analysed import points
 from helpers.fake_engine import METRICS_PAGE
 from helpers.mock_server import MockServer, eventually
 from helpers.run_harness import BUDGETS, POINTS, RUN, RunHarness
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, MORE_FAULTS, OUTPUT_TOKENS, THOUGHTS
 from rllm_serving.analysis import request_metrics
-from rllm_serving.analysis.points import LATENCIES, TOKENS, points
-from rllm_serving.analysis.run_data import RunData
+from rllm_serving.analysis.metrics import LATENCIES, TOKENS
+from rllm_serving.analysis.server_data import ServerData
 from rllm_serving.load.client import Client, HttpExchange
 from rllm_serving.load.patterns import LOADS, batch
 from rllm_serving.measurement import run
@@ -144,8 +145,8 @@ def test_a_fault_costs_its_request_and_nothing_beside_it(
     table = request_metrics.read(harness.paths.requests)
     frame = request_metrics.latencies(table)
     assert frame.loc[~frame["completed"], ["end", "ttft", "ttfvt", "tpot", "e2e_latency"]].isna().all(axis=None)
-    point = points(RunData(table)).iloc[0]
-    alone = points(RunData(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
+    point = points(ServerData(table)).iloc[0]
+    alone = points(ServerData(table.filter(pc.equal(table["status"], "ok")))).iloc[0]
     assert point[["num_requests", "completed", "failed"]].tolist() == [COUNT, COUNT - len(faults), len(faults)]
     numbers = [f"{name}_{stat}" for name in (*LATENCIES, *TOKENS) for stat in ("mean", "p50", "p99")]
     assert point[numbers].notna().all() and point[numbers].to_dict() == alone[numbers].to_dict()
@@ -212,6 +213,7 @@ def child(program: str, *arguments: object, before: Sequence[str] = ()) -> subpr
 KILLED = """
 import itertools, os, signal, sys
 from pathlib import Path
+from helpers.analysed import points
 from helpers.run_harness import RunHarness
 fsync, written = os.fsync, itertools.count(1)
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(written) == int(sys.argv[2]) else fsync(file)
@@ -238,6 +240,7 @@ def test_a_kill_while_a_file_is_written_costs_one_point_at_most(
 FULL = """
 import contextlib, json, os, sys
 from pathlib import Path
+from helpers.analysed import points
 from helpers.run_harness import POINTS, RunHarness
 from rllm_serving.measurement.journal import Journal
 harness, add = RunHarness(Path(sys.argv[1])), Journal.add

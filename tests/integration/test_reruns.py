@@ -22,7 +22,7 @@ from rllm_serving.measurement import run as module
 from rllm_serving.measurement.run import Measurement, RunError
 from rllm_serving.serving.engines import Options
 from rllm_serving.serving.server import ServerError
-from rllm_serving.study.design import Run
+from rllm_serving.study.design import Point, Run
 
 
 def test_failures_above_the_limit_end_the_run_and_a_rerun_measures_what_is_missing(harness: RunHarness) -> None:
@@ -111,21 +111,44 @@ def test_a_run_that_grew_measures_what_is_new_and_one_that_shrank_nothing(harnes
     grown = pq.read_table(harness.paths.requests)
     assert grown.num_rows == 12 and grown.slice(0, 8).equals(before)
     assert len(json.loads(harness.paths.record.read_text())["sessions"]) == 2
+    # What was added was measured by a server that was started again, and says so.
+    assert grown["restart"].to_pylist() == [0] * 8 + [1] * 4 and set(grown["start"].to_pylist()) == {1}
     harness.execute(replace(RUN, points=POINTS[1:2]))
     assert harness.sent() == []
     assert pq.read_table(harness.paths.requests).equals(before.slice(4, 4))
 
 
-def test_a_complete_run_asked_for_again_is_measured_anew(harness: RunHarness) -> None:
+def test_other_limits_are_looked_at_without_measuring(harness: RunHarness) -> None:
     harness.execute(replace(RUN, points=POINTS[:2]))
     harness.sent()
+    harness.execute(replace(RUN, points=POINTS[:2], measurement={**RUN.measurement, "max_failed_rate": 0.5}))
+    assert harness.sent() == []
+
+
+@pytest.mark.parametrize("before", [POINTS[:2], POINTS])
+def test_a_forced_run_is_measured_anew_also_when_it_had_more_points(
+    harness: RunHarness, before: tuple[Point, ...]
+) -> None:
+    harness.execute(replace(RUN, points=before))
+    harness.sent()
+    harness.paths.forced.touch()
     harness.fail(q0_128="http-500")
     with pytest.raises(RunError):
         harness.execute(replace(RUN, points=POINTS[:2]))
     assert harness.measured() == {64: 4, 128: 4} and harness.outputs() == [True] * 3
     harness.faults.unlink()
+    # What was measured since then is taken up; forced again, it is not.
     harness.execute(replace(RUN, points=POINTS[:2]))
     assert harness.measured() == {128: 4}
+    harness.fail(q0_128="http-500")
+    harness.paths.forced.touch()
+    with pytest.raises(RunError):
+        harness.execute(replace(RUN, points=POINTS[:2]))
+    harness.sent()
+    harness.faults.unlink()
+    harness.paths.forced.touch()
+    harness.execute(replace(RUN, points=POINTS[:2]))
+    assert harness.measured() == {64: 4, 128: 4}
 
 
 def _other_template(harness: RunHarness) -> Run:

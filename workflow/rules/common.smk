@@ -230,6 +230,13 @@ def figure_inputs(wildcards):
     }
 
 
+def measuring_is_forced():
+    """Whether the user asks for runs again that need not be measured (--forceall, --force, --forcerun)."""
+    asked = workflow.dag_settings
+    named = any(name == "measure" or str(name).startswith("results/runs") for name in asked.forcerun)
+    return asked.forceall or asked.forcetargets or named
+
+
 def target_name(experiment):
     """The target of an experiment is its name, unless a stage of the workflow has that already."""
     if experiment in {stage.name for stage in workflow.rules}:

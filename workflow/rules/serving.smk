@@ -41,9 +41,10 @@ rule measure:
     input:
         unpack(run_inputs),
     output:
-        requests=f"{RUN}/requests.parquet",
-        server=f"{RUN}/server.parquet",
-        record=f"{RUN}/run.json",
+        # Not removed before a rerun: a run that grew measures only its new points (see rllm_serving/measurement/).
+        requests=update(f"{RUN}/requests.parquet"),
+        server=update(f"{RUN}/server.parquet"),
+        record=update(f"{RUN}/run.json"),
     log:
         run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
         server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",

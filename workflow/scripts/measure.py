@@ -24,6 +24,7 @@ paths = RunPaths(
     server=Path(snakemake.output.server),
     record=Path(snakemake.output.record),
     server_log=Path(snakemake.log.server),
+    forced=Path("results/runs/forced"),
 )
 with logged(snakemake.log.run):
     check_granted(run.folder, run.gpus(snakemake.params.device), snakemake.resources.get("gpu", 0))

@@ -10,24 +10,29 @@ import pyarrow as pa
 import pytest
 from helpers import run_fixtures
 from rllm_serving.analysis.counters import counter_summary, kv_bytes_per_token, tokens_per_chunk_by_phase
-from rllm_serving.analysis.decomposition import COUNTERS, PARTS, decompose
+from rllm_serving.analysis.decomposition import COUNTERS, PARTS, with_intervals
+from rllm_serving.analysis.decomposition import decompose as without_intervals
 from rllm_serving.analysis.request_metrics import latencies
-from rllm_serving.analysis.run_data import RunData
+from rllm_serving.analysis.server_data import ServerData
 
-SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "repeats": 2, "questions": 12}
-
-
-def side(**options: Any) -> RunData:
-    return RunData(*run_fixtures.run(**(SMALL | options))[:3])
+SMALL: dict[str, Any] = {"loads": (4,), "budgets": (512,), "starts": 3, "questions": 12}
 
 
-def changed(one: RunData, **columns: Any) -> RunData:
+def side(**options: Any) -> ServerData:
+    return ServerData(*run_fixtures.run(**(SMALL | options))[:3])
+
+
+def decompose(candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
+    return with_intervals(without_intervals(candidate, baseline))
+
+
+def changed(one: ServerData, **columns: Any) -> ServerData:
     """The run with other values; a column may be a function of the frame."""
     frame = one.requests.to_pandas().assign(**columns)
-    return RunData(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.server)
+    return ServerData(pa.Table.from_pandas(frame, preserve_index=False), one.grades, one.samples)
 
 
-def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> RunData:
+def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> ServerData:
     """A run of one request a question, all thinking but one token. The stream ends 0.5 s behind a single token."""
     keys: dict[str, Any] = {
         "experiment": "e",
@@ -36,7 +41,7 @@ def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Run
         "quantization": "bf16",
         "setup": "baseline",
     }
-    keys |= {"dataset": "d", "load": "batch-2", "load_level": 2, "budget": 64, "repeat": 0}
+    keys |= {"dataset": "d", "load": "batch-2", "load_level": 2, "budget": 64, "repeat": 0, "start": 1, "restart": 0}
     rows = []
     for k, n in enumerate(tokens):
         row: dict[str, Any] = {"index": k, "batch": 0, "question_id": str(k), "domain": "a", "difficulty": "easy"}
@@ -50,7 +55,7 @@ def made(tokens: list[int], tpot: float, ttft: float, status: str = "ok") -> Run
             "forced_output_tokens": None,
         }
         rows.append(keys | row | {"finish_reason": "stop", "chunk_times": [1 + ttft], "chunk_tokens": [n]})
-    return RunData(pa.Table.from_pylist(rows))
+    return ServerData(pa.Table.from_pylist(rows))
 
 
 def left_over(frame: pd.DataFrame) -> float:

@@ -11,17 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import run_fixtures
+from helpers.analysed import breakdown, points, summary
 from rllm_serving.analysis import request_metrics
-from rllm_serving.analysis.points import METRICS, Slo, breakdown, points, summary
-from rllm_serving.analysis.run_data import RunData
+from rllm_serving.analysis.metrics import METRICS
+from rllm_serving.analysis.points import experiment_tables
+from rllm_serving.analysis.server_data import ServerData
+from rllm_serving.analysis.timing import Slo
 from rllm_serving.measurement.rows import REQUESTS, SERVER
 
 KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
 POINT = {"dataset": "d", "load": "batch-3", "load_level": 3, "budget": 8, "repeat": 0}
+START = {"start": 1, "restart": 0}
 
 
 def request(index: int, **changes: Any) -> dict[str, Any]:
-    row = KEYS | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
+    row = KEYS | START | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
     row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
     row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "forced_output_tokens": None}
     return row | changes
@@ -54,16 +58,26 @@ def grades(correct: list[bool]) -> pd.DataFrame:
 
 
 def one(rows: list[dict[str, object]], *more: object, slo: Slo | None = None) -> pd.Series:
-    return points(RunData(pa.Table.from_pylist(rows), *more), slo).iloc[0]  # type: ignore[arg-type]
+    return points(ServerData(pa.Table.from_pylist(rows), *more), slo).iloc[0]  # type: ignore[arg-type]
 
 
 def test_three_requests_by_hand() -> None:
     point = one(three(), grades([True, False, False]))
     expected = {
-        **{"num_requests": 3, "completed": 3, "failed": 0, "failed_rate": 0, "num_questions": 3, "repeats": 1},
+        **{
+            "num_requests": 3,
+            "completed": 3,
+            "failed": 0,
+            "failed_rate": 0,
+            "num_questions": 3,
+            "points": 1,
+            "starts": 1,
+        },
         **{"answered_rate": 2 / 3, "truncated_rate": 1 / 3, "accuracy": 1 / 3, "failure_mode_wrong": 2 / 3},
         **{"output_throughput": 10 / 10},  # 3 + 6 + 1 tokens from the first arrival at 0 to the last finish at 10
-        **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_mean": (1 + 3.5) / 2, "ttfvt_p99": 3.5},
+        **{"ttft_mean": (1 + 0.5 + 1) / 3, "ttft_p50": 1, "ttfvt_p50": 3.5},
+        # one third has waited from 3.5 to 9 in vain
+        **{"ttfvt_mean": 1 + 2.5 * 2 / 3 + 5.5 / 3, "ttfvt_horizon": 9},
         **{"e2e_latency_mean": (3 + 4.5 + 9) / 3, "e2e_latency_p50": 4.5, "e2e_latency_p90": 9},
         **{"tpot_mean": (2 / 2 + 4 / 5) / 2, "tpot_p50": 0.8},
         # gaps 1, 1, 3, 1; the third is shared by 4 tokens
@@ -73,7 +87,8 @@ def test_three_requests_by_hand() -> None:
         **{"straggler_time_fraction": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
     }
     assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
-    assert point["output_throughput_low":"output_throughput_high"].isna().all()  # one batch has no interval
+    assert point["output_throughput_low":"output_throughput_high"].isna().all()  # one start has no interval
+    assert np.isnan(point["ttfvt_p90"])  # two thirds have answered: nobody knows
 
 
 def test_goodput_counts_who_kept_both_promises() -> None:
@@ -109,14 +124,18 @@ def test_what_a_run_says_of_its_points_stands_beside_their_metrics() -> None:
         },
     ]
     table = pa.Table.from_pylist(three() + [row | {"repeat": 1} for row in three()])
-    run = RunData(table, record={"points": told})
+    run = ServerData(table, records=[{"points": told}])
     each, whole = points(run), summary(run).iloc[0]
     assert pd.isna(each["invalid"][0]) and each["invalid"][1] == "loop_lag_p99_s 500 ms"
     assert each["loop_lag_p99_s"].tolist() == [0.01, 0.5]
     assert each["duration"].tolist() == [2, 3] and pd.isna(each["client_cpu_utilization"]).all()
-    assert (whole["duration"], whole["loop_lag_p99_s"], whole["invalid"]) == (5, 0.5, "loop_lag_p99_s 500 ms")
-    parts = breakdown(run, "domain")
-    assert parts["invalid"].tolist() == ["loop_lag_p99_s 500 ms"]
+    # The invalid one takes no part, and is counted.
+    assert (whole["duration"], whole["loop_lag_p99_s"], whole["points"], whole["invalid_points"]) == (2, 0.01, 1, 1)
+    assert whole["invalid"] is None and whole["num_requests"] == 3
+    assert breakdown(run, "domain")["num_requests"].tolist() == [3]
+    # Where all are, the row is marked.
+    bad = ServerData(table, records=[{"points": [entry | {"invalid": "late"} for entry in told]}])
+    assert summary(bad).iloc[0][["num_requests", "invalid", "invalid_points"]].tolist() == [6, "late", 2]
 
 
 def test_chunks_are_those_of_the_requests_asked_for() -> None:
@@ -153,11 +172,13 @@ def test_a_run_is_read_with_its_own_grades_and_texts_as_hashes(tmp_path: Path) -
     (tmp_path / "run.json").write_text('{"points": []}')
     names = ("requests.parquet", "server.parquet", "run.json", "grades.parquet")
     requests, server, record, graded = (tmp_path / name for name in names)
-    run = RunData.read(requests, server, record, graded, texts=True)
+    run = ServerData.read([requests], [server], [record], [graded], texts=True)
     said = run.frame["said"].tolist()
     assert said[0] == said[3] and len(set(said)) == 3
     assert run.frame["correct"].tolist() == [1, 0, 1, 1]
-    assert "said" not in RunData.read(requests, server, record, graded).frame and "answer_text" not in run.frame
+    assert (
+        "said" not in ServerData.read([requests], [server], [record], [graded]).frame and "answer_text" not in run.frame
+    )
 
 
 def test_failures_are_counted_and_enter_no_latency() -> None:
@@ -227,18 +248,17 @@ def test_summary_pools_repeats() -> None:
     later = [row | {"repeat": 1, "last_token": row["last_token"] + 10} for row in three()]  # type: ignore[operator]
     run = {"points": [POINT | {"repeat": r, "duration_s": d} for r, d in ((0, 10.5), (1, 20.5))]}
     table = pa.Table.from_pylist(three() + later)
-    pooled = summary(RunData(table, record=run)).iloc[0]
-    assert (pooled["num_requests"], pooled["num_questions"], pooled["repeats"], pooled["duration"]) == (6, 3, 2, 31)
+    pooled = summary(ServerData(table, records=[run])).iloc[0]
+    assert (pooled["num_requests"], pooled["num_questions"], pooled["points"], pooled["duration"]) == (6, 3, 2, 31)
     assert pooled["output_throughput"] == pytest.approx(20 / (10 + 20))
-    assert points(RunData(table, record=run))["duration"].tolist() == [10.5, 20.5]
+    assert points(ServerData(table, records=[run]))["duration"].tolist() == [10.5, 20.5]
 
 
-def test_throughput_of_other_loads_is_that_of_the_span_with_an_interval() -> None:
+def test_throughput_of_other_loads_is_that_of_the_span() -> None:
     rows = [row | {"load": "closed-3", "batch": None} for row in three()]
     rows[0]["output_tokens"] = 5  # two more than its chunks show
     point = one(rows)
     assert point["output_throughput"] == pytest.approx(12 / 10)
-    assert point["output_throughput_low"] < point["output_throughput"] < point["output_throughput_high"]
     assert np.isnan(point["straggler_time_fraction"])
 
 
@@ -272,20 +292,35 @@ def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> Non
         frame = request_metrics.latencies(table)
         assert sorted(request_metrics.batches(frame)["seconds"]) == [10, 100]
         assert request_metrics.point_spans(frame)["seconds"].tolist() == [110]
-        assert points(RunData(table)).iloc[0]["output_throughput"] == pytest.approx(10 / 110)
+        assert points(ServerData(table)).iloc[0]["output_throughput"] == pytest.approx(10 / 110)
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
-    run = RunData(*run_fixtures.run(budgets=(32, 512), repeats=2))
-    frame = summary(run, Slo(ttfvt_s=0.5, tpot_ms=10))
-    assert set(METRICS) <= set(frame.columns)
-    for name in (name for name, metric in METRICS.items() if metric.interval):
+    requests, grades, samples, record = run_fixtures.run(budgets=(32, 512), starts=3, loads=(8, 16), questions=48)
+    frame = summary(ServerData(requests, grades, samples, [record]), slo=Slo(ttfvt_s=0.5, tpot_ms=10))
+    assert set(METRICS) <= set(frame.columns) and (frame["starts"] == 3).all()
+    for name in (name for name, metric in METRICS.items() if metric.units):
         known = frame[frame[f"{name}_low"].notna()]
-        # So few questions say nothing of how far the slowest hundredth may reach; prompts here are equally long.
+        # So few requests say nothing of how far the slowest hundredth may reach; prompts here are equally long.
         assert len(known) or name.endswith("_p99") or name == "prompt_tokens_p50", name
-        # half a percent for the float32 of the resamples
-        assert (known[f"{name}_low"] <= known[name] * 1.005 + 1e-9).all(), name
-        assert (known[f"{name}_high"] >= known[name] * 0.995 - 1e-9).all(), name
+        # The interval is of a typical start, the value of all requests together.
+        assert (known[f"{name}_low"] <= known[name] * 1.01 + 1e-9).all(), name
+        assert (known[f"{name}_high"] >= known[name] * 0.99 - 1e-9).all(), name
+
+
+def test_intervals_of_times_come_from_the_starts_and_of_answers_from_the_questions() -> None:
+    requests, grades, samples, record = run_fixtures.run(budgets=(512,), starts=1, repeats=3)
+    one_start = summary(ServerData(requests, grades, samples, [record]))
+    assert (one_start["starts"] == 1).all() and one_start["accuracy_low"].notna().all()
+    assert one_start[["e2e_latency_mean_low", "output_throughput_low", "kv_held_share_mean_low"]].isna().all(axis=None)
+    # The same requests as those of three starts, two of which are slower by ten percent.
+    frame = requests.to_pandas().assign(start=lambda f: 1 + f["repeat"])
+    three_starts = ServerData(pa.Table.from_pandas(frame, preserve_index=False), grades, samples, [record])
+    found = summary(three_starts)
+    assert found["accuracy_low"].tolist() == one_start["accuracy_low"].tolist()
+    assert (found["e2e_latency_mean_low"] < found["e2e_latency_mean"]).all()
+    starts = experiment_tables([three_starts]).starts
+    assert starts["start"].tolist() == [1, 2, 3] * 4 and starts["e2e_latency_mean"].notna().all()
 
 
 def test_breakdown_splits_a_condition() -> None:

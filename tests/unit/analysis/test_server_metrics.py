@@ -14,6 +14,20 @@ def samples(time: list[float], kv: list[float | None], **more: object) -> pd.Dat
     return frame.assign(repeat=0).assign(**more)  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def few_samples_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_metrics, "MIN_SAMPLES", 1)
+
+
+def test_a_gauge_of_few_samples_is_missing_and_their_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_metrics, "MIN_SAMPLES", 3)
+    found = server_metrics.gauge_summary(samples([0, 1], [0.5, 0.5], preemptions=[0, 4]))
+    assert "kv_cache_usage_mean" not in found and (found["gauge_samples"], found["preemptions"]) == (2, 4)
+    two = pd.concat([samples([0, 1], [0.9, 0.9]), samples([0, 1, 2], [0.1] * 3, repeat=1)])
+    found = server_metrics.gauge_summary(two)
+    assert found["kv_cache_usage_max"] == 0.1 and found["gauge_samples"] == 2
+
+
 def test_server_means_are_weighted_by_time() -> None:
     # weights 0.5, 0.5 + 4.5, 4.5
     found = server_metrics.gauge_summary(samples([0, 1, 10], [0.0, 0.2, 0.4], preemptions=[5, 7, 7]))

@@ -186,6 +186,7 @@ METRICS = _by_name(
         _share("kv_cache_usage_swing", "KV cache swing", "kv_cache_usage_p95 - kv_cache_usage_p5", "starts"),
         *_statistics(HELD, ["mean", "swing"], "starts"),
         *_statistics(HELD, ["max", "p5", "p95"], ""),
+        Metric("gauge_samples", "Samples", "", "samples under load of the point with the fewest; gauges need 20"),
         _share("kv_gauge_difference", "KV gauge off", "mean |kv_held_share - kv_cache_usage| at the server's samples"),
         Metric("preemptions", "Preemptions", "requests", "increase of the server's counter of preempted requests"),
         Metric(

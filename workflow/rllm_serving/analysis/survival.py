@@ -1,7 +1,7 @@
 """Times until something happens, where some requests ended before it did: Kaplan-Meier (1958).
 
-A request that used up its budget while thinking, or failed, showed no visible token until it ended: its time to the
-first visible token is at least that long. It is censored there: left out, the slowest would vanish from the mean.
+A request that used up its budget while thinking showed no visible token until it ended: its time to the first visible
+token is at least that long. It is censored there: left out, the slowest would vanish from the mean.
 """
 
 from __future__ import annotations

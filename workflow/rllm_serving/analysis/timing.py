@@ -86,9 +86,8 @@ def has_enough(metric: str, requests: int) -> bool:
 
 
 def _ended_after(group: pd.DataFrame) -> tuple[Array, Array]:
-    """TTFVT of each request, and how long it lasted, answered or not (s)."""
-    ttfvt = group["ttfvt"].to_numpy(dtype=float)
-    return ttfvt, (group["closed"] - group["arrival"]).to_numpy(dtype=float)
+    """TTFVT of each request, and how long it lasted, answered or not (s); failed ones have neither."""
+    return group["ttfvt"].to_numpy(dtype=float), group["e2e_latency"].to_numpy(dtype=float)
 
 
 def ttfvt_horizon(groups: list[pd.DataFrame]) -> float:

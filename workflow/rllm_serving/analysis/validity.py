@@ -46,7 +46,7 @@ GATES = {
         "CPU time of the client / wall time, a share of one core", 100, "% of a core"
     ),
     "schedule_lag_p99_s": ValidityGate("99 % quantile of sent - scheduled", 1e3, "ms"),
-    "missing_samples_rate": ValidityGate("samples of the server that did not come / due", 100, "%"),
+    "missing_samples_rate": ValidityGate("time that no sample of the server tells of / duration", 100, "%"),
     "usage_mismatch_rate": ValidityGate(
         "|token ids that came in streams - tokens that the usage tells| / the latter", 100, "%"
     ),
@@ -67,7 +67,7 @@ CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
 
 
 def compute_gates(
-    health: ClientHealth, requests: pa.Table, samples: pa.Table, samples_due: float, cores: int
+    health: ClientHealth, requests: pa.Table, samples: pa.Table, sample_hz: float, cores: int
 ) -> dict[str, float | None]:
     """The numbers of GATES for one point; None where one does not apply.
 
@@ -86,7 +86,7 @@ def compute_gates(
         "loop_lag_p99_s": float(np.quantile(health.lags, 0.99)) if health.lags else None,
         "client_cpu_utilization": health.cpu_s / health.wall_s if health.wall_s > 0 else None,
         "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
-        "missing_samples_rate": _missing(samples, samples_due),
+        "missing_samples_rate": _missing(samples, health.wall_s, sample_hz),
         "usage_mismatch_rate": _usage_mismatch(ok),
         "counter_mismatch_rate": _mismatch(grown, usage_tokens),
         "others_cpu_utilization": None if others is None else others / cores,
@@ -113,10 +113,12 @@ def _mismatch(value: float | None, expected: float | None) -> float | None:
     return None if value is None or not expected else abs(value - expected) / expected
 
 
-def _missing(samples: pa.Table, due: float) -> float:
-    """Share of expected samples missing; one is tolerated for the window's edges."""
-    came = samples.filter(pc.and_(samples["in_window"], pc.is_valid(samples["running"]))).num_rows
-    return max(0.0, 1 - (came + 1) / due) if due > 0 else 0.0
+def _missing(samples: pa.Table, wall_s: float, hz: float) -> float:
+    """Share of a point's time that no sample tells of: more than two periods from the one before."""
+    came = samples.filter(pc.and_(samples["in_window"], pc.is_valid(samples["running"])))
+    edges = np.concatenate([[0.0], np.sort(came["time"].to_numpy()), [wall_s]])
+    silent = np.clip(np.diff(edges) - 2 / hz, 0, None).sum()
+    return float(silent / wall_s) if wall_s > 0 else 0.0
 
 
 def limits(measurement: Mapping[str, Any]) -> dict[str, float]:

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from ..analysis import validity
 from ..errors import UserError
 from ..study.design import Run
+from .paths import RunPaths
+from .rows import rows_with
 
 MeasuredPoint = tuple[pa.Table, pa.Table, dict[str, Any]]
 """A point's rows of requests.parquet and of server.parquet, and its entry in run.json."""
@@ -85,10 +87,11 @@ class Journal:
         write_atomically(self.folder / f"{point}.server.parquet", parquet_bytes(server))
         write_atomically(self.folder / f"{point}.json", json.dumps(record).encode())
 
-    def get(self, point: str) -> MeasuredPoint | None:
-        """Read a point; None when it is missing or any of its files is damaged."""
-        record = _json(self.folder / f"{point}.json")
-        if not record:
+    def get(self, point: str, since: float) -> MeasuredPoint | None:
+        """Read a point; None when it is missing, older than `since` (s) or any of its files is damaged."""
+        file = self.folder / f"{point}.json"
+        record = _json(file)
+        if not record or file.stat().st_mtime < since:
             return None
         try:
             requests = pq.read_table(self.folder / f"{point}.requests.parquet")
@@ -131,15 +134,46 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def completed_points(run: Run, journal: Journal) -> dict[str, MeasuredPoint]:
-    """Read the points that an interrupted run has measured, by name; invalid ones only where the config marks these."""
-    completed = {}
-    limits = validity.limits(run.measurement)
+def completed_points(
+    run: Run, paths: RunPaths, fingerprint: Mapping[str, str], journal: Journal
+) -> dict[str, MeasuredPoint]:
+    """Read the points that need not be measured again, by name: of an earlier complete run, and of the journal.
+
+    None that is older than `paths.forced`, which says when measuring was last forced. Invalid ones are left out where
+    the config has these fail the run.
+    """
+    forced = paths.forced.stat().st_mtime if paths.forced.exists() else 0.0
+    completed = _points_from_previous_run(run, paths, fingerprint, forced)
     for point in run.points:
-        measured = journal.get(point.name)
-        if measured is None or measured[2]["point"] != asdict(point):
-            continue
-        # Accepted under on_invalid: mark or under other limits.
-        if run.measurement["on_invalid"] == "mark" or validity.invalid(measured[2]["validity"], limits) is None:
+        measured = journal.get(point.name, forced)
+        if measured is not None and measured[2]["point"] == asdict(point):
             completed[point.name] = measured
+    if run.measurement["on_invalid"] == "fail":
+        # They were accepted under on_invalid: mark or under other limits.
+        limits = validity.limits(run.measurement)
+        return {n: point for n, point in completed.items() if validity.invalid(point[2]["validity"], limits) is None}
     return completed
+
+
+def _points_from_previous_run(
+    run: Run, paths: RunPaths, fingerprint: Mapping[str, str], forced: float
+) -> dict[str, MeasuredPoint]:
+    """Points of an earlier complete run that this one has too: one that grew (a budget more) measures what is new."""
+    try:
+        if paths.record.stat().st_mtime < forced:
+            return {}
+        record = json.loads(paths.record.read_text())
+        if reason := changed(record.get("fingerprint"), fingerprint):
+            log.warning("%s: its points are measured again: %s", run.folder, reason)
+            return {}
+        requests, server = pq.read_table(paths.requests), pq.read_table(paths.server)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return {}
+    sessions = {session["id"]: session for session in record["sessions"]}
+    entries = {entry["name"]: {**entry, "session": sessions[entry["session"]]} for entry in record["points"]}
+    points: dict[str, MeasuredPoint] = {}
+    for point in run.points:
+        entry = entries.get(point.name)
+        if entry is not None and entry["point"] == asdict(point):
+            points[point.name] = rows_with(requests, point.keys), rows_with(server, point.keys), entry
+    return points

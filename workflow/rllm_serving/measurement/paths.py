@@ -23,6 +23,7 @@ class RunPaths:
         server: server.parquet, which it writes.
         record: run.json, which it writes.
         server_log: the server's log.
+        forced: file that was last touched when the user forced everything to be measured again.
     """
 
     python: Path
@@ -36,6 +37,7 @@ class RunPaths:
     server: Path
     record: Path
     server_log: Path
+    forced: Path
 
     @property
     def partial(self) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..load.client import HttpExchange
 from ..load.requests import PlannedRequest
@@ -121,3 +122,10 @@ _RESULT_COLUMNS = REQUESTS.names[REQUESTS.names.index("chunk_tokens") :]
 def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Make a table of exactly the schema's columns and types; values that a row lacks are null."""
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def rows_with(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
+    """Select the rows whose columns have the values of `keys`."""
+    for name, value in keys.items():
+        table = table.filter(pc.equal(table[name], value))
+    return table

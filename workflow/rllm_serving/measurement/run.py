@@ -33,7 +33,6 @@ from . import priority, rows, special_tokens, telemetry
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
-from .sampling import due
 from .warm_up import is_steady, tokens_per_s
 
 CRASH_GRACE_S = 0.5
@@ -127,7 +126,7 @@ class Measurement:
             WriteError: when a file cannot be written.
         """
         journal = Journal(self.paths.partial, self.fingerprint)
-        completed = completed_points(self.run, journal)
+        completed = completed_points(self.run, self.paths, self.fingerprint, journal)
         missing = [point for point in self.run.points if point.name not in completed]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
@@ -251,7 +250,7 @@ class Measurement:
         requests = rows.requests_table(keys, start, planned, exchanges, self.decode)
         end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = rows.to_table([{**keys, **row} for row in sampler.rows(start, end)], rows.SERVER)
-        gates = validity.compute_gates(health, requests, samples, due(health.wall_s, sample_hz), telemetry.cores())
+        gates = validity.compute_gates(health, requests, samples, sample_hz, telemetry.cores())
         self._check_validity(point, requests, gates)
         record = {
             "name": point.name,

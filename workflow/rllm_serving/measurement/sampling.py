@@ -11,12 +11,3 @@ SPACING = 8.0
 def interval(elapsed_s: float, hz: float) -> float:
     """Seconds until the next sample of a point that has lasted so long; hz: samples a second of a long point."""
     return min(1 / hz, max(1 / HIGHEST_HZ, elapsed_s / SPACING))
-
-
-def due(seconds: float, hz: float) -> int:
-    """Return how many samples a point of such a length has."""
-    count, time = 0, 0.0
-    while time <= seconds:
-        count += 1
-        time += interval(time, hz)
-    return count

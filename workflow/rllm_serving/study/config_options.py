@@ -72,7 +72,7 @@ class Gates(Section):
     schedule_lag_p99_s: float = key(0.02, ge=0)
     """s, 99 % quantile of sent - scheduled"""
     missing_samples_rate: float = key(0.2, ge=0)
-    """samples of the server that did not come / samples due"""
+    """share of the point's time that no sample of the server tells of: none came for two periods of `sample_hz`"""
     usage_mismatch_rate: float = key(0.005, ge=0)
     """relative difference of the token ids that came in streams from the tokens that the usage reports"""
     counter_mismatch_rate: float = key(0.005, ge=0)

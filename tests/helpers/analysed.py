@@ -1,0 +1,41 @@
+"""Tables of single servers and comparisons, as an experiment of nothing else would have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from rllm_serving.analysis import comparison
+from rllm_serving.analysis.comparison import Rules
+from rllm_serving.analysis.points import Slo, experiment_tables, noise_table
+from rllm_serving.analysis.server_data import ServerData
+from rllm_serving.analysis.verdicts import with_verdicts
+
+MARGINS = {"accuracy": 0.05, "output_throughput": 0.1, "latency": 0.1, "tokens": 0.1, "kv_cache_usage": 0.1}
+
+
+def points(server: ServerData, slo: Slo | None = None) -> pd.DataFrame:
+    """A row a point."""
+    return experiment_tables([server], slo).points
+
+
+def summary(*servers: ServerData, slo: Slo | None = None) -> pd.DataFrame:
+    """A row a server and condition."""
+    return experiment_tables(servers, slo).summary
+
+
+def breakdown(server: ServerData, by: str) -> pd.DataFrame:
+    """A row a condition and difficulty or domain."""
+    return getattr(experiment_tables([server]), by)
+
+
+def rules(*servers: ServerData) -> Rules:
+    """What comparisons of these servers are judged by."""
+    starts = experiment_tables(servers).starts
+    return Rules(noise_table(starts), starts, MARGINS)
+
+
+def compare(candidate: ServerData, baseline: ServerData, *others: ServerData, **changes: Any) -> pd.DataFrame:
+    """The comparison of two servers of an experiment, with verdicts."""
+    judged_by = rules(candidate, baseline, *others)
+    return with_verdicts(comparison.compare(candidate, baseline, judged_by))
