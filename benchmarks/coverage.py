@@ -201,7 +201,7 @@ def of_starts(name: str, size: Size, noise: tuple[float, float], trials: int, se
         table = NoiseTable(_frame(values), ["condition"], ["x"] if linear else [])
         counts["value"].add(table.interval("x", values[0], "e", "m", ["c"]), truth)
         if not linear and size.servers > 1:
-            pool = table.of("x", "e", "m", ["c"])
+            pool = table.between("x", "e", "m", ["c"])
             means = np.log(values).mean(axis=1)
             effect = difference([(means[0], size.starts, pool, 1), (means[1], size.starts, pool, -1)], True)
             counts["ratio"].add(from_log(effect), 1.0)
@@ -210,9 +210,10 @@ def of_starts(name: str, size: Size, noise: tuple[float, float], trials: int, se
 
 def _frame(values: Array) -> pd.DataFrame:
     servers, starts = values.shape
-    names = np.repeat([f"s{number}" for number in range(servers)], starts)
+    names, start = np.repeat([f"s{number}" for number in range(servers)], starts), np.tile(np.arange(starts), servers)
     return pd.DataFrame(
-        {"engine": "e", "model": "m", "quantization": "q", "setup": names, "condition": "c", "x": values.ravel()}
+        {"engine": "e", "model": "m", "quantization": "q", "setup": names, "condition": "c", "start": start}
+        | {"x": values.ravel()}
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from rllm_serving.analysis import comparison
 from rllm_serving.analysis.comparison import Rules
@@ -35,7 +33,8 @@ def rules(*servers: ServerData) -> Rules:
     return Rules(noise_table(starts), starts, MARGINS)
 
 
-def compare(candidate: ServerData, baseline: ServerData, *others: ServerData, **changes: Any) -> pd.DataFrame:
+def compare(candidate: ServerData, baseline: ServerData, *others: ServerData) -> pd.DataFrame:
     """The comparison of two servers of an experiment, with verdicts."""
-    judged_by = rules(candidate, baseline, *others)
+    different = {id(one): one for one in (candidate, baseline, *others)}
+    judged_by = rules(*different.values())
     return with_verdicts(comparison.compare(candidate, baseline, judged_by))

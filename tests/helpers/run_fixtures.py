@@ -26,9 +26,12 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
     thinks = keys["model"].endswith("_rllm")
     size, budget, questions = keys["load_level"], keys["budget"], keys.pop("questions")
     requests, grades, samples, clock = [], [], [], 0.0
+    # What is said depends on the question and the seed, not on the server.
+    said = np.random.default_rng([ord(c) for c in keys["model"] + keys["dataset"]] + [keys["repeat"]])
+    tails = said.lognormal(0, 0.75 if thinks else 0.25, questions)
     for start in range(0, questions, size):
         index = np.arange(start, min(start + size, questions))
-        tail = rng.lognormal(0, 0.75 if thinks else 0.25, len(index))
+        tail = tails[index]
         wanted = np.maximum(2, (rllm_tokens if thinks else llm_tokens) * tail).astype(int)
         output = np.minimum(wanted, budget)
         step = slow * 0.004 * (1 + 0.03 * len(index)) * rng.uniform(0.9, 1.1, len(index))

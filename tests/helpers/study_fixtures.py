@@ -53,7 +53,10 @@ class Study:
         """SGLang against vLLM."""
         sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: _server(run) for run in self.runs}
         models = [model for pair in self.pairs.values() for model in pair.values()]
-        both = [compare(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
+        every = list(sides.values())
+        both = [
+            compare(sides["sglang" + name], sides["vllm" + name], *every) for name in models if "sglang" + name in sides
+        ]
         return pd.concat(both, ignore_index=True) if both else None
 
     @cached_property
@@ -62,7 +65,10 @@ class Study:
         fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
         setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
         pairs = zip(setups, fast * 2, strict=True)
-        return pd.concat([compare(ServerData(*one), ServerData(*base)) for one, base in pairs], ignore_index=True)
+        every = [ServerData(*one) for one in setups]
+        return pd.concat(
+            [compare(ServerData(*one), ServerData(*base), *every) for one, base in pairs], ignore_index=True
+        )
 
     @cached_property
     def parts(self) -> pd.DataFrame:

@@ -47,9 +47,8 @@ def test_long_tails_tell_less_of_their_variance() -> None:
 def test_a_share_of_none_or_all_is_not_certain(hits: int) -> None:
     found = share(np.full(48, float(hits)), np.repeat(np.arange(12), 4))
     assert found.value == hits
-    assert (found.low, found.high) == (
-        (pytest.approx(1 / 1.32, abs=0.05), 1) if hits else (0, pytest.approx(0.24, abs=0.05))
-    )
+    # Wilson's end for 12 independent ones is z^2 / (12 + z^2) = 0.24, with few degrees of freedom a little wider.
+    assert 0.24 < (1 - found.low if hits else found.high) < 0.32 and (found.high if hits else 1 - found.low) == 1
     many = share(np.full(2000, float(hits)), np.arange(2000))
     assert many.high - many.low == pytest.approx(1.96**2 / 2000, rel=0.05)
 
@@ -81,7 +80,7 @@ def test_pairing_removes_what_the_questions_have_in_common() -> None:
     rng = np.random.default_rng(3)
     hard = rng.lognormal(5, 1.5, 40)
     found = from_log(paired_log_ratio(hard * rng.normal(1.1, 0.02, 40), hard, np.arange(40)))
-    assert 1.08 < found.low < found.value < found.high < 1.12
+    assert 1.05 < found.low < found.value < found.high < 1.15
     alone = mean(hard, np.arange(40))
     assert alone.high / alone.low > 1.5
 
@@ -121,7 +120,7 @@ def test_weighted_quantiles() -> None:
 
 def test_a_weighted_mean_is_a_ratio_of_sums() -> None:
     found = mean(np.array([1.0, 9.0, np.nan]), np.arange(3), np.array([1.0, 3.0, 5.0]))
-    assert found.value == 7
+    assert found.value == pytest.approx(7)
 
 
 def test_few_questions_have_a_value_and_no_interval() -> None:

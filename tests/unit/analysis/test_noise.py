@@ -13,8 +13,9 @@ def frame(values: dict[tuple[str, str], list[float]], engine: str = "vllm") -> p
     """A row a start: (model, setup) -> its latencies."""
     rows = [
         {"engine": engine, "model": model, "quantization": "bf16", "setup": setup, "dataset": "d", "x": value, "y": 0.0}
+        | {"start": start}
         for (model, setup), starts in values.items()
-        for value in starts
+        for start, value in enumerate(starts, 1)
     ]
     return pd.DataFrame(rows)
 
@@ -22,7 +23,7 @@ def frame(values: dict[tuple[str, str], list[float]], engine: str = "vllm") -> p
 def test_variances_are_pooled_within_servers() -> None:
     found = pooled([np.array([1.0, 3.0]), np.array([10.0, 10.0, 13.0]), np.array([7.0]), np.array([np.nan, 2.0])])
     # (1 + 1) + (1 + 1 + 4), over 1 + 2 degrees of freedom; single starts tell nothing
-    assert found == Noise(pytest.approx(8 / 3), 3, 2)
+    assert found.variance == pytest.approx(8 / 3) and (found.df, found.servers) == (3, 2)
 
 
 def test_an_interval_is_students_t_on_the_logs() -> None:
@@ -43,7 +44,8 @@ def test_models_are_a_pool_of_their_own_only_where_they_have_starts_enough() -> 
     assert table.of("x", "vllm", "m", ["d"]).servers == 2
     many = {("m", "a"): [1.0, 1.2, 1.1], ("m", "b"): [1.0, 1.2, 1.1], ("n", "a"): [1.0, 2.0]}
     table = NoiseTable(frame(many), ["dataset"], [])
-    assert table.of("x", "vllm", "m", ["d"]) == Noise(pytest.approx(np.log([1.0, 1.2, 1.1]).var(ddof=1)), 4, 2)
+    own = table.of("x", "vllm", "m", ["d"])
+    assert own.variance == pytest.approx(np.log([1.0, 1.2, 1.1]).var(ddof=1)) and (own.df, own.servers) == (4, 2)
     assert table.of("x", "vllm", "n", ["d"]).servers == 3
 
 
@@ -68,8 +70,20 @@ def test_what_is_not_positive_has_no_log_but_may_be_averaged_as_it_is() -> None:
 def test_a_difference_of_two_pools_has_satterthwaites_degrees_of_freedom() -> None:
     one, two = Noise(0.04, 4, 2), Noise(0.01, 6, 3)
     same = difference([(1.0, 3, one, 1), (0.4, 2, one, -1)], same_pool=True)
-    assert same == (pytest.approx(0.6), pytest.approx(np.sqrt(0.04 / 3 + 0.04 / 2)), 4)
+    assert same[:] == pytest.approx((0.6, np.sqrt(0.04 / 3 + 0.04 / 2), 4))
     apart = difference([(1.0, 2, one, 1), (0.4, 2, two, -1)], same_pool=False)
     assert apart.error == pytest.approx(np.sqrt(0.025))
     assert apart.df == pytest.approx(0.025**2 / (0.02**2 / 4 + 0.005**2 / 6))
     assert np.isnan(difference([(1.0, 1, one, 1), (0.4, 2, two, -1)], same_pool=False).error)
+
+
+def test_what_all_servers_share_in_a_start_is_no_noise_of_their_differences() -> None:
+    block, own = np.log([1.0, 1.5, 0.8]), {"a": 1.0, "b": 2.0, "c": 1.3}
+    same = {("m", setup): list(factor * np.exp(block)) for setup, factor in own.items()}
+    table = NoiseTable(frame(same), ["dataset"], [])
+    assert table.of("x", "vllm", "m", ["d"]).variance == pytest.approx(block.var(ddof=1))
+    between = table.between("x", "vllm", "m", ["d"])
+    assert between.variance == pytest.approx(0, abs=1e-12) and between.df == 4
+    # Two servers in three starts would leave two degrees of freedom: too few to take the starts out.
+    two = NoiseTable(frame({key: same[key] for key in list(same)[:2]}), ["dataset"], [])
+    assert two.between("x", "vllm", "m", ["d"]) == two.of("x", "vllm", "m", ["d"])

@@ -188,7 +188,7 @@ def test_failures_are_counted_and_enter_no_latency() -> None:
         f"{name}_{stat}" for name in ("ttft", "ttfvt", "e2e_latency", "tpot", "itl", "icl") for stat in ("mean", "p99")
     ]
     same += ["output_throughput", "output_tokens_mean", "straggler_time_fraction"]
-    assert mixed[same].to_dict() == clean[same].to_dict()
+    assert mixed[same].astype(float).to_dict() == pytest.approx(clean[same].astype(float).to_dict(), nan_ok=True)
     assert mixed["answered_rate"] == 0.5
 
 
@@ -207,7 +207,9 @@ def test_nothing_but_failures_gives_no_number() -> None:
 def test_ttfvt_is_missing_when_nothing_was_visible() -> None:
     frame = request_metrics.latencies(pa.Table.from_pylist(three()))
     assert frame["ttfvt"].isna().tolist() == [False, False, True]
-    assert one(three()[2:])[["ttfvt_mean", "ttfvt_p50", "ttfvt_mean_low"]].isna().all()
+    point = one(three()[2:])
+    # It has waited for 9 s in vain: nobody knows the median, and up to 9 s the mean is 9.
+    assert np.isnan(point["ttfvt_p50"]) and point[["ttfvt_mean", "ttfvt_horizon"]].tolist() == [9, 9]
 
 
 def test_tpot_needs_two_tokens() -> None:
@@ -320,13 +322,13 @@ def test_intervals_of_times_come_from_the_starts_and_of_answers_from_the_questio
     assert found["accuracy_low"].tolist() == one_start["accuracy_low"].tolist()
     assert (found["e2e_latency_mean_low"] < found["e2e_latency_mean"]).all()
     starts = experiment_tables([three_starts]).starts
-    assert starts["start"].tolist() == [1, 2, 3] * 4 and starts["e2e_latency_mean"].notna().all()
+    assert sorted(starts["start"]) == [1] * 4 + [2] * 4 + [3] * 4 and starts["e2e_latency_mean"].notna().all()
 
 
 def test_breakdown_splits_a_condition() -> None:
     rows = three()
     rows[2]["difficulty"] = "hard"
-    frame = breakdown(RunData(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
+    frame = breakdown(ServerData(pa.Table.from_pylist(rows), grades([True, False, False])), "difficulty")
     frame = frame.set_index("difficulty")
     assert frame["num_requests"].to_dict() == {"easy": 2, "hard": 1}
     assert frame["accuracy"].to_dict() == {"easy": 0.5, "hard": 0.0}

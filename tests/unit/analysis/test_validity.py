@@ -33,6 +33,7 @@ def requests(**columns: list | pa.Array) -> pa.Table:
 def samples(count: int = 50, grown: float = 20.0, **columns: list | pa.Array) -> pa.Table:
     counter = [100.0 + grown * k / (count - 1) for k in range(count)]
     plain = {"in_window": [True] * count, "running": [1.0] * count, "generated_tokens": counter}
+    plain["time"] = [0.2 * k for k in range(count)]
     return pa.table(plain | {name: [None, *[0.0] * (count - 1)] for name in DISTURBANCES} | columns)
 
 

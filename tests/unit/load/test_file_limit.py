@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.mock_server import HOST, MockServer
 from rllm_serving import load
-from rllm_serving.load.client import OTHER_FILES
+from rllm_serving.load.file_limit import OTHER_FILES
 
 COUNT = 100
 PROCESS = """

@@ -8,6 +8,8 @@ from rllm_serving.report.catalogue import FIGURES, TABLES, possible
 from rllm_serving.study.study import Study
 from unit.study.test_study import BUDGET, SINGLE, STREAM
 
+MODELS = ("tiny-llm", "tiny-rllm")
+
 
 def figures(study: Study, experiment: str) -> list[str]:
     return possible(FIGURES, study, experiment)
@@ -33,7 +35,7 @@ def test_open_loop_loads_have_arrivals_and_a_capacity() -> None:
     study = load(changed(*STREAM))
     assert study.open_loop("stream") and not study.open_loop("budget")
     assert study.capacity("stream") == {
-        f"vllm/{model}": f"budget/vllm/{model}/bf16/baseline" for model in ("tiny-llm", "tiny-rllm")
+        f"vllm/{model}": study.servers["full"][f"full/vllm/{model}/bf16/baseline"] for model in MODELS
     }
     assert figures(study, "stream") == ["domain", "traffic"] and "traffic" in tables(study, "stream")
     [run, *_] = [run for run in study.runs.values() if run.experiment == "stream"]
@@ -64,15 +66,15 @@ def test_engines_are_compared_with_the_first_that_is_asked_for_also_where_it_can
             ("experiments.single.setups", ["ngram"]),
         )
     )
-    runs = study.groups["budget", "tiny-llm"]
-    assert [(run.engine, run.setup) for run in runs] == [
+    assert [tuple(server.split("/")[1::3]) for server in study.servers["budget"] if "/tiny-llm/" in server] == [
         *(("vllm", "ngram"), ("sglang", "baseline"), ("vllm", "baseline")),
     ]
-    assert study.comparisons("budget", "tiny-llm", "engine") == [(1, [2])]
+    compared = [(f"budget/sglang/{m}/bf16/baseline", [f"budget/vllm/{m}/bf16/baseline"]) for m in MODELS]
+    assert study.comparisons("budget", "engine") == compared
     # The experiment asks for SGLang first, and has nothing of it: nothing is compared, and no table promises it.
-    assert study.comparisons("single", "tiny-rllm", "engine") == []
+    assert study.comparisons("single", "engine") == []
     assert "engines" not in tables(study, "single") and "engines" not in figures(study, "single")
     # The order of the experiment's own list counts, not that of the study's.
     swapped = load(changed(("engines", ["sglang", "vllm"]), ("experiments.budget.engines", ["vllm", "sglang"])))
-    run = swapped.runs["budget/sglang/tiny-llm/bf16/baseline"]
-    assert swapped.baseline_folder(run, "engine") == "budget/vllm/tiny-llm/bf16/baseline"
+    run = swapped.runs["budget/sglang/tiny-llm/bf16/baseline/1"]
+    assert swapped.baseline(run, "engine") == "budget/vllm/tiny-llm/bf16/baseline"

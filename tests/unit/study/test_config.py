@@ -102,7 +102,7 @@ def test_defaults_are_filled_in_at_every_level() -> None:
     assert single["setups"] == ["baseline"] and single["quantizations"] == ["bf16"] and single["engines"] == "all"
     assert complete_config(changed(("sampling", {"top_p": 1})))["sampling"] == {"top_p": 1, "temperature": 0.6}
     del config["experiments"]["single"]["repeats"]
-    assert complete_config(config)["experiments"]["single"]["repeats"] == 3
+    assert complete_config(config)["experiments"]["single"]["repeats"] == 1
 
 
 def test_the_baseline_is_there_beside_other_setups() -> None:

@@ -13,8 +13,8 @@ from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.design import Load, Run, canonical_json, expand_sweep, request_seed
 from rllm_serving.study.study import Study
 
-SINGLE = "single/vllm/tiny-rllm/bf16/baseline"
-BUDGET = "budget/vllm/tiny-llm/bf16/baseline"
+SINGLE = "single/vllm/tiny-rllm/bf16/baseline/1"
+BUDGET = "budget/vllm/tiny-llm/bf16/baseline/1"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def dicts(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def test_a_run_is_an_experiment_on_a_server(study: Study) -> None:
-    assert list(study.runs) == [BUDGET, "budget/vllm/tiny-rllm/bf16/baseline", SINGLE]
+    assert list(study.runs) == [BUDGET, "budget/vllm/tiny-rllm/bf16/baseline/1", SINGLE]
     run = study.runs[SINGLE]
     assert (run.folder, run.role, run.reasoning_parser, run.seed) == (SINGLE, "rllm", "deepseek-r1", 20251018)
     assert study.runs[BUDGET].reasoning_parser is None
@@ -72,8 +72,8 @@ def test_servers_are_models_times_setups_times_engines() -> None:
     )
     assert len(study.runs) == 2 * 2 * 2 + 1
     assert len({run.folder for run in study.runs.values()}) == 9
-    assert "single/sglang/tiny-rllm/bf16/baseline" in study.runs
-    assert study.runs["budget/sglang/tiny-llm/bf16/cold"].options.prefix_cache is False
+    assert "single/sglang/tiny-rllm/bf16/baseline/1" in study.runs
+    assert study.runs["budget/sglang/tiny-llm/bf16/cold/1"].options.prefix_cache is False
 
 
 def test_seeds_differ_between_requests_and_not_between_servers() -> None:
@@ -118,7 +118,7 @@ def test_options_of_the_setup_win_over_the_experiments_the_models_and_the_studys
 def test_a_run_survives_the_way_through_a_jobs_parameters(study: Study) -> None:
     for run in study.runs.values():
         data, sweep = json.loads(json.dumps([run.to_dict(), study.sweeps[run.experiment]]))
-        again = Run.from_dict(data, expand_sweep(sweep))
+        again = Run.from_dict(data, expand_sweep(sweep, data["start"]))
         assert again == run and again.points[0].load == run.points[0].load and isinstance(again.points[0].load, Load)
 
 
@@ -134,7 +134,7 @@ def test_one_more_budget_changes_the_runs_of_its_experiment_alone(study: Study) 
     before, after = dicts(study), dicts(load(changed(("experiments.budget.budgets", [16, 32, 64]))))
     assert before.keys() == after.keys()
     assert {folder for folder in before if before[folder] != after[folder]} == set(before) - {SINGLE}
-    fewer, more = (expand_sweep(runs[BUDGET]["sweep"]) for runs in (before, after))
+    fewer, more = (expand_sweep(runs[BUDGET]["sweep"], 1) for runs in (before, after))
     assert len(more) == 1.5 * len(fewer) and set(fewer) < set(more)
 
 
@@ -155,8 +155,13 @@ def test_what_is_added_leaves_the_other_runs_as_they_were(study: Study, change: 
 
 
 STREAM = [
-    ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "repeats": 3, "optional": True}),
-    ("experiments.stream.capacity", {"experiment": "budget", "dataset": "easy"}),
+    (
+        "experiments.full",
+        {"datasets": ["easy"], "budgets": [64], "starts": 1, "loads": [{"type": "closed", "size": 64}]},
+    ),
+    ("datasets.easy", {"source": "micro", "suite": "arith-easy", "num_questions": 64, "prompt": "arith"}),
+    ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "starts": 1, "repeats": 3, "optional": True}),
+    ("experiments.stream.capacity", {"experiment": "full", "dataset": "easy"}),
     ("experiments.stream.loads", [{"type": "open", "load_factor": 0.5, "burstiness": 0.25}]),
 ]
 
@@ -165,9 +170,15 @@ STREAM = [
     ("change", "message"),
     [
         (("capacity", REMOVED), r"experiments\.stream\.capacity: missing, but its loads are a share"),
-        (("capacity.experiment", "none"), r"capacity\.experiment: unknown 'none'; allowed: budget, single, stream"),
-        (("capacity.experiment", "single"), r"capacity\.experiment: 'single' has no batch load"),
-        (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy, facts"),
+        (
+            ("capacity.experiment", "none"),
+            r"capacity\.experiment: unknown 'none'; allowed: budget, single, full, stream",
+        ),
+        (
+            ("capacity.experiment", "single"),
+            r"capacity\.experiment: 'single' does not saturate .*closed load of size 64 \(serving",
+        ),
+        (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy"),
         (("loads", [{"type": "open", "burstiness": 1}]), r"loads\.0: give either rate \(requests/s\) or load_factor"),
         (("loads", [{"type": "open", "burstiness": 1, "rate": 1, "load_factor": 1}]), r"loads\.0: give either rate"),
         (("loads", [{"type": "open", "rate": 1}]), r"loads\.0: the key 'burstiness' is missing"),
@@ -234,16 +245,43 @@ def test_a_draft_model_is_part_of_runs_that_use_it_alone() -> None:
 def test_runs_are_compared_with_the_first_engine_and_with_the_baseline() -> None:
     setups = [("setups", {"cold": {"prefix_cache": False}}), ("experiments.budget.setups", ["baseline", "cold"])]
     study = load(changed(("engines", ["sglang", "vllm"]), *setups))
-    mine = study.runs["budget/vllm/tiny-llm/bf16/cold"]
-    assert study.baseline_folder(mine, "engine") == "budget/sglang/tiny-llm/bf16/cold"
-    assert study.baseline_folder(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
-    first = study.runs["budget/sglang/tiny-llm/bf16/baseline"]
-    assert study.baseline_folder(first, "engine") is None and study.baseline_folder(first, "baseline") is None
-    group = [(run.engine, run.setup) for run in study.groups["budget", "tiny-llm"]]
-    assert group == [("sglang", "baseline"), ("vllm", "baseline"), ("sglang", "cold"), ("vllm", "cold")]
-    assert study.comparisons("budget", "tiny-llm", "engine") == [(0, [1]), (2, [3])]
-    assert study.comparisons("budget", "tiny-llm", "baseline") == [(0, [2]), (1, [3])]
-    assert study.comparisons("single", "tiny-rllm", "baseline") == []
+    mine = study.runs["budget/vllm/tiny-llm/bf16/cold/1"]
+    assert study.baseline(mine, "engine") == "budget/sglang/tiny-llm/bf16/cold"
+    assert study.baseline(mine, "baseline") == "budget/vllm/tiny-llm/bf16/baseline"
+    first = study.runs["budget/sglang/tiny-llm/bf16/baseline/1"]
+    assert study.baseline(first, "engine") is None and study.baseline(first, "baseline") is None
+    assert study.comparisons("budget", "engine") == [
+        (f"budget/sglang/{model}/bf16/{setup}", [f"budget/vllm/{model}/bf16/{setup}"])
+        for model in ("tiny-llm", "tiny-rllm")
+        for setup in ("baseline", "cold")
+    ]
+    assert study.comparisons("budget", "baseline") == [
+        (f"budget/{engine}/{model}/bf16/baseline", [f"budget/{engine}/{model}/bf16/cold"])
+        for model in ("tiny-llm", "tiny-rllm")
+        for engine in ("sglang", "vllm")
+    ]
+    assert study.comparisons("single", "baseline") == []
+    assert study.identical_to_baseline("budget") == []
+    again = load(changed(("setups", {"again": {}}), ("experiments.budget.setups", ["baseline", "again"])))
+    assert again.identical_to_baseline("budget") == [
+        f"budget/vllm/{model}/bf16/again" for model in ("tiny-llm", "tiny-rllm")
+    ]
+
+
+def test_starts_have_requests_of_their_own_and_come_in_blocks() -> None:
+    config = changed(
+        ("experiments.budget.starts", 3), ("engines", ["vllm", "sglang"]), ("experiments.single.starts", 2)
+    )
+    study = load(config)
+    runs = study.servers["budget"]["budget/vllm/tiny-llm/bf16/baseline"]
+    assert [run.start for run in runs] == [1, 2, 3]
+    assert [sorted({point.repeat for point in run.points}) for run in runs] == [[0, 1], [2, 3], [4, 5]]
+    ordered = sorted(study.runs.values(), key=lambda run: -study.priorities[run.folder])
+    assert [run.start for run in ordered] == [1] * 6 + [2] * 6 + [3] * 4
+    assert len(set(study.priorities.values())) == 16
+    assert study.priorities == load(config).priorities
+    seeds = [load(changed(("seed", seed), base=config)).priorities for seed in range(5)]
+    assert any(other != study.priorities for other in seeds)
 
 
 def test_what_is_made_depends_on_the_experiments_that_are_asked_for() -> None:

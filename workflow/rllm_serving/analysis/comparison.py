@@ -1,7 +1,7 @@
 """Servers side by side: the same questions, seeds, order and load on two of them, a ratio and a difference a metric.
 
 What a model says is compared question by question: cluster k of both sides is the same question. Times, rates and
-gauges are compared start by start, with the noise of the servers of their engine in the experiment (see `noise`). Of a
+gauges are compared by the means of their starts, with the noise of the servers of their engine (see `noise`). Of a
 latency only requests that have it on both sides take part; `requests` says how many.
 """
 
@@ -20,15 +20,15 @@ from .intervals import (
     Codes,
     Estimate,
     Interval,
-    codes,
     from_log,
     paired_difference,
     paired_log_ratio,
     share,
 )
 from .noise import NoiseTable, difference, on_scale
-from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
-from .server_data import POINT, START, ServerData
+from .pairing import Condition, conditions, with_validity
+from .request_metrics import CONDITION, SERVER
+from .server_data import START, ServerData
 from .server_metrics import under_load
 from .verdicts import COLUMNS as JUDGED
 from .verdicts import judged
@@ -102,95 +102,6 @@ def compare(candidate: ServerData, baseline: ServerData, rules: Rules) -> pd.Dat
     return with_validity(pd.DataFrame(rows, columns=columns), candidate, baseline)
 
 
-def with_validity(frame: pd.DataFrame, candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
-    """Rows of a comparison with `invalid` and `invalid_baseline`: why a side's points are beyond a validity gate.
-
-    Missing where they are not. A comparison with an invalid baseline is invalid itself.
-    """
-    keys = POINT[:-1]
-    candidate_reasons, baseline_reasons = (
-        [reasons.get(tuple(key)) for key in frame[keys].itertuples(index=False)]
-        for reasons in (_reasons(side) for side in (candidate, baseline))
-    )
-    joined = [
-        "; ".join(text for text in (candidate_reason, baseline_reason and f"baseline: {baseline_reason}") if text)
-        or None
-        for candidate_reason, baseline_reason in zip(candidate_reasons, baseline_reasons, strict=True)
-    ]
-    return frame.assign(
-        invalid=pd.Series(joined, frame.index, object),
-        invalid_baseline=pd.Series(baseline_reasons, frame.index, object),
-    )
-
-
-def _reasons(server: ServerData) -> dict[Any, str]:
-    """Condition -> why all its points are invalid; those of which some are valid are compared by these."""
-    condition = POINT[:-1]
-    marked = server.recorded
-    whole = marked[marked["invalid"].notna().groupby([marked[name] for name in condition]).transform("all")]
-    return whole.groupby(condition)["invalid"].agg(lambda reasons: "; ".join(dict.fromkeys(reasons))).to_dict()
-
-
-@dataclass(frozen=True)
-class Condition:
-    """The part of a side that belongs to one condition.
-
-    Attributes:
-        requests: rows of `ServerData.frame` in the order of repeat and index.
-        chunks: `Chunks.take` of the completed ones.
-        samples: rows of server.parquet.
-    """
-
-    requests: pd.DataFrame
-    chunks: pd.DataFrame
-    samples: pd.DataFrame
-
-
-def conditions(
-    candidate: ServerData, baseline: ServerData
-) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
-    """Each condition that two servers have in common: its keys, its part of both, the question of each request.
-
-    keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION. Invalid points are
-    left out where a condition has others; repeats that only one side has then, too.
-
-    Raises:
-        ValueError: when the two did not ask the same questions.
-    """
-    sides = (candidate.valid(), baseline.valid())
-    against = "/".join(baseline.frame[["engine", "quantization", "setup"]].iloc[0])
-    server: dict[str, Any] = dict(zip(SERVER, candidate.frame[SERVER].iloc[0], strict=True))
-    groups: list[dict[Any, Any]] = [side.frame.groupby(CONDITION, sort=True).indices for side in sides]
-    samples: list[dict[Any, pd.DataFrame]] = [
-        {} if side.samples is None else dict(tuple(side.samples.groupby(CONDITION))) for side in sides
-    ]
-    for key in sorted(groups[0].keys() & groups[1].keys()):
-        repeats = [set(side.frame["repeat"].to_numpy()[group[key]]) for side, group in zip(sides, groups, strict=True)]
-        common = sorted(repeats[0] & repeats[1])
-        if not common:
-            continue
-        parts = [
-            _condition(side, group[key], sampled.get(key), common)
-            for side, group, sampled in zip(sides, groups, samples, strict=True)
-        ]
-        requested = [part.requests[["question_id", "repeat"]] for part in parts]
-        if not requested[0].equals(requested[1]):
-            raise ValueError("the two servers were asked different questions; measure them again with the same config")
-        keys = {**server, "against": against, **dict(zip(CONDITION, key, strict=True))}
-        yield keys, (parts[0], parts[1]), codes(requested[0]["question_id"].astype(str))
-
-
-def _condition(server: ServerData, rows: Any, samples: pd.DataFrame | None, repeats: list[int]) -> Condition:
-    rows = np.asarray(rows)
-    rows = rows[np.isin(server.frame["repeat"].to_numpy()[rows], repeats)]
-    index, repeat = (server.frame[name].to_numpy()[rows] for name in ("index", "repeat"))
-    order = rows[np.lexsort((index, repeat))]
-    group = server.frame.iloc[as_slice_if_contiguous(order)].reset_index(drop=True)
-    if samples is None:
-        samples = pd.DataFrame() if server.samples is None else server.samples.iloc[:0]
-    return Condition(group, server.chunks.take(order, group["completed"].to_numpy()), samples)
-
-
 Pair = tuple[Condition, Condition]
 
 
@@ -262,9 +173,9 @@ def _over_starts(
     if not all(len(side) for side in logs):
         return {}
     means, counts = [float(side.mean()) for side in logs], [len(side) for side in logs]
-    effect = difference(
-        [(means[0], counts[0], noise[0], 1), (means[1], counts[1], noise[1], -1)], engines[0] == engines[1]
-    )
+    same = engines[0] == engines[1]
+    shared = [rules.noise.between(column, engines[0], keys["model"], condition)] * 2 if same else noise
+    effect = difference([(means[0], counts[0], shared[0], 1), (means[1], counts[1], shared[1], -1)], same)
     alone = [
         from_log(Estimate(mean, of.error(count), of.df)) for mean, count, of in zip(means, counts, noise, strict=True)
     ]

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .comparison import conditions, with_validity
 from .counters import COUNTERS, counter_summary
 from .intervals import Array, Codes, Estimate, estimate, from_log, mean, paired_log_ratio
 from .noise import MIN_DF, MIN_STARTS
+from .pairing import conditions, with_validity
 from .request_metrics import CONDITION, SERVER
 from .says import interval_columns
 from .server_data import START, ServerData

@@ -65,12 +65,23 @@ def pooled(groups: Sequence[Array]) -> Noise:
     return Noise(squares / df, df, servers) if df else UNKNOWN
 
 
+def _two_way(servers: Sequence[pd.Series]) -> Noise:
+    """Residual variance of servers x starts, each series a server's values by start; starts that one lacks are left out."""
+    table = pd.DataFrame([server.groupby(level=0).mean() for server in servers]).dropna(axis=1)
+    df = (table.shape[0] - 1) * (table.shape[1] - 1)
+    if df < 1:
+        return UNKNOWN
+    values = table.to_numpy()
+    residual = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    return Noise(float(np.square(residual).sum() / df), df, len(servers))
+
+
 class NoiseTable:
     """The noise of each metric and condition of one experiment.
 
     Args:
-        starts: a row a start of a server and condition: columns engine, model, quantization, setup, `condition` and
-            the metrics.
+        starts: a row a start of a server and condition: columns engine, model, quantization, setup, start, `condition`
+            and the metrics.
         condition: columns that say what was asked of the server.
         linear: metrics whose starts are averaged as they are; the others' logs are.
     """
@@ -91,6 +102,25 @@ class NoiseTable:
             servers = self._groups.get((engine, *condition), [])
             own = self._pool(metric, [part for part in servers if part["model"].iloc[0] == model])
             self._known[key] = own if own.df >= ENOUGH_DF else self._pool(metric, servers)
+        return self._known[key]
+
+    def between(self, metric: str, engine: str, model: str, condition: Sequence[object]) -> Noise:
+        """Return the noise of a difference between servers of one model, which share what start k has in common.
+
+        Start k of every server has the same requests and seeds, and comes in the same block of the study: that part is
+        taken out (two-way analysis of variance without replication, Scheffe 1959, ch. 4). With too few servers and
+        starts for it, it is `of`.
+        """
+        key = ("between", metric, engine, model, *condition)
+        if key not in self._known:
+            servers = [part for part in self._groups.get((engine, *condition), []) if part["model"].iloc[0] == model]
+            found = _two_way(
+                [
+                    pd.Series(on_scale(part[metric].to_numpy(), metric in self._linear), part["start"].to_numpy())
+                    for part in servers
+                ]
+            )
+            self._known[key] = found if found.df >= ENOUGH_DF else self.of(metric, engine, model, condition)
         return self._known[key]
 
     def _pool(self, metric: str, servers: Sequence[pd.DataFrame]) -> Noise:

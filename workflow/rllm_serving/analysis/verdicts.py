@@ -69,5 +69,5 @@ def with_verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
         UNDECIDED,
     )
     return comparisons.drop(columns="is_equivalent").assign(
-        p_adjusted=adjusted, verdict=pd.Series(verdict, comparisons.index).replace("", None)
+        p_adjusted=adjusted, verdict=pd.Series([text or None for text in verdict], comparisons.index, object)
     )

@@ -38,7 +38,7 @@ def _capacity(files: Sequence[Path], dataset: str, max_running_requests: int) ->
     for file in files:
         frame = request_metrics.latencies(request_metrics.read(file))
         starts.append(frame[(frame["dataset"] == dataset) & frame["load"].str.startswith("closed-")])
-    closed = pd.concat(starts, keys=range(len(starts)), names=["start", None])
+    closed = pd.concat(starts, keys=range(len(starts)), names=["file", None])
     if closed.empty:
         raise ArrivalError(f"{named}: no closed load of {dataset} to measure capacity with; give its experiment one")
     for name in ("load_level", "budget"):
@@ -49,7 +49,7 @@ def _capacity(files: Sequence[Path], dataset: str, max_running_requests: int) ->
             f"{named}: the largest closed load of {dataset} has {size} requests in flight, the server works on "
             f"{max_running_requests} at once (serving.max_running_requests); give the load at least that size"
         )
-    windows = [steady_window(point, size) for _, point in closed.groupby(["start", "repeat"])]
+    windows = [steady_window(point, size) for _, point in closed.groupby(["file", "repeat"])]
     completed, seconds = (sum(part) for part in zip(*windows, strict=True))
     if completed < 2 * size:
         raise ArrivalError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import resource
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ import msgspec
 import uvloop
 
 from ..analysis.validity import ClientHealth
-from ..errors import UserError
+from .file_limit import allow_connections
 
 clock = time.perf_counter
 """Seconds on the monotonic clock that every stamp of a point is taken from (CLOCK_MONOTONIC on Linux)."""
@@ -263,31 +262,6 @@ def monitored(health: ClientHealth) -> Iterator[None]:
 
 PULSE_S = 0.02
 """Time between two looks at how late the event loop is."""
-
-OTHER_FILES = 64
-"""Files that this process may have open besides its connections."""
-
-
-class FileLimitError(UserError):
-    """A load needs more connections than this process may have files open."""
-
-
-def allow_connections(count: int) -> None:
-    """Let this process have `count` connections at once: raise its soft limit of open files where that is too low.
-
-    Raises:
-        FileLimitError: when the hard limit, which only the system's administrator can raise, is too low as well.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + OTHER_FILES
-    if soft == resource.RLIM_INFINITY or needed <= soft:
-        return
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        raise FileLimitError(
-            f"{count} requests at once need {needed} open files, the limit of this process is {hard} (`ulimit -Hn`): "
-            f"raise it (`ulimit -n {needed}` as administrator, or /etc/security/limits.conf), or send fewer at once"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def pulse_lags(lag: float) -> list[float]:

@@ -6,7 +6,8 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from .client import Client, Driver, HttpExchange, allow_connections, clock
+from .client import Client, Driver, HttpExchange, clock
+from .file_limit import allow_connections
 
 
 async def batch(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:

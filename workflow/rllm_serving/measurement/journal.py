@@ -87,7 +87,7 @@ class Journal:
         write_atomically(self.folder / f"{point}.server.parquet", parquet_bytes(server))
         write_atomically(self.folder / f"{point}.json", json.dumps(record).encode())
 
-    def get(self, point: str, since: float) -> MeasuredPoint | None:
+    def get(self, point: str, since: float = 0.0) -> MeasuredPoint | None:
         """Read a point; None when it is missing, older than `since` (s) or any of its files is damaged."""
         file = self.folder / f"{point}.json"
         record = _json(file)
