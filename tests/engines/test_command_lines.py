@@ -176,7 +176,18 @@ def lines(engine: str, python: Path, folder: Path) -> list[Line]:
     built, nowhere = folder / "environment.json", folder / "nowhere"
     built.write_text("{}")
     paths = RunPaths(
-        python, built, records["model"], None, None, {}, {}, nowhere, server=nowhere, record=nowhere, server_log=nowhere
+        python,
+        built,
+        records["model"],
+        None,
+        None,
+        {},
+        {},
+        nowhere,
+        server=nowhere,
+        record=nowhere,
+        server_log=nowhere,
+        forced=nowhere,
     )
     asking: dict[str, list[str]] = {}
     for who, device, planned in [*runs(folder), *single_options(engine)]:

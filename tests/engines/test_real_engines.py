@@ -211,5 +211,6 @@ def _paths(engine: str, study: Path, folder: Path) -> RunPaths:
         requests=out / "requests.parquet",
         server=out / "server.parquet",
         record=out / "run.json",
+        forced=folder / "forced",
         server_log=out / "server.log",
     )

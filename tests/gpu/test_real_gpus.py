@@ -83,7 +83,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("folder", marked_by_need(GREEDY))
 def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, marked: str, folder: str) -> None:
     planned = STUDY.runs[folder]
-    baseline = STUDY.baseline_folder(planned, "baseline") or folder
+    baseline = f"{STUDY.baseline(planned, 'baseline') or planned.server}/1"
     [(record, requests, samples), (_, expected, _)] = measure(study, folder, baseline)
     assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
     assert (requests.output_tokens > 0).all()
@@ -110,7 +110,7 @@ def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, 
 @pytest.mark.parametrize("folder", marked_by_need(SAMPLED))
 def test_sampling_works_with_speculation_too(study: Path, marked: str, folder: str) -> None:
     """Whether drafts are checked rightly when tokens are sampled: wrong ones garble the text, which then runs on."""
-    baseline = STUDY.baseline_folder(STUDY.runs[folder], "baseline") or folder
+    baseline = f"{STUDY.baseline(STUDY.runs[folder], 'baseline') or STUDY.runs[folder].server}/1"
     [(_, requests, _), (_, expected, _)] = measure(study, folder, baseline)
     assert set(requests.status) == {"ok"}, requests.error.dropna().unique()
     ended = [(table.finish_reason == "stop").mean() for table in (requests, expected)]
@@ -119,7 +119,7 @@ def test_sampling_works_with_speculation_too(study: Path, marked: str, folder: s
 
 @needs_two
 def test_runs_at_the_same_time_have_gpus_of_their_own(study: Path, marked: str) -> None:
-    folders = [f"sampled/{engine}/small-rllm/bf16/baseline" for engine in STUDY.engines]
+    folders = [f"sampled/{engine}/small-rllm/bf16/baseline/1" for engine in STUDY.engines]
     for folder in folders:
         shutil.rmtree(study / "results" / "runs" / folder, ignore_errors=True)
     used = [record["sessions"][0]["hardware"]["gpus"][0]["uuid"] for record, _, _ in measure(study, *folders)]

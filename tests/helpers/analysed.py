@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from rllm_serving.analysis import comparison
 from rllm_serving.analysis.comparison import Rules
-from rllm_serving.analysis.points import Slo, experiment_tables, noise_table
+from rllm_serving.analysis.points import Slo, experiment_tables, noise_table, start_table
 from rllm_serving.analysis.server_data import ServerData
 from rllm_serving.analysis.verdicts import with_verdicts
 
@@ -29,12 +31,17 @@ def breakdown(server: ServerData, by: str) -> pd.DataFrame:
 
 def rules(*servers: ServerData) -> Rules:
     """What comparisons of these servers are judged by."""
-    starts = experiment_tables(servers).starts
+    starts = pd.concat([start_table(server) for server in servers], ignore_index=True)
     return Rules(noise_table(starts), starts, MARGINS)
 
 
 def compare(candidate: ServerData, baseline: ServerData, *others: ServerData) -> pd.DataFrame:
     """The comparison of two servers of an experiment, with verdicts."""
-    different = {id(one): one for one in (candidate, baseline, *others)}
-    judged_by = rules(*different.values())
-    return with_verdicts(comparison.compare(candidate, baseline, judged_by))
+    return comparisons([(candidate, baseline)], others)
+
+
+def comparisons(pairs: Sequence[tuple[ServerData, ServerData]], others: Sequence[ServerData] = ()) -> pd.DataFrame:
+    """The comparisons of an experiment that has these servers, and others."""
+    servers = {id(one): one for one in (*(side for pair in pairs for side in pair), *others)}
+    judged_by = rules(*servers.values())
+    return with_verdicts(pd.concat([comparison.compare(*pair, judged_by) for pair in pairs], ignore_index=True))

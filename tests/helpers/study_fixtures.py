@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from helpers import run_fixtures
-from helpers.analysed import compare
+from helpers.analysed import comparisons
 from rllm_serving.analysis.decomposition import PARTS, decompose, with_intervals
 from rllm_serving.analysis.points import experiment_tables
 from rllm_serving.analysis.request_metrics import latencies
@@ -34,7 +34,8 @@ def _as_setup(run: tuple, setup: str, quantization: str = "bf16") -> tuple:
 
 
 def _server(run: tuple) -> ServerData:
-    return ServerData(*run[:3], [run[3]])
+    requests, grades, samples, record = run
+    return ServerData(requests, grades, samples, [record])
 
 
 class Study:
@@ -53,22 +54,19 @@ class Study:
         """SGLang against vLLM."""
         sides = {run[3]["server"]["engine"] + run[3]["server"]["model"]: _server(run) for run in self.runs}
         models = [model for pair in self.pairs.values() for model in pair.values()]
-        every = list(sides.values())
-        both = [
-            compare(sides["sglang" + name], sides["vllm" + name], *every) for name in models if "sglang" + name in sides
-        ]
-        return pd.concat(both, ignore_index=True) if both else None
+        pairs = [(sides["sglang" + name], sides["vllm" + name]) for name in models if "sglang" + name in sides]
+        return comparisons(pairs) if pairs else None
 
     @cached_property
     def changes(self) -> pd.DataFrame:
         """A setup and a weight format against the baseline."""
-        fast = [run[:3] for run in self.runs if run[3]["server"]["engine"] == "vllm"]
-        setups = [_as_setup(run, "spec") for run in fast] + [_as_setup(run, "baseline", "int8") for run in fast]
-        pairs = zip(setups, fast * 2, strict=True)
-        every = [ServerData(*one) for one in setups]
-        return pd.concat(
-            [compare(ServerData(*one), ServerData(*base), *every) for one, base in pairs], ignore_index=True
-        )
+        fast = [run for run in self.runs if run[3]["server"]["engine"] == "vllm"]
+        pairs = []
+        for run in fast:
+            base = _server(run)
+            setups = (_as_setup(run[:3], "spec"), _as_setup(run[:3], "baseline", "int8"))
+            pairs += [(ServerData(*setup), base) for setup in setups]
+        return comparisons(pairs)
 
     @cached_property
     def parts(self) -> pd.DataFrame:

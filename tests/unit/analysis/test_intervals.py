@@ -126,7 +126,7 @@ def test_a_weighted_mean_is_a_ratio_of_sums() -> None:
 def test_few_questions_have_a_value_and_no_interval() -> None:
     values, cluster = np.array([1.0, 3.0] * (MIN_CLUSTERS - 1)), np.repeat(np.arange(MIN_CLUSTERS - 1), 2)
     (middle,) = quantiles(values, cluster, [0.5])
-    for found, value in ((mean(values, cluster), 2), (middle, 1), (share(values > 2, cluster), 0.5)):
+    for found, value in ((mean(values, cluster), 2), (middle, 1), (share((values > 2).astype(float), cluster), 0.5)):
         assert found.value == pytest.approx(value)
         assert np.isnan([found.low, found.high]).all()
 

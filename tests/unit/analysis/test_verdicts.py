@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,7 +75,7 @@ def test_false_positives_are_counted_with_a_binomial_interval() -> None:
     rows += [{"metric": "b", "p": 0.01, "invalid": None, "verdict": "changed"}]
     rows += [{"metric": "b", "p": 0.01, "invalid": "late", "verdict": None}]
     rows += [{"metric": "c", "p": np.nan, "invalid": None, "verdict": None}]
-    found = false_positives(pd.DataFrame(rows)).set_index("metric")
+    found: Any = false_positives(pd.DataFrame(rows)).set_index("metric")
     assert found.loc["a", ["comparisons", "outside", "rate", "changed"]].tolist() == [20, 1, 0.05, 0]
     assert found.loc["a", ["rate_low", "rate_high"]].tolist() == pytest.approx([0.00127, 0.2487], abs=1e-4)
     assert found.loc["all", ["comparisons", "outside", "changed"]].tolist() == [21, 2, 1]

@@ -174,10 +174,8 @@ STREAM = [
             ("capacity.experiment", "none"),
             r"capacity\.experiment: unknown 'none'; allowed: budget, single, full, stream",
         ),
-        (
-            ("capacity.experiment", "single"),
-            r"capacity\.experiment: 'single' does not saturate .*closed load of size 64 \(serving",
-        ),
+        (("capacity.experiment", "single"), r"'single' does not serve tiny-llm on vllm"),
+        (("capacity.experiment", "budget"), r"'budget' does not saturate .*load of size 64"),
         (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy"),
         (("loads", [{"type": "open", "burstiness": 1}]), r"loads\.0: give either rate \(requests/s\) or load_factor"),
         (("loads", [{"type": "open", "burstiness": 1, "rate": 1, "load_factor": 1}]), r"loads\.0: give either rate"),

@@ -66,7 +66,7 @@ def pooled(groups: Sequence[Array]) -> Noise:
 
 
 def _two_way(servers: Sequence[pd.Series]) -> Noise:
-    """Residual variance of servers x starts, each series a server's values by start; starts that one lacks are left out."""
+    """Residual variance of servers x starts, each series a server's values by start; without starts that one lacks."""
     table = pd.DataFrame([server.groupby(level=0).mean() for server in servers]).dropna(axis=1)
     df = (table.shape[0] - 1) * (table.shape[1] - 1)
     if df < 1:

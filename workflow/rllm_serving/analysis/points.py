@@ -59,7 +59,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
     for every in servers:
         server = every.valid()
         points.append(_table(every, [*START, *CONDITION, "repeat"], slo, horizon_s))
-        starts.append(_table(server, [*START, *CONDITION], slo, horizon_s))
+        starts.append(start_table(server, slo, horizon_s))
         summary.append(_table(server, CONDITION, slo, horizon_s))
         for by, frames in parts.items():
             frames.append(_part(server, [*CONDITION, by], horizon_s))
@@ -73,6 +73,11 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
             for by, frames in parts.items()
         },
     )
+
+
+def start_table(server: ServerData, slo: Slo | None = None, horizon_s: float | None = None) -> pd.DataFrame:
+    """Return the rows of one server in `Tables.starts`; arguments as of `experiment_tables`."""
+    return _table(server.valid(), [*START, *CONDITION], slo, horizon_s)
 
 
 def noise_table(starts: pd.DataFrame) -> NoiseTable:
