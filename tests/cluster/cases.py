@@ -15,14 +15,14 @@ from conftest import ROOT
 from helpers.sse_fixtures import THINK_CLOSE
 from rllm_serving.serving.supervisor import alive
 
-RUNS = {name: f"results/runs/{name}/vllm/rllm/bf16/baseline" for name in ("one", "two", "again")}
+RUNS = {name: f"results/runs/{name}/vllm/rllm/bf16/baseline/1" for name in ("one", "two", "again")}
 """Of each experiment its run; `two` is served on two GPUs, under a stream, the others on one."""
-GRADES = {name: f"results/analysis/{name}/rllm/grades.parquet" for name in RUNS}
+GRADES = {name: f"results/analysis/{name}/grades/rllm.parquet" for name in RUNS}
 ARRIVALS = "results/arrivals/two.parquet"
 BATCHES: dict[str, Any] = {
     "datasets": ["easy"],
     "models": ["rllm"],
-    "repeats": 1,
+    "starts": 1,
     "budgets": [16, 64],
     "loads": [{"type": "batch", "size": 3}],
 }

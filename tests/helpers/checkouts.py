@@ -19,11 +19,12 @@ from helpers.studies import COMPILING, TINY, write
 
 @dataclass(frozen=True)
 class Job:
-    """A planned job: its rule, wildcards and resources."""
+    """A planned job: its rule, wildcards, resources and priority."""
 
     rule: str
     wildcards: dict[str, str]
     resources: dict[str, str]
+    priority: int
 
 
 def snakemake(checkout: Path, *arguments: str) -> str:
@@ -45,7 +46,16 @@ def plan(checkout: Path, *arguments: str, config: dict[str, Any] | None = None) 
         line = re.search(rf"^    {key}: (.*)$", block, re.MULTILINE)
         return dict(pair.split("=", 1) for pair in line[1].split(", ")) if line else {}
 
-    return [Job(r, pairs("wildcards", b), pairs("resources", b)) for r, b in blocks if r not in ("all", "prepare")]
+    def priority(block: str) -> int:
+        line = re.search(r"^    priority: (\d+)$", block, re.MULTILINE)
+        return int(line[1]) if line else 0
+
+    targets = ("all", "prepare", "aa")
+    return [
+        Job(rule, pairs("wildcards", block), pairs("resources", block), priority(block))
+        for rule, block in blocks
+        if rule not in targets
+    ]
 
 
 def rules(jobs: list[Job]) -> dict[str, int]:

@@ -21,8 +21,8 @@ from rllm_serving.study.design import Load, Point, Run
 
 QUESTIONS = 4
 BUDGETS = (64, 128, 256)
-FIRST_COMPLETION_TOKENS, WARM_UP = 2, 2
-"""Tokens of the completion that says that a server is ready; requests of a round of warming up."""
+FIRST_COMPLETION_TOKENS = 2
+"""Of the completion that says that a server is ready."""
 POINTS = tuple(Point("sums", Load("batch", 2), budget, 0, QUESTIONS) for budget in BUDGETS)
 RUN = Run(
     experiment="e",
@@ -58,6 +58,7 @@ class RunHarness:
     def __init__(self, folder: Path) -> None:
         self.folder, self.record, self.faults = folder, folder / "record", folder / "faults"
         page = folder / "page"
+        self.round = 2  # requests of a round of warming up
         ENGINES["fake"] = FakeEngine("--record", self.record, "--faults", self.faults, "--metrics", page)
         if page.exists():
             return
@@ -93,6 +94,7 @@ class RunHarness:
         )
 
     def execute(self, run: Run = RUN, device: str = "cpu") -> None:
+        self.round = max(point.load.size or 0 for point in run.points)
         Measurement(run, self.paths, device).execute()
 
     def sent(self) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ class RunHarness:
         for body in bodies:
             # A server's first completion, then one round of the largest batch.
             if body["max_tokens"] == FIRST_COMPLETION_TOKENS:
-                warming_up = WARM_UP
+                warming_up = self.round
             elif warming_up:
                 warming_up -= 1
             else:

@@ -26,7 +26,7 @@ from helpers import mock_server
 from helpers.analysed import points
 from helpers.fake_engine import METRICS_PAGE
 from helpers.mock_server import MockServer, eventually
-from helpers.run_harness import BUDGETS, POINTS, RUN, RunHarness
+from helpers.run_harness import BUDGETS, FIRST_COMPLETION_TOKENS, POINTS, RUN, RunHarness
 from helpers.sse_fixtures import ANSWER, FAULTS, FINE, MORE_FAULTS, OUTPUT_TOKENS, THOUGHTS
 from rllm_serving.analysis import request_metrics
 from rllm_serving.analysis.metrics import LATENCIES, TOKENS
@@ -70,11 +70,14 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     @contextmanager
     def serve(*_: object, niceness: int, gpus: GpuLease) -> Iterator[SimpleNamespace]:
         harness.paths.server_log.touch()
+        with harness.record.open("a") as record:
+            record.write(json.dumps({"max_tokens": FIRST_COMPLETION_TOKENS}) + "\n")
         with MockServer(METRICS_PAGE, faults=harness.faults, record=harness.record) as server:
             facts = {
                 "url": "here",
                 "command": [],
                 "startup_s": 0.0,
+                "favoured": None,
                 "niceness": niceness,
                 "gpus": gpus,
                 "environment": {},
@@ -213,7 +216,6 @@ def child(program: str, *arguments: object, before: Sequence[str] = ()) -> subpr
 KILLED = """
 import itertools, os, signal, sys
 from pathlib import Path
-from helpers.analysed import points
 from helpers.run_harness import RunHarness
 fsync, written = os.fsync, itertools.count(1)
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(written) == int(sys.argv[2]) else fsync(file)
@@ -240,7 +242,6 @@ def test_a_kill_while_a_file_is_written_costs_one_point_at_most(
 FULL = """
 import contextlib, json, os, sys
 from pathlib import Path
-from helpers.analysed import points
 from helpers.run_harness import POINTS, RunHarness
 from rllm_serving.measurement.journal import Journal
 harness, add = RunHarness(Path(sys.argv[1])), Journal.add

