@@ -169,4 +169,5 @@ def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Pa
     done = run(snakemake(small_study, "real", config=running))
     assert done.returncode == 0, done.stdout[-6000:]
     assert (folder / "run.json").stat().st_mtime_ns == started
-    assert pd.read_parquet(analysis / "summary.parquet").set_index("dataset").accuracy.notna()["humaneval"].all()
+    summary = pd.read_parquet(analysis / "summary.parquet")
+    assert summary.accuracy[summary.dataset == "humaneval"].notna().all()

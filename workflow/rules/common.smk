@@ -145,9 +145,8 @@ def analysis_inputs(wildcards):
         key: [f"results/runs/{run.folder}/{name}" for run in STUDY.experiments[experiment]]
         for key, name in names.items()
     }
-    return files | {
-        "grades": [f"results/analysis/{experiment}/grades/{model}.parquet" for model in STUDY.models_of(experiment)]
-    }
+    models = dict.fromkeys(run.model for run in STUDY.experiments[experiment])
+    return files | {"grades": [f"results/analysis/{experiment}/grades/{model}.parquet" for model in models]}
 
 
 def analysis_servers(wildcards):

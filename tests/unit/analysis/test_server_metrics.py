@@ -14,9 +14,13 @@ def samples(time: list[float], kv: list[float | None], **more: object) -> pd.Dat
     return frame.assign(repeat=0).assign(**more)  # type: ignore[arg-type]
 
 
-@pytest.fixture(autouse=True)
-def few_samples_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few samples are enough."""
     monkeypatch.setattr(server_metrics, "MIN_SAMPLES", 1)
+
+
+pytestmark = pytest.mark.usefixtures("few")
 
 
 def test_a_gauge_of_few_samples_is_missing_and_their_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,10 +182,6 @@ class Study:
             == (servers[baseline][0].options, servers[baseline][0].quantization)
         ]
 
-    def models_of(self, experiment: str) -> list[str]:
-        """Models that an experiment serves."""
-        return list(dict.fromkeys(run.model for run in self.experiments[experiment]))
-
     def _expand(self, name: str) -> list[Run]:
         entry, key = self.config["experiments"][name], f"experiments.{name}"
         measurable = [m for m, spec in self.models.items() if spec["role"] != "draft"]
