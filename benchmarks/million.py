@@ -33,14 +33,14 @@ TEXT = 400  # characters of thinking
 
 
 def keys(points: int) -> Iterator[dict[str, Any]]:
-    """Key columns of the points: as many datasets and budgets as it takes, every load, REPEATS repeats each."""
+    """Key columns of the points: as many datasets and budgets as it takes, every load, REPEATS starts each."""
     conditions = -(-points // REPEATS)
     datasets = 5 if conditions >= 50 else 1
     budgets = -(-conditions // (datasets * len(LOADS)))
     every = product(range(datasets), LOADS, range(budgets), range(REPEATS))
     for dataset, load, budget, repeat in islice(every, points):
         name = {"dataset": f"set-{dataset}", "load": load.name, "load_level": load.level}
-        yield {**name, "budget": 256 * (budget + 1), "repeat": repeat}
+        yield {**name, "budget": 256 * (budget + 1), "repeat": repeat, "start": repeat + 1, "restart": 0}
 
 
 def _texts(prefix: str, numbers: Any) -> pa.Array:

@@ -23,6 +23,7 @@ from typing import Any
 
 import million
 import yaml
+from rllm_serving.study.config_options import Margins
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,12 +164,19 @@ def job(script: str, folder: Path) -> None:
     runs = ["mine"] if script == "compute_metrics" else ["other", "mine"]
     names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
     given: dict[str, Any] = {key: [str(folder / run / name) for run in runs] for key, name in names.items()}
-    summaries, compared = ("points", "summary", "difficulty", "domain"), ("comparison", "decomposition")
-    made = summaries if script == "compute_metrics" else compared
+    summaries = ("points", "starts", "summary", "difficulty", "domain")
+    made = summaries if script == "compute_metrics" else ("comparison", "interaction", "decomposition")
     asked = SimpleNamespace(
-        input=SimpleNamespace(**given, grades=str(folder / "grades.parquet")),
+        input=SimpleNamespace(**given, grades=[str(folder / "grades.parquet")], starts=str(folder / "starts.parquet")),
         output=Outputs({name: str(folder / f"{name}.parquet") for name in made}),
-        params=SimpleNamespace(slo={"ttfvt_s": 2.0, "tpot_ms": 50.0}, compared=[(0, [1])]),
+        params=SimpleNamespace(
+            servers=runs,
+            slo={"ttfvt_s": 2.0, "tpot_ms": 50.0},
+            ttfvt_horizon_s=None,
+            compared=[("other", ["mine"])],
+            pairs={},
+            margins=Margins().model_dump(),
+        ),
         log=[str(folder / f"{script}.log")],
     )
     runpy.run_path(str(ROOT / "workflow" / "scripts" / f"{script}.py"), init_globals={"snakemake": asked})

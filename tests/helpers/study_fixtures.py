@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from helpers import run_fixtures
-from helpers.analysed import comparisons
+from helpers.analysed import MARGINS, comparisons
+from rllm_serving.analysis.comparison import Rules
 from rllm_serving.analysis.decomposition import PARTS, decompose, with_intervals
-from rllm_serving.analysis.points import experiment_tables
+from rllm_serving.analysis.points import experiment_tables, noise_table
 from rllm_serving.analysis.request_metrics import latencies
 from rllm_serving.analysis.server_data import ServerData
 
@@ -48,6 +49,11 @@ class Study:
         self.server = pd.concat([run[2] for run in runs])
         self.by = {"difficulty": tables.difficulty, "domain": tables.domain}
         self.runs = runs
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What its servers are compared by."""
+        return Rules(noise_table(self.starts), self.starts, MARGINS)
 
     @cached_property
     def versus(self) -> pd.DataFrame | None:

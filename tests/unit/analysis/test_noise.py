@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
-from rllm_serving.analysis.noise import Noise, NoiseTable, difference, pooled
+from rllm_serving.analysis.noise import Noise, NoiseTable, difference, noise_floor, pooled
 from scipy import stats
 
 
@@ -87,3 +89,12 @@ def test_what_all_servers_share_in_a_start_is_no_noise_of_their_differences() ->
     # Two servers in three starts would leave two degrees of freedom: too few to take the starts out.
     two = NoiseTable(frame({key: same[key] for key in list(same)[:2]}), ["dataset"], [])
     assert two.between("x", "vllm", "m", ["d"]) == two.of("x", "vllm", "m", ["d"])
+
+
+def test_the_noise_floor_is_the_spread_of_starts_over_all_conditions() -> None:
+    one = frame({("m", "a"): [1.0, 1.1], ("m", "b"): [3.0, 3.3], ("n", "a"): [1.0]}).assign(experiment="e")
+    two = frame({("m", "a"): [1.0, 1.0], ("m", "b"): [3.0, 3.0]}).assign(experiment="e", dataset="other")
+    found: Any = noise_floor(pd.concat([one, two]), ["dataset"], {"time": "x"}).set_index("model")
+    variance = np.log([1.0, 1.1]).var(ddof=1)
+    assert found.loc["m", "noise_time"] == pytest.approx(np.sqrt(variance / 2)) and found.loc["m", "starts"] == 2
+    assert np.isnan(found.loc["n", "noise_time"])

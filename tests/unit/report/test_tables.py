@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from helpers.study_fixtures import Study
 from rllm_serving.analysis.decomposition import decompose, with_intervals
+from rllm_serving.analysis.interaction import interactions
 from rllm_serving.analysis.server_data import ServerData
+from rllm_serving.analysis.verdicts import with_verdicts
 from rllm_serving.report import tables
 
 
@@ -101,6 +103,17 @@ def test_a_comparison_says_its_verdict(both: Study) -> None:
     assert "accuracy_difference_low" in raw.columns
     agreement = tables.agreement(both.versus)
     assert set(agreement.metrics) < set(agreement.frame.columns) and (agreement.frame["same_answer"] == 1).all()
+
+
+def test_an_interaction_has_a_verdict_and_the_noise_floor_a_row_a_model(plain: Study) -> None:
+    found = with_verdicts(interactions(plain.changes.drop(columns=["verdict", "p_adjusted"]), plain.pairs, plain.rules))
+    table = tables.interaction(found)
+    assert len(table.frame) == 4 * 2 * 2 * 2 and table.frame["tpot_interaction_verdict"].notna().any()
+    assert "Accuracy, RLLM - LLM (points)" in tables.markdown(table).splitlines()[0]
+    floor = tables.noise(plain.starts)
+    lines = tables.markdown(floor).splitlines()
+    assert len(lines) == 2 + 2 and cells(lines[2])[2] == "2"
+    assert (floor.frame["noise_e2e_latency"] > 0).all()
 
 
 def test_a_server_that_cannot_be_stands_in_the_table_with_its_reason(plain: Study) -> None:

@@ -49,6 +49,19 @@ class Metric:
         definition = f"candidate / baseline: {self.definition}"
         return Metric(f"{self.name}_ratio", f"{self.label} ratio", "", definition, units=self.units or "starts")
 
+    def interaction(self) -> Metric:
+        """Return how much more this metric changed for the RLLM of a pair than for its LLM."""
+        if self.name == "accuracy":
+            return Metric(
+                "accuracy_interaction", "Accuracy, RLLM - LLM", "", "change - change", "points", 100.0, "questions"
+            )
+        definition = f"change of the RLLM / change of the LLM: {self.definition}"
+        return Metric(f"{self.name}_interaction", f"{self.label}, RLLM / LLM", "", definition, units="starts")
+
+    def noise(self) -> Metric:
+        """Return by how much this metric differs between starts of one server."""
+        return _share(f"noise_{self.name}", self.label, "standard deviation of the log between starts of one server")
+
     def statistic(self, statistic: str, units: Units) -> Metric:
         """Return a statistic ("mean", "max", "p50", ...) of this metric as one of its own."""
         label = f"{self.label} {'median' if statistic == 'p50' else statistic}"
@@ -167,7 +180,7 @@ METRICS = _by_name(
         Metric(
             "num_questions", "Questions", "questions", "different questions asked: what intervals of answers rest on"
         ),
-        Metric("starts", "Starts", "", "starts of the server pooled: what intervals of times rest on"),
+        Metric("starts", "Starts", "starts", "starts of the server pooled: what intervals of times rest on"),
         Metric("points", "Points", "", "points pooled"),
         Metric("invalid_points", "Invalid points", "", "points beyond a validity gate; they are left out"),
         *RATES.values(),
@@ -248,5 +261,14 @@ COMPARISON_METRICS = _by_name(
 )
 """Columns of comparisons and decompositions, as tables show them; `comparison` and `decomposition` define them."""
 
-REGISTRY = METRICS | COMPARISON_METRICS | LATENCIES | TOKENS | GAUGES
+FROM_STARTS = {
+    "output_throughput": "output_throughput",
+    "kv_cache_usage": "kv_cache_usage_mean",
+    **{name: f"{name}_mean" for name in ("ttfvt", "tpot", "e2e_latency")},
+}
+"""Metrics of COMPARED whose noise is that of the starts: name -> column of `points.Tables.starts`."""
+INTERACTIONS = {name: metric.interaction() for name, metric in COMPARED.items()}
+NOISE = _by_name(COMPARED[name].noise() for name in FROM_STARTS)
+
+REGISTRY = METRICS | COMPARISON_METRICS | LATENCIES | TOKENS | GAUGES | NOISE | _by_name(INTERACTIONS.values())
 """Every metric by name."""

@@ -9,8 +9,8 @@ start has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,8 @@ class Noise(NamedTuple):
         return float(np.sqrt(self.variance / starts)) if enough else np.nan
 
 
+_SERVER = ["model", "quantization", "setup"]
+"""Name a server of an engine."""
 UNKNOWN = Noise(np.nan, 0, 0)
 
 
@@ -88,9 +90,8 @@ class NoiseTable:
 
     def __init__(self, starts: pd.DataFrame, condition: Sequence[str], linear: Sequence[str]) -> None:
         self._condition, self._linear = list(condition), set(linear)
-        server = ["model", "quantization", "setup"]
         self._groups = {
-            key if isinstance(key, tuple) else (key,): [part for _, part in frame.groupby(server, sort=True)]
+            key if isinstance(key, tuple) else (key,): [part for _, part in frame.groupby(_SERVER, sort=True)]
             for key, frame in starts.groupby(["engine", *self._condition], sort=True)
         }
         self._known: dict[tuple[object, ...], Noise] = {}
@@ -99,10 +100,18 @@ class NoiseTable:
         """Return the noise of a metric on an engine under a condition: of the model's servers, or of all."""
         key = (metric, engine, model, *condition)
         if key not in self._known:
+            own = self.own(metric, engine, model, condition)
             servers = self._groups.get((engine, *condition), [])
-            own = self._pool(metric, [part for part in servers if part["model"].iloc[0] == model])
             self._known[key] = own if own.df >= ENOUGH_DF else self._pool(metric, servers)
         return self._known[key]
+
+    def own(self, metric: str, engine: str, model: str, condition: Sequence[object]) -> Noise:
+        """Return the noise of a metric pooled over the servers of a model alone."""
+        return self._pool(metric, self._of_model(engine, model, condition))
+
+    def _of_model(self, engine: str, model: str, condition: Sequence[object]) -> list[pd.DataFrame]:
+        servers = self._groups.get((engine, *condition), [])
+        return [part for part in servers if part["model"].iloc[0] == model]
 
     def between(self, metric: str, engine: str, model: str, condition: Sequence[object]) -> Noise:
         """Return the noise of a difference between servers of one model, which share what start k has in common.
@@ -113,11 +122,10 @@ class NoiseTable:
         """
         key = ("between", metric, engine, model, *condition)
         if key not in self._known:
-            servers = [part for part in self._groups.get((engine, *condition), []) if part["model"].iloc[0] == model]
             found = _two_way(
                 [
                     pd.Series(on_scale(part[metric].to_numpy(), metric in self._linear), part["start"].to_numpy())
-                    for part in servers
+                    for part in self._of_model(engine, model, condition)
                 ]
             )
             self._known[key] = found if found.df >= ENOUGH_DF else self.of(metric, engine, model, condition)
@@ -144,6 +152,33 @@ class NoiseTable:
         noise = self.of(metric, engine, model, condition)
         found = Estimate(float(known.mean()), noise.error(len(known)), noise.df)
         return found.interval() if linear else from_log(found)
+
+
+def noise_floor(starts: pd.DataFrame, condition: Sequence[str], metrics: Mapping[str, str]) -> pd.DataFrame:
+    """How much the starts of one and the same server differ: a row an engine and model.
+
+    Columns: experiment, engine, model, `starts` (of the server with the most), and of each metric `noise_{name}`: the
+    standard deviation of the log of its starts, i.e. a relative one; its square is pooled over servers and averaged
+    over conditions. NaN where no server was started twice.
+
+    Args:
+        starts: `points.Tables.starts` of one experiment.
+        condition: columns that say what was asked of a server.
+        metrics: name -> column of `starts`.
+    """
+    table = NoiseTable(starts, condition, [])
+    rows = []
+    for (experiment, engine, model), part in starts.groupby(["experiment", "engine", "model"], sort=True):
+        row: dict[str, Any] = {"experiment": experiment, "engine": engine, "model": model}
+        row["starts"] = part.groupby([*_SERVER, *condition]).size().max()
+        conditions = part[list(condition)].drop_duplicates().itertuples(index=False)
+        keys = [tuple(key) for key in conditions]
+        for name, column in metrics.items():
+            variances = np.array([table.own(column, str(engine), str(model), key).variance for key in keys])
+            known = variances[np.isfinite(variances)]
+            row[f"noise_{name}"] = float(np.sqrt(known.mean())) if len(known) else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def difference(sides: Sequence[tuple[float, int, Noise, int]], same_pool: bool) -> Estimate:

@@ -21,6 +21,8 @@ class Traits:
         setups: whether there are several setups or weight formats.
         engines: whether some run is compared with the same on the first engine.
         changes: whether some run is compared with the baseline; that may be unsupported.
+        starts: how often each server is started.
+        roles: whether both models of a pair are served.
     """
 
     budgets: int
@@ -31,11 +33,14 @@ class Traits:
     setups: bool
     engines: bool
     changes: bool
+    starts: int
+    roles: bool
 
     @classmethod
     def of(cls, study: Study, experiment: str) -> Traits:
         """Return those of an experiment."""
         entry, runs = study.config["experiments"][experiment], study.experiments[experiment]
+        models = {run.model for run in runs}
         compared = {basis: bool(study.comparisons(experiment, basis)) for basis in ("engine", "baseline")}
         return cls(
             budgets=len(entry["budgets"]),
@@ -46,6 +51,8 @@ class Traits:
             setups=len({(run.quantization, run.setup) for run in runs}) > 1,
             engines=compared["engine"],
             changes=compared["baseline"],
+            starts=study.starts(experiment),
+            roles=any(len(pair) > 1 and {*pair.values()} <= models for pair in study.pairs.values()),
         )
 
 
@@ -74,7 +81,9 @@ TABLES = {
     # Whether engines agree is asked where chance plays no part.
     "agreement": Output(("comparison-engine",), lambda traits: traits.engines and traits.greedy),
     "optimisations": Output(("comparison-baseline",), lambda traits: traits.changes),
+    "interaction": Output(("interaction-baseline",), lambda traits: traits.changes and traits.roles),
     "decomposition": Output(("decomposition-baseline",), lambda traits: traits.changes),
+    "noise": Output(("starts",), lambda traits: traits.starts > 1),
     "traffic": Output(("summary",), lambda traits: traits.open_loop),
 }
 # Sweeps need two values of what they sweep, most figures one setup.

@@ -16,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..analysis.comparison import AGREEMENT_METRICS
-from ..analysis.metrics import COMPARED, REGISTRY
+from ..analysis.metrics import COMPARED, FROM_STARTS, INTERACTIONS, NOISE, REGISTRY
+from ..analysis.noise import noise_floor
 from ..analysis.request_metrics import CONDITION, SERVER
 
 DASH, INVALID = "–", "†"  # noqa: RUF001
@@ -27,6 +28,7 @@ KEYS = {
     "engine": "Engine",
     "against": "Against",
     "model": "Model",
+    "pair": "Pair",
     "quantization": "Weights",
     "setup": "Setup",
     "dataset": "Dataset",
@@ -61,7 +63,7 @@ CHANGES = {
     "memory": ("memory_max", "ratio"),
 }
 ENDS = ("", "_low", "_high")
-COUNTED = ("requests", "questions")
+COUNTED = ("requests", "questions", "starts")
 """Units of whole numbers."""
 SERVER_ORDER = ["engine", "model", "dataset", "load_level", "budget", "quantization", "setup"]
 LEFT_KEYS = [name.replace("load_level", "load") for name in SERVER_ORDER]
@@ -165,6 +167,27 @@ def optimisations(comparison: pd.DataFrame) -> Table:
     return Table(LEFT_KEYS, [column for column, _ in CHANGES.values()], frame, changes=True)
 
 
+def interaction(changes: pd.DataFrame) -> Table:
+    """Return what each change does to the RLLM of a pair beyond what it does to its LLM, from `interactions`."""
+    keys = ["engine", "pair", "quantization", "setup", "dataset", "load_level", "load", "budget"]
+    values = [f"interaction{end}" for end in ENDS]
+    wide = changes.pivot(index=keys, columns="metric", values=[*values, "verdict"])
+    columns: dict[str, pd.Series] = {}
+    for name, metric in INTERACTIONS.items():
+        if ("interaction", name) in wide:
+            columns |= {metric.name + end: wide[f"interaction{end}", name].astype(float) for end in ENDS}
+            columns[f"{metric.name}_verdict"] = wide["verdict", name]
+    frame = pd.DataFrame(columns, index=wide.index).reset_index()
+    shown = [metric.name for metric in INTERACTIONS.values() if metric.name in frame]
+    return Table([key for key in keys if key != "load_level"], shown, _sorted(frame, keys))
+
+
+def noise(starts: pd.DataFrame) -> Table:
+    """Return by how much starts of one server differ, from `points.Tables.starts`: the study's noise floor."""
+    frame = noise_floor(starts, CONDITION, FROM_STARTS)
+    return Table(["engine", "model"], ["starts", *NOISE], _sorted(frame, ["engine", "model"]))
+
+
 def decomposition(parts: pd.DataFrame) -> Table:
     """Return what each change of E2E latency is made of, and what the servers counted, from `decompose`."""
     return Table([*LEFT_KEYS, "kernels"], REASONS, _sorted(parts, SERVER_ORDER))
@@ -172,7 +195,10 @@ def decomposition(parts: pd.DataFrame) -> Table:
 
 TABLES: dict[str, Callable[[pd.DataFrame], Table]] = {
     function.__name__: function
-    for function in (main, stragglers, difficulty, domain, engines, agreement, optimisations, decomposition, traffic)
+    for function in (
+        *(main, stragglers, difficulty, domain, engines, agreement, optimisations),
+        *(interaction, decomposition, traffic, noise),
+    )
 }
 
 
