@@ -36,12 +36,11 @@ def rules(*servers: ServerData) -> Rules:
 
 
 def compare(candidate: ServerData, baseline: ServerData, *others: ServerData) -> pd.DataFrame:
-    """The comparison of two servers of an experiment, with verdicts."""
-    return comparisons([(candidate, baseline)], others)
+    """The comparison of two servers of an experiment that may have others, with verdicts."""
+    servers = {id(one): one for one in (candidate, baseline, *others)}
+    return comparisons([(candidate, baseline)], rules(*servers.values()))
 
 
-def comparisons(pairs: Sequence[tuple[ServerData, ServerData]], others: Sequence[ServerData] = ()) -> pd.DataFrame:
-    """The comparisons of an experiment that has these servers, and others."""
-    servers = {id(one): one for one in (*(side for pair in pairs for side in pair), *others)}
-    judged_by = rules(*servers.values())
+def comparisons(pairs: Sequence[tuple[ServerData, ServerData]], judged_by: Rules) -> pd.DataFrame:
+    """The comparisons of an experiment, with verdicts."""
     return with_verdicts(pd.concat([comparison.compare(*pair, judged_by) for pair in pairs], ignore_index=True))

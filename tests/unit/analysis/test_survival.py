@@ -23,6 +23,7 @@ def test_kaplan_meier_by_hand() -> None:
 def test_without_censoring_they_are_the_plain_ones() -> None:
     time = np.array([5.0, 1, 2, 4, 3])
     assert survival.restricted_mean(time, time, 5.0) == pytest.approx(3)
+    assert survival.restricted_mean(time, time, 99.0) == pytest.approx(3)  # nobody waits any more
     assert survival.quantiles(time, time, [0.5, 0.9]) == [3, 5]
 
 

@@ -58,9 +58,10 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
     part_starts: dict[str, list[pd.DataFrame]] = {"difficulty": [], "domain": []}
     for every in servers:
         server = every.valid()
-        points.append(_table(every, [*START, *CONDITION, "repeat"], slo, horizon_s))
-        starts.append(start_table(server, slo, horizon_s))
-        summary.append(_table(server, CONDITION, slo, horizon_s))
+        made: dict[Any, dict[str, Any]] = {}
+        points.append(_table(every, [*START, *CONDITION, "repeat"], slo, horizon_s, made))
+        starts.append(_table(server, [*START, *CONDITION], slo, horizon_s, made))
+        summary.append(_table(server, CONDITION, slo, horizon_s, made))
         for by, frames in parts.items():
             frames.append(_part(server, [*CONDITION, by], horizon_s))
             part_starts[by].append(_part(server, [*START, *CONDITION, by], horizon_s))
@@ -77,7 +78,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
 
 def start_table(server: ServerData, slo: Slo | None = None, horizon_s: float | None = None) -> pd.DataFrame:
     """Return the rows of one server in `Tables.starts`; arguments as of `experiment_tables`."""
-    return _table(server.valid(), [*START, *CONDITION], slo, horizon_s)
+    return _table(server.valid(), [*START, *CONDITION], slo, horizon_s, {})
 
 
 def noise_table(starts: pd.DataFrame) -> NoiseTable:
@@ -139,7 +140,10 @@ def _horizons(server: ServerData, condition: Sequence[str], horizon_s: float | N
     }
 
 
-def _table(server: ServerData, keys: list[str], slo: Slo | None, horizon_s: float | None) -> pd.DataFrame:
+def _table(
+    server: ServerData, keys: list[str], slo: Slo | None, horizon_s: float | None, made: dict[Any, dict[str, Any]]
+) -> pd.DataFrame:
+    """Rows of all groups of requests; made: what is known of a condition's points, for a start may be a single one."""
     names = dict(zip(SERVER, server.frame[SERVER].iloc[0], strict=True))
     recorded = server.recorded
     samples = server.samples
@@ -147,16 +151,19 @@ def _table(server: ServerData, keys: list[str], slo: Slo | None, horizon_s: floa
     rows = []
     for key, group, positions, question in _groups(server, keys):
         horizon = horizons.get(tuple(key[name] for name in CONDITION), horizon_s)
-        chunks = server.chunks.take(positions, group["completed"].to_numpy())
-        everything = chunks if group["completed"].all() else server.chunks.take(positions)
-        row = {**names, **key, **says.metrics(group, question), **timing.metrics(group, chunks, slo, horizon)}
-        if slo is not None:
-            row |= says.interval_columns("slo_attainment", share(slo.met(group).to_numpy(dtype=float), question))
-        point = [name for name in (*START, *POINT) if name in key]
-        taken = None if samples is None else _rows(samples, key, [name for name in point if name in samples])
-        if taken is not None:
-            row |= server_metrics.gauge_summary(taken)
-        row |= kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
+        points = (*(key[name] for name in CONDITION), horizon, *np.unique(group["repeat"]))
+        if points not in made:
+            chunks = server.chunks.take(positions, group["completed"].to_numpy())
+            everything = chunks if group["completed"].all() else server.chunks.take(positions)
+            row = {**says.metrics(group, question), **timing.metrics(group, chunks, slo, horizon)}
+            if slo is not None:
+                row |= says.interval_columns("slo_attainment", share(slo.met(group).to_numpy(dtype=float), question))
+            taken = None if samples is None else _rows(samples, key, [name for name in (*START, *POINT) if name in key])
+            if taken is not None:
+                row |= server_metrics.gauge_summary(taken)
+            row |= kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
+            made[points] = row
+        row = {**names, **key, **made[points]}
         row |= _recorded(_rows(recorded, key, [name for name in POINT if name in key]), group)
         row["starts"] = group[START].drop_duplicates().shape[0]
         rows.append(row)

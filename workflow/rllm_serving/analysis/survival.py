@@ -48,11 +48,13 @@ def observed_up_to(time: Array, until: Array) -> float:
 def restricted_mean(time: Array, until: Array, horizon: float) -> float:
     """Mean of min(time, horizon): the area above the Kaplan-Meier curve up to the horizon (s).
 
-    NaN where the horizon is later than anything observed: what happened then is unknown.
+    NaN where somebody still waited when the last one was observed, and the horizon is later: what happened then is
+    unknown.
     """
-    if not horizon <= observed_up_to(time, until) * (1 + 1e-9):
-        return np.nan
     times, upto = kaplan_meier(time, until)
+    everybody = len(upto) > 0 and upto[-1] > 1 - 1e-9
+    if not everybody and not horizon <= observed_up_to(time, until) * (1 + 1e-9):
+        return np.nan
     inside = times < horizon
     edges = np.concatenate([[0.0], times[inside], [horizon]])
     waiting = 1 - np.concatenate([[0.0], upto[inside]])

@@ -1,4 +1,4 @@
-"""Figures: ratios of candidate to baseline with paired intervals, for engines and for optimisations (C7 to C10)."""
+"""Figures: changes from baseline to candidate with intervals, for engines and for optimisations (C7 to C10)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ...analysis.verdicts import UNDECIDED
 from . import style
 from .facet import Facet, facet, pair_blocks
 
+ENDS = ("", "_low", "_high")
 METRICS = ["accuracy", "output_throughput", "ttfvt", "tpot", "e2e_latency", "kv_cache_usage"]
 
 
@@ -58,7 +59,7 @@ def _datasets(comparison: pd.DataFrame) -> list[str]:
 
 
 def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str) -> Figure:
-    """Draw ratios, a column a metric.
+    """Draw ratios, of accuracy differences in points; a column a metric.
 
     Args:
         frame: rows of `comparison.compare` with a role and `line`.
@@ -67,25 +68,34 @@ def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str
         fixed: what all panels have in common.
     """
     frame = frame.assign(position=frame["line"].map(lines.index) + frame["role"].map(style.SHIFTS))
-    frame = frame[frame["ratio"] > 0]
+    points = frame["metric"] == "accuracy"
+    frame = frame.assign(
+        **{f"shown{end}": frame[f"ratio{end}"].mask(points, 100 * frame[f"difference{end}"]) for end in ENDS}
+    )
+    frame = frame[points | (frame["shown"] > 0)]
     undecided = frame["verdict"] == UNDECIDED
 
     def panel(ax: Axes, part: pd.DataFrame, _: Facet) -> None:
-        ax.axvline(1, color=style.GREY, lw=0.8, zorder=1)
-        for margin in part["margin"].where(part["metric"] != "accuracy").dropna().unique():
-            ax.axvspan(np.exp(-margin), np.exp(margin), color=style.GREY, alpha=0.15, lw=0, zorder=0)
-        style.intervals(ax, part, "ratio", part["position"], horizontal=True, hollow=undecided)
+        differs = bool((part["metric"] == "accuracy").any())
+        ax.axvline(0 if differs else 1, color=style.GREY, lw=0.8, zorder=1)
+        for margin in part["margin"].dropna().unique():
+            ends = (-100 * margin, 100 * margin) if differs else (np.exp(-margin), np.exp(margin))
+            ax.axvspan(*ends, color=style.GREY, alpha=0.15, lw=0, zorder=0)
+        style.intervals(ax, part, "shown", part["position"], horizontal=True, hollow=undecided)
         invalid = part[part["invalid"].notna()]
-        ax.plot(invalid["ratio"], invalid["position"], **style.CROSS)
-        style.annotate_empty(ax, part["ratio"])
+        ax.plot(invalid["shown"], invalid["position"], **style.CROSS)
+        style.annotate_empty(ax, part["shown"])
         ax.set_yticks(range(len(lines)), lines)
         ax.set_ylim(len(lines) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
 
-    columns = [Facet({"metric": metric}, REGISTRY[metric].label) for metric in METRICS]
+    labels = {"accuracy": "Accuracy\ndifference (points)"}
+    columns = [Facet({"metric": name}, labels.get(name, REGISTRY[name].label)) for name in METRICS]
     figure = facet(frame, rows, columns, panel, 0.5 + 0.2 * len(lines), sharex="col", sharey=True)
     for ax, metric in zip(figure.axes, METRICS, strict=False):
-        ratios = style.select(frame, metric=metric)[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype=float)
+        if metric == "accuracy":
+            continue
+        ratios = style.select(frame, metric=metric)[[f"shown{end}" for end in ENDS]].to_numpy(dtype=float)
         ratios = ratios[ratios > 0]
         limits = pd.Series([*ratios / 1.2, 0.5, 2, *ratios * 1.2])
         style.log10_axis(ax, limits, "x")

@@ -14,7 +14,7 @@ from .facet import Facet, dataset_columns, facet, metric_rows
 
 METRICS = ["accuracy", "answered_rate", "output_throughput", "ttfvt_mean"]
 HALF: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white", "ls": ""}
-"""Marker of a TTFVT that not every request has."""
+"""Marker of a TTFVT where some requests were cut off before it."""
 
 
 def budget(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
@@ -47,7 +47,7 @@ def _sweep(frame: pd.DataFrame, x: str, xlabel: str, fixed: str) -> Figure:
     figure = facet(frame, metric_rows(frame, METRICS), columns, panel, 1.3, xlabel, sharex=True, sharey="row")
     entries = style.legend_handles(frame, with_engines=True)
     if partial.any():
-        text = "TTFVT of those that answered only"
+        text = "some cut off while thinking: censored"
         entries.append(Line2D([], [], color=style.GREY, marker="D", label=text, **HALF))
     style.legend(figure, [*entries, *style.invalid_handles(frame)], fixed)
     return figure
