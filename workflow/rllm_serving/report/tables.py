@@ -100,27 +100,27 @@ def _sorted(frame: pd.DataFrame, order: list[str]) -> pd.DataFrame:
 
 
 def main(summary: pd.DataFrame) -> Table:
-    """Return the main results of one experiment, from `points.summary`."""
+    """Return the main results of one experiment, from `points.Tables.summary`."""
     return _by_condition(summary, MAIN)
 
 
 def stragglers(summary: pd.DataFrame) -> Table:
-    """Return how long batches wait for their last requests, from `points.summary`; batch loads only (C2)."""
+    """Return how long batches wait for their last requests, from `points.Tables.summary`; batch loads only (C2)."""
     return _by_condition(summary[summary["load"].str.startswith("batch")], STRAGGLERS)
 
 
 def traffic(summary: pd.DataFrame) -> Table:
-    """Return what users see of a stream of requests, from `points.summary`; open-loop loads only (C11)."""
+    """Return what users see of a stream of requests, from `points.Tables.summary`; open-loop loads only (C11)."""
     return _by_condition(summary[summary["load"].str.startswith(("open", "trace"))], TRAFFIC)
 
 
 def difficulty(breakdown: pd.DataFrame) -> Table:
-    """Return running time and tokens against difficulty, from `points.breakdown` by difficulty (C3)."""
+    """Return running time and tokens against difficulty, from `points.Tables.difficulty` (C3)."""
     return _by_condition(breakdown, DIFFICULTY, "difficulty")
 
 
 def domain(breakdown: pd.DataFrame) -> Table:
-    """Return accuracy by domain, from `points.breakdown` by domain (C4)."""
+    """Return accuracy by domain, from `points.Tables.domain` (C4)."""
     return _by_condition(breakdown, DOMAIN, "domain")
 
 

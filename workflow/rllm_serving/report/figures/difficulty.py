@@ -18,7 +18,7 @@ DASH: dict[str, Any] = {"marker": "_", "ms": 8, "mew": 1.5, "ls": ""}
 
 
 def difficulty(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `points.breakdown`, p99 as a dash, at the largest load and budget; columns are engines."""
+    """Draw rows of `points.Tables.difficulty`, p99 as a dash, at the largest load and budget; columns are engines."""
     frame = style.largest_load(style.with_roles(breakdown, pairs))
     frame, groups = style.with_positions(frame, "difficulty", ORDER)
 

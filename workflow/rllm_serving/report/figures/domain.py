@@ -11,7 +11,7 @@ from .facet import Facet, engine_columns, facet, pair_blocks
 
 
 def domain(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `points.breakdown` at the largest load and budget; columns are engines."""
+    """Draw rows of `points.Tables.domain` at the largest load and budget; columns are engines."""
     frame = style.largest_load(style.with_roles(breakdown, pairs))
     frame, groups = style.with_positions(frame, "domain")
 

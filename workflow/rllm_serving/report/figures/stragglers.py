@@ -24,7 +24,7 @@ def relative_finish(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def stragglers(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `request_metrics.latencies` and `points.summary` at the largest token budget; columns are datasets.
+    """Draw `request_metrics.latencies` and `points.Tables.summary` at the largest budget; columns are datasets.
 
     Upper row: requests finished against the batch's time, all batches of the largest size pooled. Lower row: share of
     a batch's time with fewer than half of its requests running, against the batch size.

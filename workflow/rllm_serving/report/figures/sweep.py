@@ -18,13 +18,13 @@ HALF: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white", "ls"
 
 
 def budget(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `points.summary` against the token budget, at the largest load."""
+    """Draw rows of `points.Tables.summary` against the token budget, at the largest load."""
     frame = style.largest(style.with_roles(summary, pairs), "load_level")
     return _sweep(frame, "budget", "Token budget", f"load {frame['load'].iloc[0]}")
 
 
 def batch(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `points.summary` against the size of batch loads, at the largest token budget."""
+    """Draw rows of `points.Tables.summary` against the size of batch loads, at the largest token budget."""
     frame = style.largest(style.with_roles(summary[summary["load"].str.startswith("batch")], pairs), "budget")
     return _sweep(frame, "load_level", "Batch size", f"budget {frame['budget'].iloc[0]} tokens")
 

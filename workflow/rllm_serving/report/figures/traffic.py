@@ -31,7 +31,7 @@ def _label(load: str) -> str:
 
 
 def traffic(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `points.summary` for each open-loop load, at the largest token budget; columns are datasets."""
+    """Draw `points.Tables.summary` for each open-loop load, at the largest token budget; columns are datasets."""
     frame = style.with_roles(summary[summary["load"].str.startswith(("open", "trace"))], pairs)
     frame = style.largest(frame, "budget")
     loads = sorted(set(frame["load"]), key=_order)
