@@ -168,7 +168,9 @@ def test_a_run_cut_off_midway_is_taken_up(engine: str, small_study: Path, tmp_pa
 
 def test_no_server_outlives_a_workflow_killed_hard(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
     config = tmp_path / "killed.yaml"
-    config.write_text(SMALL.read_text().replace("  closed:", "  killed:"))
+    config.write_text(
+        SMALL.read_text().replace("  closed:", "  killed:").replace("experiment: closed", "experiment: killed")
+    )
     target = f"results/runs/killed/{engine}/small-rllm/bf16/baseline/1/run.json"
     workflow = subprocess.Popen(
         snakemake(small_study, "--nolock", target, config=config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
