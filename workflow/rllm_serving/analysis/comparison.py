@@ -40,11 +40,13 @@ LATENCIES = ["ttft", "ttfvt", "tpot", "e2e_latency"]
 PER_START = {
     "output_throughput": "output_throughput",
     "kv_cache_usage": "kv_cache_usage_mean",
+    "kv_held_share": "kv_held_share_mean",
     "running": "running_mean",
 }
 """Metric -> its column in `points.Tables.starts`."""
 MARGIN_OF = {
     "answered_rate": "accuracy",
+    "kv_held_share": "kv_cache_usage",
     "running": "kv_cache_usage",
     **dict.fromkeys(LATENCIES, "latency"),
     **dict.fromkeys(TOKENS, "tokens"),
