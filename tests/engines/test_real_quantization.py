@@ -18,7 +18,7 @@ MADE = [name for name, spec in QUANTIZATIONS.items() if METHODS[spec.get("method
 
 
 def runs(study: Path, quantization: str) -> list[Path]:
-    return sorted(study.glob(f"results/runs/*/*/*/{quantization}/*/run.json"))
+    return sorted(study.glob(f"results/runs/*/*/*/{quantization}/*/*/run.json"))
 
 
 @pytest.mark.parametrize("name", MADE)
