@@ -51,7 +51,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
     Args:
         servers: one after the other, each read when it is needed.
         slo: for slo_attainment and goodput.
-        horizon_s: up to which the mean TTFVT is taken; None: as far as every start of the server knows it.
+        horizon_s: up to which the mean TTFVT is taken; None: as far as every point of the condition knows it.
     """
     points, starts, summary = [], [], []
     parts: dict[str, list[pd.DataFrame]] = {"difficulty": [], "domain": []}
@@ -135,7 +135,7 @@ def _horizons(server: ServerData, condition: Sequence[str], horizon_s: float | N
     if horizon_s is not None:
         return {}
     return {
-        key: timing.ttfvt_horizon([start for _, start in part.groupby(START)])
+        key: timing.ttfvt_horizon([point for _, point in part.groupby("repeat")])
         for key, part in server.frame.groupby(list(condition), sort=True)
     }
 

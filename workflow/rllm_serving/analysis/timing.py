@@ -91,7 +91,7 @@ def _ended_after(group: pd.DataFrame) -> tuple[Array, Array]:
 
 
 def ttfvt_horizon(groups: list[pd.DataFrame]) -> float:
-    """Return the latest time up to which the TTFVT of each group (start) of a condition is known (s)."""
+    """Return the latest time up to which the TTFVT of each group (point) of a condition is known (s)."""
     known, longest = [], []
     for group in groups:
         time, until = _ended_after(group)

@@ -120,7 +120,7 @@ class Experiment(Section):
     capacity: Capacity = key(shown="required for loads with a `load_factor`")
     """what they are a share of: requests/s that the slowest of the experiment's servers finishes when it is saturated,
     as another experiment measures it"""
-    ttfvt_horizon_s: float = key(gt=0, shown="as far as every start knows it")
+    ttfvt_horizon_s: float = key(gt=0, shown="as far as every point knows it")
     """s up to which the mean TTFVT is taken, where some requests end without a visible token"""
     slo: Slo = key()
     """what users are promised: goodput is the share of requests that meet both"""
