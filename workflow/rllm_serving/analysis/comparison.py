@@ -21,6 +21,7 @@ from .intervals import (
     Estimate,
     Interval,
     from_log,
+    mean,
     paired_difference,
     paired_log_ratio,
     share,
@@ -117,13 +118,13 @@ def _metrics(
     for name in LATENCIES:
         yield (
             name,
-            _over_starts(name, keys, sides, [_start_means(sides, name, k) for k in (0, 1)], rules)
+            _over_starts(name, f"{name}_mean", keys, sides, [_start_means(sides, name, k) for k in (0, 1)], rules)
             | {"requests": int(_on_both(sides, name).sum())},
         )
     for name, column in PER_START.items():
         values = [_of_starts(rules.starts, keys, side, column) for side in sides]
         if all(len(side) for side in values):
-            yield name, _over_starts(column, keys, sides, values, rules, name)
+            yield name, _over_starts(name, column, keys, sides, values, rules)
     yield (
         "kv_cache_usage_max",
         _bare(*(_maximum(under_load(side.samples, "kv_cache_usage"), ["kv_cache_usage"]) for side in sides)),
@@ -149,7 +150,7 @@ def _rate(name: str, sides: Pair, cluster: Codes, rules: Rules) -> dict[str, Any
 def _tokens(name: str, sides: Pair, cluster: Codes, rules: Rules) -> dict[str, Any]:
     known = _on_both(sides, name)
     values = [side.requests[name].where(known).to_numpy(dtype=float) for side in sides]
-    means = [says.mean(side, cluster) for side in values]
+    means = [mean(side, cluster) for side in values]
     effect = paired_log_ratio(values[0], values[1], cluster)
     difference_of = Interval(means[0].value - means[1].value, np.nan, np.nan)
     estimates = [*means, from_log(effect), difference_of]
@@ -157,16 +158,14 @@ def _tokens(name: str, sides: Pair, cluster: Codes, rules: Rules) -> dict[str, A
 
 
 def _over_starts(
+    metric: str,
     column: str,
     keys: Mapping[str, Any],
     sides: Pair,
     values: list[pd.Series],
     rules: Rules,
-    metric: str | None = None,
 ) -> dict[str, Any]:
-    """Compare two servers by a value a start of each (index: start)."""
-    metric = metric or column
-    column = column if metric in PER_START else f"{column}_mean"
+    """Compare two servers by a value a start of each (index: start); column: whose noise is that of the metric."""
     condition = [keys[name] for name in CONDITION]
     engines = [side.requests["engine"].iloc[0] for side in sides]
     noise = [rules.noise.of(column, engine, keys["model"], condition) for engine in engines]
@@ -179,7 +178,8 @@ def _over_starts(
     shared = [rules.noise.between(column, engines[0], keys["model"], condition)] * 2 if same else noise
     effect = difference([(means[0], counts[0], shared[0], 1), (means[1], counts[1], shared[1], -1)], same)
     alone = [
-        from_log(Estimate(mean, of.error(count), of.df)) for mean, count, of in zip(means, counts, noise, strict=True)
+        from_log(Estimate(centre, of.error(count), of.df))
+        for centre, count, of in zip(means, counts, noise, strict=True)
     ]
     change = Interval(alone[0].value - alone[1].value, np.nan, np.nan)
     found = _columns([*alone, from_log(effect), change]) | _verdict(metric, effect, rules)

@@ -169,6 +169,22 @@ def paired_log_ratio(candidate: Array, baseline: Array, cluster: Codes) -> Estim
     return _on_log_scale(found) if found.value > 0 else NO_ESTIMATE
 
 
+def weighted_quantiles(values: Array, weights: Array, shares: Sequence[float]) -> list[float]:
+    """Return the smallest values at or below which lie at least these shares of the weight.
+
+    Args:
+        values: shape (n,), none of them NaN.
+        weights: shape (n,), not negative.
+        shares: 0-1.
+    """
+    order = np.argsort(values)
+    upto = np.cumsum(weights[order])
+    upto /= upto[-1]
+    # The tolerance keeps 0.9 * 10 = 9.000000000000002 from skipping the ninth of ten values.
+    places = np.searchsorted(upto, np.asarray(shares) * (1 - 1e-9))
+    return [float(value) for value in values[order][places]]
+
+
 def quantiles(values: Array, cluster: Codes, shares: Sequence[float], weights: Array | None = None) -> list[Interval]:
     """Weighted quantiles with Woodruff's interval (Woodruff 1952; Sarndal et al. 1992, ch. 5.11).
 
@@ -192,23 +208,14 @@ def quantiles(values: Array, cluster: Codes, shares: Sequence[float], weights: A
         return [MISSING] * len(shares)
     if not known.all():
         values, weight, cluster = values[known], weight[known], cluster[known]
-    order = np.argsort(values)
-    ordered, upto = values[order], np.cumsum(weight[order])
-    upto /= upto[-1]
-
-    def at(share: float) -> float:
-        # The tolerance keeps 0.9 * 10 = 9.000000000000002 from skipping the ninth of ten values.
-        return float(ordered[np.searchsorted(upto, share * (1 - 1e-9))])
-
     clusters = len(np.unique(cluster))
     result = []
-    for share in shares:
-        value = at(share)
+    for share, value in zip(shares, weighted_quantiles(values, weight, shares), strict=True):
         low = high = np.nan
         if clusters >= NEEDED.get(share, MIN_CLUSTERS):
             found = _linearised(*_sums((values <= value).astype(float), weight, cluster))
             inner = Estimate(share, found.error, found.df).interval()
             if found.error > 1e-9 and inner.low > 0 and inner.high < 1:
-                low, high = at(inner.low), at(inner.high)
+                low, high = weighted_quantiles(values, weight, [inner.low, inner.high])
         result.append(Interval(value, low, high))
     return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .intervals import Array
+from .intervals import Array, weighted_quantiles
 from .metrics import GAUGES
 
 MIN_SAMPLES = 20
@@ -50,9 +50,7 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
         value, weight = loaded[name].to_numpy(dtype=float), time_weights(loaded)
         result |= {f"{name}_mean": float(np.average(value, weights=weight)), f"{name}_max": value.max()}
         if name == "kv_cache_usage":
-            order = np.argsort(value)
-            upto = np.cumsum(weight[order]) / weight.sum()
-            low, high = (float(value[order][np.searchsorted(upto, share * (1 - 1e-9))]) for share in (0.05, 0.95))
+            low, high = weighted_quantiles(value, weight, [0.05, 0.95])
             result |= {"kv_cache_usage_p5": low, "kv_cache_usage_p95": high, "kv_cache_usage_swing": high - low}
     counters = {"preemptions": counter_delta(samples, "preemptions")}
     return result | counters | {"energy": unbroken_delta(samples, "device_energy_j")}

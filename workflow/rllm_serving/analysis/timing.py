@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from . import survival
-from .intervals import NEEDED, Array
+from .intervals import NEEDED, Array, weighted_quantiles
 from .metrics import LATENCIES, LATENCY_SHARES
 from .request_metrics import batches, point_spans, token_gaps
 
@@ -50,7 +50,7 @@ def metrics(
         return row
     gaps = token_gaps(chunks)
     for name, column, weight in (("itl", "itl", gaps["tokens"]), ("icl", "gap", gaps["tokens"] * 0 + 1)):
-        row |= _spread(name, gaps[column].to_numpy(), weight.to_numpy(dtype=float), _known(group["e2e_latency"]))
+        row |= _spread(name, gaps[column].to_numpy(), weight.to_numpy(dtype=float))
     span = float(point_spans(group)["seconds"].sum())
     if slo is not None:
         within = slo.met(group)
@@ -61,22 +61,15 @@ def metrics(
     return row
 
 
-def _known(values: pd.Series) -> int:
-    return int(values.notna().sum())
-
-
-def _spread(name: str, values: Array, weights: Array, requests: int | None = None) -> dict[str, float]:
-    """Mean and quantiles, `{name}_{statistic}`; a quantile only of as many requests as its interval needs."""
+def _spread(name: str, values: Array, weights: Array) -> dict[str, float]:
+    """Mean and quantiles, `{name}_{statistic}`."""
     known = np.isfinite(values) & (weights > 0)
     if not known.any():
         return {}
     values, weights = values[known], weights[known]
-    order = np.argsort(values)
-    upto = np.cumsum(weights[order]) / weights.sum()
     row = {f"{name}_mean": float((values * weights).sum() / weights.sum())}
-    for statistic, share in LATENCY_SHARES.items():
-        row[f"{name}_{statistic}"] = float(values[order][np.searchsorted(upto, share * (1 - 1e-9))])
-    return row
+    found = weighted_quantiles(values, weights, list(LATENCY_SHARES.values()))
+    return row | {f"{name}_{statistic}": value for statistic, value in zip(LATENCY_SHARES, found, strict=True)}
 
 
 def has_enough(metric: str, requests: int) -> bool:
