@@ -77,7 +77,6 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 "url": "here",
                 "command": [],
                 "startup_s": 0.0,
-                "favoured": None,
                 "niceness": niceness,
                 "gpus": gpus,
                 "environment": {},

@@ -168,7 +168,6 @@ class Measurement:
             "environment": server.environment,
             "startup_seconds": server.startup_s,
             "server_niceness": server.niceness,
-            "favoured_process": server.favoured,
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
             "kernels": self.engine.selected_backends(server.log),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 HIGHEST_HZ = 50.0
 """Samples a second at most: a sample costs the server a page of metrics."""
-SPACING = 8.0
-"""A sample comes after this part of the time that the point has lasted: 20 samples of a point of 0.8 s, 30 of 2 s."""
+SPACING = 12.0
+"""A sample comes after this part of the time that the point has lasted: 20 samples of a point of 0.5 s, 40 of 2.5 s."""
 
 
 def interval(elapsed_s: float, hz: float) -> float:

@@ -34,9 +34,6 @@ two threads that wait for each other by spinning on it: 2.8 tokens/s instead of 
 HIGHEST_PORT = 55_000
 """SGLang derives further ports by adding up to 10,000 to its own, and refuses to start where that leaves the range."""
 
-SPINNING_NICENESS = 5
-"""Of processes that wait for the worker, on top of the server's own: see docs/measurement.md."""
-
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 """Open a URL of this machine, without the proxies that the environment may name."""
 
@@ -105,7 +102,6 @@ class Server:
         url: its address.
         command: its command line.
         environment: variables that are set for it.
-        favoured: name of the process that the others give way to, None where there is none.
         startup_s: seconds from its start to the first completion.
         pid: id of its first process.
     """
@@ -127,7 +123,6 @@ class Server:
         self.command = engine.command(config, self.port)
         self.environment = engine.environment(config) | gpus.variables
         self.startup_s: float | None = None
-        self.favoured: str | None = None
         self.pid: int | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -142,20 +137,7 @@ class Server:
             self.stop()
             raise
         self.startup_s = time.monotonic() - started
-        self.favoured = self._favour_worker()
         return self
-
-    def _favour_worker(self) -> str | None:
-        """Nice all processes of a CPU server but the one that computes; returns its name, None where there is none."""
-        if self.config.device != "cpu" or self.engine.worker is None or self.pid is None:
-            return None
-        root = psutil.Process(self.pid)
-        others = [process for process in (root, *root.children(recursive=True)) if process.name() != self.engine.worker]
-        for process in others:
-            for thread in process.threads():
-                with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, thread.id, min(19, self.niceness + SPINNING_NICENESS))
-        return self.engine.worker
 
     def __exit__(self, *_: object) -> None:
         self.stop()

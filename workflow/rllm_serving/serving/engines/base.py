@@ -110,9 +110,6 @@ class Engine(ABC):
     """POST here empties the prefix cache, so that no point profits from the one before it."""
     stop_grace_s: ClassVar[float] = 15.0
     """Seconds between asking a server to stop and killing it."""
-    worker: ClassVar[str | None] = None
-    """Name of the process that computes on a CPU, where the server's others spin while they wait for it: they are
-    niced, for what spins must not take the worker's core."""
     metrics: ClassVar[Mapping[str, MetricSource]]
     kernels: ClassVar[Mapping[str, str]]
     """Name -> regular expression, one group, for a line of the log that says which kernel or backend was chosen."""

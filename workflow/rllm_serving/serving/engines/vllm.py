@@ -29,7 +29,6 @@ class Vllm(Engine):
     module = "vllm"
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
-    worker = "VLLM::Worker"
     metrics: ClassVar[Mapping[str, MetricSource]] = {
         "kv_cache_usage": MetricSource("vllm:kv_cache_usage_perc", "max"),
         "running": MetricSource("vllm:num_requests_running"),
@@ -104,6 +103,9 @@ class Vllm(Engine):
             # 0.32's CPU engine ("CPU Generator does not use offset"): every prefill goes in one step.
             batched = max(options.context_length, 2048)
             command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(batched)]
+            if options.tensor_parallel == 1:
+                # The model in the engine core's own process, as on one GPU: see `environment`.
+                command += ["--distributed-executor-backend", "uni"]
         else:
             command += ["--gpu-memory-utilization", str(options.gpu_memory_fraction)]
         if config.reasoning_parser is not None:
@@ -124,13 +126,17 @@ class Vllm(Engine):
         """See `Engine.environment`."""
         variables = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         if config.device == "cpu":
-            # One thread decodes a tiny model as fast as two and leaves a core to the client. Not bound to a core:
-            # bound, the worker shares it with vLLM's own spinning engine core, and on two cores streams arrive in
-            # bursts of up to 0.5 s (measured; unbound at most 15 ms, at 1.4 times the throughput). The space (GiB)
+            # One thread decodes a tiny model as fast as two and leaves a core to the client. Not bound to a core, which
+            # vLLM's API server and the client would then have to share with it on a small machine. The space (GiB)
             # bounds the KV pool where kv_cache_tokens does not; without it vLLM wants half of the memory free.
             variables |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "4"}
             # What its ahead-of-time compiler saves cannot be loaded back on CPU, so every start compiles anew;
             # Inductor's own cache, which serves from the second start on, halves the time from weights to readiness.
             variables |= {"VLLM_USE_AOT_COMPILE": "0"}
+            # On CPU vLLM gives the model a process of its own even where there is one worker, for the sake of its
+            # thread binding, which is not used here; its engine core spins while it waits for that process, and takes
+            # its core. Only with this variable does it keep to the `uni` executor (the engine core stays a process).
+            if config.options.tensor_parallel == 1:
+                variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
         return variables
