@@ -11,6 +11,7 @@ rule compute_metrics:
         summary=f"{ANALYSIS}/summary.parquet",
         difficulty=f"{ANALYSIS}/difficulty.parquet",
         domain=f"{ANALYSIS}/domain.parquet",
+        questions=f"{ANALYSIS}/questions.parquet",
     log:
         "logs/compute_metrics/{experiment}.log",
     benchmark:

@@ -13,12 +13,15 @@ WORKFLOW = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_
 if not (WORKFLOW / "rllm_serving").is_dir():
     sys.exit("Error: this workflow has a library beside its rules: clone it and name the clone's workflow/Snakefile")
 ENVS = WORKFLOW / "envs"
-PROMPTS = Path(os.path.relpath(WORKFLOW.parent / "resources" / "prompts"))
+RESOURCES = Path(os.path.relpath(WORKFLOW.parent / "resources"))
+PROMPTS = RESOURCES / "prompts"
 
 # For this process, and for the scripts that it starts.
 sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
+from rllm_serving.claims.definitions import claimed_experiments, load_claims
+from rllm_serving.claims.facts import StudyFacts
 from rllm_serving.code_digest import Library
 from rllm_serving.report import catalogue
 from rllm_serving.serving.engines import ENGINES
@@ -31,7 +34,7 @@ from rllm_serving.study.study import Study
 
 
 def load_study():
-    """The study of this config, or one line that says which key is wrong."""
+    """The study of this config and its claims, or one line that says which key is wrong."""
     try:
         for file in workflow.configfiles:
             check_file(Path(file))
@@ -40,13 +43,14 @@ def load_study():
         if config["device"] == "auto" and workflow.remote_exec:
             # The jobs of a cluster would plan another study than the machine that sent them.
             raise ConfigError("device: 'auto' is what one machine finds; jobs on others need cpu or cuda")
-        return Study(config, PROMPTS, resolve_device(config["device"]))
+        study = Study(config, PROMPTS, resolve_device(config["device"]))
+        return study, load_claims(RESOURCES / "claims.yaml", study)
     except ConfigError as error:
         # Not a WorkflowError: Snakemake adds the place in this file, which is not where the mistake is.
         sys.exit(f"Error in the config: {error}")
 
 
-STUDY = load_study()
+STUDY, CLAIMS = load_study()
 PLAN = Plan(STUDY)
 if workflow.is_main_process:
     for note in STUDY.notes():
@@ -198,6 +202,26 @@ def files_of(experiment, level):
     kind, _, basis = level.partition("-")
     compared = not basis or STUDY.comparisons(experiment, basis)
     return [f"results/analysis/{experiment}/{level}.parquet"] if compared else []
+
+
+def claimed():
+    """Experiments that claims ask about: those of the default study, and optional ones that were measured already."""
+    return [
+        experiment
+        for experiment in claimed_experiments(CLAIMS, STUDY)
+        if experiment in DEFAULT_EXPERIMENTS or Path(f"results/analysis/{experiment}/starts.parquet").exists()
+    ]
+
+
+CLAIMED = claimed()
+# Tables and figures that each of them has, for the evidence.
+OUTPUTS = {
+    experiment: {
+        "figures": catalogue.possible(catalogue.FIGURES, STUDY, experiment),
+        "tables": catalogue.possible(catalogue.TABLES, STUDY, experiment),
+    }
+    for experiment in CLAIMED
+}
 
 
 def table_inputs(wildcards):

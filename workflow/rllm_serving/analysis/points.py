@@ -18,6 +18,7 @@ from . import kv_occupancy, says, server_metrics, timing
 from .intervals import MISSING, Codes, Interval, codes, share
 from .metrics import METRICS
 from .noise import NoiseTable
+from .question_table import question_table
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
 from .server_data import POINT, START, ServerData
 from .timing import Slo
@@ -36,6 +37,7 @@ class Tables(NamedTuple):
         summary: SERVER, CONDITION.
         difficulty: SERVER, CONDITION, difficulty; without what does not hold for a part of the questions.
         domain: likewise by domain.
+        questions: SERVER, CONDITION, question; its columns are those of `question_table`.
     """
 
     points: pd.DataFrame
@@ -43,6 +45,7 @@ class Tables(NamedTuple):
     summary: pd.DataFrame
     difficulty: pd.DataFrame
     domain: pd.DataFrame
+    questions: pd.DataFrame
 
 
 def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, horizon_s: float | None = None) -> Tables:
@@ -53,7 +56,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
         slo: for slo_attainment and goodput.
         horizon_s: up to which the mean TTFVT is taken; None: as far as every point of the condition knows it.
     """
-    points, starts, summary = [], [], []
+    points, starts, summary, questions = [], [], [], []
     parts: dict[str, list[pd.DataFrame]] = {"difficulty": [], "domain": []}
     part_starts: dict[str, list[pd.DataFrame]] = {"difficulty": [], "domain": []}
     for every in servers:
@@ -62,6 +65,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
         points.append(_table(every, [*START, *CONDITION, "repeat"], slo, horizon_s, made))
         starts.append(_table(server, [*START, *CONDITION], slo, horizon_s, made))
         summary.append(_table(server, CONDITION, slo, horizon_s, made))
+        questions.append(question_table(server))
         for by, frames in parts.items():
             frames.append(_part(server, [*CONDITION, by], horizon_s))
             part_starts[by].append(_part(server, [*START, *CONDITION, by], horizon_s))
@@ -73,6 +77,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
             by: _with_start_intervals(pd.concat(frames), pd.concat(part_starts[by]), [*CONDITION, by])
             for by, frames in parts.items()
         },
+        questions=pd.concat(questions, ignore_index=True),
     )
 
 

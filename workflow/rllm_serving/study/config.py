@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError
 
 from .config_base import Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
+from .config_claims import Claim
 from .config_errors import first_error
 from .config_inputs import Dataset, Model, Quantizations, Trace
 from .config_options import Analysis, Environments, ExperimentSampling, Grading, Measurement, Sampling, Serving
@@ -157,6 +158,8 @@ class Config(Section):
     """how answers are graded, below"""
     analysis: Analysis = key(Analysis(), redone="comparisons")
     """how comparisons are judged, below"""
+    claims: dict[Name, Claim] = key({}, allowed="mapping, a claim an id", redone="the claims")
+    """claims of your own beside those of resources/claims.yaml, or in place of one of them, below"""
     local_paths: dict[HubId, Text] = key(
         {}, allowed="mapping, a path for each hub id", redone="nothing, if the files are the same"
     )

@@ -1,0 +1,136 @@
+"""Claims on made-up studies whose truth is known: each holds, does not hold, is undecided, is not tested."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import claims as simulation
+from rllm_serving.claims.decisions import FAILS, HOLDS, NOT_TESTED, UNDECIDED
+from rllm_serving.claims.definitions import read_claims
+from rllm_serving.claims.evaluation import COLUMNS, ExperimentRows, evaluate
+from rllm_serving.claims.summary import claim_verdicts
+
+CLAIMS = read_claims(simulation.CLAIMS)
+LOUD = replace(simulation.MICRO, questions=16, start_noise=2.0, own_noise=2.0)
+
+
+def _verdicts(truth: simulation.Truth, size: simulation.Size) -> pd.DataFrame:
+    measured = simulation.study(truth, size, np.random.default_rng(5))
+    rows = evaluate(simulation.primary_claims(), measured, simulation.facts())
+    return claim_verdicts(rows).set_index(["claim", "engine"])["verdict"]
+
+
+@pytest.fixture(scope="module")
+def as_claimed() -> pd.DataFrame:
+    return _verdicts(simulation.AS_CLAIMED, simulation.QUIET)
+
+
+@pytest.fixture(scope="module")
+def opposite() -> pd.DataFrame:
+    return _verdicts(simulation.OPPOSITE, simulation.QUIET)
+
+
+@pytest.fixture(scope="module")
+def loud() -> pd.DataFrame:
+    return _verdicts(simulation.ON_THE_MARGIN, LOUD)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_holds_where_it_is_true(claim: str, as_claimed: pd.DataFrame) -> None:
+    assert set(as_claimed[claim]) == {HOLDS}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_does_not_hold_where_it_is_false(claim: str, opposite: pd.DataFrame) -> None:
+    assert set(opposite[claim]) == {FAILS}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_is_undecided_where_noise_is_larger(claim: str, loud: pd.DataFrame) -> None:
+    assert set(loud[claim]) == {UNDECIDED}
+
+
+def test_claims_are_not_tested_without_their_experiment() -> None:
+    rows = evaluate(simulation.primary_claims(), {}, simulation.facts())
+    assert set(rows["verdict"]) == {NOT_TESTED}
+    assert rows["reason"].str.contains("was not measured").all()
+    assert list(rows.columns) == COLUMNS
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, ExperimentRows]:
+    return simulation.study(simulation.AS_CLAIMED, simulation.MICRO, np.random.default_rng(6))
+
+
+def test_the_llm_is_the_control(measured: dict[str, ExperimentRows]) -> None:
+    rows = evaluate({"C10": CLAIMS["C10"]}, measured, simulation.facts())
+    faster = rows[(rows["hypothesis"] == "faster") & (rows["engine"] == "vllm")].set_index("role")
+    assert list(faster.index) == ["rllm", "llm", "difference"]
+    assert faster["primary"].tolist() == [True, False, False]
+    effect = faster["effect"]
+    assert effect["difference"] == pytest.approx(effect["rllm"] / effect["llm"])
+
+
+def test_one_level_of_what_is_compared_is_not_tested(measured: dict[str, ExperimentRows]) -> None:
+    def only(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["load"] == "batch-16"]
+
+    batch = measured["pilot-batch"]
+    one = ExperimentRows(only(batch.points), only(batch.starts), only(batch.questions))
+    rows = evaluate({"C6": CLAIMS["C6"]}, {"pilot-batch": one}, simulation.facts())
+    assert set(rows["verdict"]) == {NOT_TESTED}
+    assert rows["reason"].str.contains("only one of what it compares").all()
+
+
+def test_invalid_points_take_no_part_and_are_counted(measured: dict[str, ExperimentRows]) -> None:
+    batch = measured["pilot-budget"]
+    bad = (batch.points["start"] == 1) & (batch.points["dataset"] == "arith-easy")
+    points = batch.points.assign(invalid=np.where(bad, "client too busy", None))
+    gone = batch.starts["dataset"] == "arith-easy"
+    starts = batch.starts.assign(invalid=np.where(gone, "client too busy", None))
+    rows = evaluate({"C4": CLAIMS["C4"]}, {"pilot-budget": ExperimentRows(points, starts, batch.questions)}, simulation.facts())
+    mathematics = rows[(rows["hypothesis"] == "mathematics") & (rows["engine"] == "vllm")].set_index("dataset")
+    assert "arith-easy" not in mathematics.index
+    assert mathematics.loc["all", "n"] == 2 * simulation.MICRO.questions
+    assert mathematics.loc["all", "invalid_points"] == 0
+
+
+def test_with_one_start_times_are_undecided_and_say_why(measured: dict[str, ExperimentRows]) -> None:
+    budget = measured["pilot-budget"]
+    one = ExperimentRows(budget.points, budget.starts[budget.starts["start"] == 1], budget.questions)
+    rows = evaluate({"C1": CLAIMS["C1"]}, {"pilot-budget": one}, simulation.facts())
+    assert set(rows["verdict"]) == {UNDECIDED}
+    assert set(rows["reason"]) == {"too few starts for an interval"}
+    assert rows["effect"].notna().all()
+    assert rows["effect_low"].isna().all()
+
+
+def test_an_undecided_row_says_how_much_would_decide_it() -> None:
+    measured = simulation.study(simulation.AS_CLAIMED, simulation.MICRO, np.random.default_rng(7))
+    rows = evaluate({"C8": CLAIMS["C8"]}, measured, simulation.facts())
+    accuracy = rows[(rows["hypothesis"] == "accuracy") & rows["primary"]]
+    assert set(accuracy["verdict"]) == {UNDECIDED}
+    assert (accuracy["needed"].fillna(10**6) > 64 * 3).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", simulation.TRUTHS.values(), ids=simulation.TRUTHS)
+def test_wrong_verdicts_are_rare(truth: simulation.Truth) -> None:
+    studies = 60
+    claims, known = simulation.primary_claims(), simulation.facts()
+    exact = evaluate(claims, simulation.study(truth, simulation.QUIET, None), known)
+    true = simulation.true_verdicts(exact)
+    wrong = 0
+    for seed in range(studies):
+        verdicts = evaluate(claims, simulation.study(truth, simulation.MICRO, np.random.default_rng(seed)), known)["verdict"]
+        wrong += int((((verdicts == HOLDS) & ~true) | ((verdicts == FAILS) & true)).any())
+    # 5 % are allowed; more than 7 of 60 would be chance once in a hundred times.
+    assert wrong <= 7

@@ -1,0 +1,1 @@
+"""What the study says: claims as hypotheses, each with an effect, an interval and a verdict."""

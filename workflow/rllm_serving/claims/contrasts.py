@@ -1,0 +1,167 @@
+"""The effect that a hypothesis is about, with its standard error: a sum of signed cells.
+
+What a model says: questions are the units. A cell is a mean over requests; the contrast has the linearised (Taylor)
+standard error of stratified cluster sampling (Sarndal et al. 1992, ch. 5.5 and 3.7): questions are the clusters, which
+all cells share that ask them, datasets the strata. Times, rates and gauges: starts are the units. Each start of a
+server gives one number, the signed mean over its conditions; these differ from start to start by a noise that is pooled
+over the servers that measured the same (see `analysis.noise`). So what conditions of one start have in common is in
+the error as it is, and nothing is taken for independent that shares a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.intervals import MIN_CLUSTERS, Array, Estimate
+from ..analysis.noise import Noise, NoiseTable, difference, on_scale
+from .cells import SERVER_NAMES, Cell, NotTestedError
+from .definitions import LENGTHS
+
+VALUE = "value"
+CELL = ["dataset", "load", "budget"]
+"""Name a condition."""
+
+
+class Contrast(NamedTuple):
+    """An effect on its scale (a difference, or the log of a ratio), and the units that it rests on.
+
+    Attributes:
+        effect: with standard error and degrees of freedom, NaN where there are too few units.
+        count: questions, or starts of the server with the fewest.
+        is_ratio: whether exp(effect) is a ratio.
+    """
+
+    effect: Estimate
+    count: int
+    is_ratio: bool
+
+
+def of_questions(cells: Sequence[Cell], metric: str, questions: pd.DataFrame) -> Contrast:
+    """Return the contrast of a metric of what a model says.
+
+    Args:
+        cells: of the hypothesis.
+        metric: one of `definitions.SAID`.
+        questions: rows of questions.parquet of the experiment.
+
+    Raises:
+        NotTestedError: when a cell has no value, e.g. because its answers are not graded.
+    """
+    is_ratio = metric in LENGTHS
+    column = metric.removesuffix("_mean").removesuffix("_rate") if metric != "accuracy" else "correct"
+    counted = "completed" if is_ratio else "requests"
+    value, residuals, requests = 0.0, [], []
+    for cell in cells:
+        rows = _rows(questions, cell).groupby(["dataset", "question_id"])[[column, counted]].sum(min_count=1)
+        if rows.empty or rows[column].isna().any():
+            raise NotTestedError(f"{'/'.join(cell.server)} has no {metric}")
+        tops, bottoms = rows[column].astype(float), rows[counted].astype(float)
+        mean = float(tops.sum() / bottoms.sum())
+        if is_ratio and not mean > 0:
+            raise NotTestedError(f"{metric} of {'/'.join(cell.server)} is 0, which has no ratio")
+        value += cell.sign * (float(np.log(mean)) if is_ratio else mean)
+        scale = mean if is_ratio else 1.0
+        residuals.append(cell.sign * (tops - mean * bottoms) / bottoms.sum() / scale)
+        requests.append(bottoms)
+    table = pd.concat(residuals, axis=1).fillna(0.0).sum(axis=1)
+    each = float(pd.concat(requests).mean())
+    effect = _stratified(value, table, len(cells) / 2, each, is_ratio)
+    return Contrast(effect, len(table), is_ratio)
+
+
+def _stratified(value: float, residuals: pd.Series, pairs: float, requests: float, is_ratio: bool) -> Estimate:
+    """Estimate with the variance of its residuals, a value a question (index: dataset, question_id).
+
+    pairs: terms / 2; requests: mean number a question and cell. Shares get the further pairs of Agresti and Min (2005),
+    as `intervals.paired_difference` has them, so that answers that never differed do not pretend to an exact 0.
+    """
+    variance, below = 0.0, 0.0
+    for _, stratum in residuals.groupby(level=0):
+        z: Array = stratum.to_numpy(dtype=float)
+        count = len(z)
+        if count < MIN_CLUSTERS:
+            return Estimate(value, np.nan, np.nan)
+        squares = np.square(z - z.mean())
+        own = float(count / (count - 1) * squares.sum())
+        # Few questions with long tails tell less of their variance: see `intervals`.
+        excess = max(0.0, float(np.square(squares).mean() / squares.mean() ** 2) - 3) if own > 0 else 0.0
+        df = 2 / (2 / (count - 1) + excess / count)
+        variance += own
+        below += own**2 / df
+    df = variance**2 / below if below > 0 else len(residuals) - 1.0
+    if not is_ratio:
+        questions = len(residuals)
+        variance += pairs / (requests * (questions + 1) * (questions + 2))
+    return Estimate(value, float(np.sqrt(variance)), float(df))
+
+
+def of_starts(cells: Sequence[Cell], metric: str, is_linear: bool, starts: pd.DataFrame) -> Contrast:
+    """Return the contrast of a metric of times, rates or gauges.
+
+    Args:
+        cells: of the hypothesis.
+        metric: a column of `points.Tables.starts`.
+        is_linear: whether its starts are averaged as they are; the logs of others are.
+        starts: `points.Tables.starts` of the experiment, valid rows alone.
+
+    Raises:
+        NotTestedError: when no start of a server has all that is asked of it.
+    """
+    sides, noises, counts = [], [], []
+    weights: dict[tuple[str, ...], dict[tuple[str, str, int], float]] = {}
+    for cell in cells:
+        own = weights.setdefault(cell.server, {})
+        for condition in cell.conditions:
+            own[condition] = own.get(condition, 0.0) + cell.sign / len(cell.conditions)
+    for server, own in weights.items():
+        kept = {condition: weight for condition, weight in own.items() if weight}
+        sign = 1 if next(iter(kept.values())) > 0 else -1
+        asked = {condition: sign * weight for condition, weight in kept.items()}
+        table = _per_start(asked, metric, is_linear, starts[starts["engine"] == server[0]])
+        values = table.loc[_is_server(table, server), VALUE].to_numpy(dtype=float)
+        if not len(values):
+            raise NotTestedError(f"no start of {'/'.join(server)} has {metric} of all that is asked")
+        noise = _noise(table, server, weights)
+        noises.append(noise)
+        counts.append(len(values))
+        sides.append((float(values.mean()), len(values), noise, sign))
+    effect = difference(sides, same_pool=len(set(noises)) == 1)
+    return Contrast(effect, min(counts), not is_linear)
+
+
+def _per_start(
+    asked: dict[tuple[str, str, int], float], metric: str, is_linear: bool, starts: pd.DataFrame
+) -> pd.DataFrame:
+    """SERVER_NAMES, start, restart, VALUE: the weighted sum over conditions, of every start that has them all."""
+    keys = [*SERVER_NAMES, "start", "restart"]
+    weights = pd.DataFrame([(*condition, weight) for condition, weight in asked.items()], columns=[*CELL, "weight"])
+    rows = starts[[*keys, *CELL, metric]].merge(weights, on=CELL)
+    rows["part"] = rows["weight"] * on_scale(rows[metric].to_numpy(), is_linear)
+    sums = rows.groupby(keys, sort=True)["part"].agg(["sum", "count"]).reset_index()
+    whole = sums[sums["count"] == len(asked)]
+    return whole[keys].assign(**{VALUE: whole["sum"].to_numpy()}).reset_index(drop=True)
+
+
+def _noise(table: pd.DataFrame, server: tuple[str, ...], weights: dict[tuple[str, ...], object]) -> Noise:
+    """Noise of a server's starts; of a difference between servers of one model without what their starts share."""
+    noise = NoiseTable(table, [], [VALUE])
+    engine, model = server[:2]
+    several = sum(other[:2] == server[:2] for other in weights) > 1
+    return (noise.between if several else noise.of)(VALUE, engine, model, [])
+
+
+def _is_server(table: pd.DataFrame, server: tuple[str, ...]) -> pd.Series:
+    found = pd.Series(True, table.index)
+    for name, value in zip(SERVER_NAMES, server, strict=True):
+        found &= table[name] == value
+    return found
+
+
+def _rows(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    rows = frame[_is_server(frame, cell.server)]
+    conditions = pd.MultiIndex.from_frame(rows[CELL])
+    return rows[conditions.isin(list(cell.conditions))]

@@ -1,0 +1,206 @@
+"""All hypotheses of a study: a row each, for every pair, engine, candidate and dataset that it is asked of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.intervals import Estimate, from_log
+from ..analysis.points import LINEAR
+from ..analysis.request_metrics import SERVER
+from .cells import Cell, NotTestedError, Selection, check_ends_differ, resolve
+from .contrasts import CELL, Contrast, of_questions, of_starts
+from .decisions import NOT_TESTED, UNDECIDED, adjusted, needed, tested, threshold, verdict
+from .definitions import SAID
+from .facts import StudyFacts
+
+COLUMNS = ["claim", "title", "hypothesis", "says", "primary", "pair", "engine", "experiment", "dataset", "role"]
+COLUMNS += ["candidate", "metric", "scale", "effect", "effect_low", "effect_high", "error", "df", "units", "n"]
+COLUMNS += ["direction", "margin", "p", "p_adjusted", "verdict", "needed", "reason", "invalid_points"]
+ALL = "all"
+"""Stands for the datasets of a row that is not about one alone."""
+OTHER_ROLE = {"rllm": "llm", "llm": "rllm"}
+
+
+@dataclass(frozen=True)
+class ExperimentRows:
+    """What an experiment measured.
+
+    Attributes:
+        points: `points.Tables.points`.
+        starts: `points.Tables.starts`.
+        questions: `points.Tables.questions`.
+    """
+
+    points: pd.DataFrame
+    starts: pd.DataFrame
+    questions: pd.DataFrame
+
+    def valid(self) -> ExperimentRows:
+        """Return it without conditions whose points are all beyond a validity gate."""
+        starts = self.starts[self.starts["invalid"].isna()]
+        keys = [*SERVER, *CELL]
+        known = pd.MultiIndex.from_frame(starts[keys])
+        questions = self.questions[pd.MultiIndex.from_frame(self.questions[keys]).isin(known)]
+        return ExperimentRows(self.points, starts, questions)
+
+
+def evaluate(
+    claims: Mapping[str, Mapping[str, Any]], measured: Mapping[str, ExperimentRows], facts: StudyFacts
+) -> pd.DataFrame:
+    """Return a row a hypothesis and what it is asked of, with COLUMNS.
+
+    role: rllm, llm, or "difference" for the change of the RLLM against that of the LLM; "" where the hypothesis names
+    roles itself. candidate: quantization or setup, "" where nothing is changed. scale: "ratio" or "difference"; effect
+    with its 95 % interval (not adjusted) on that scale; error and df on the scale of the test (the log of a ratio).
+    units: "questions" or "starts", n of them. margin: as in the claim. p: two-sided, of the effect's lying on the
+    margin; p_adjusted, verdict: see `decisions`. needed: units that would decide it. reason: why a hypothesis is not
+    tested, or undecided without a number. invalid_points: that were left out of the rows which it is about.
+
+    Args:
+        claims: id -> claim, as `definitions.load_claims` returns them.
+        measured: experiment -> its rows.
+        facts: of the study.
+    """
+    rows = []
+    valid = {name: found.valid() for name, found in measured.items()}
+    for name, claim in claims.items():
+        for part, hypothesis in claim["hypotheses"].items():
+            keys = {"claim": name, "title": claim["title"], "hypothesis": part, "says": hypothesis["says"]}
+            asked = hypothesis.get("experiments", claim["experiments"])
+            rows += [keys | row for row in _rows(hypothesis, asked, valid, facts)]
+    return _judged(pd.DataFrame(rows, columns=[*COLUMNS, "would_hold", "distance"]))
+
+
+def _rows(
+    hypothesis: Mapping[str, Any], asked: list[str], measured: Mapping[str, ExperimentRows], facts: StudyFacts
+) -> Iterator[dict[str, Any]]:
+    experiment = next((name for name in asked if name in measured), None)
+    for pair in facts.pairs:
+        for engine in facts.engines:
+            keys = {"pair": pair, "engine": engine, "experiment": experiment, "dataset": ALL}
+            if experiment is None:
+                reason = f"experiment {' or '.join(asked)} was not measured"
+                yield _not_tested(hypothesis, keys, reason)
+            else:
+                yield from _of_servers(hypothesis, Selection(experiment, pair, engine), measured[experiment], facts)
+
+
+def _of_servers(
+    hypothesis: Mapping[str, Any], selection: Selection, rows: ExperimentRows, facts: StudyFacts
+) -> Iterator[dict[str, Any]]:
+    candidates: list[tuple[str, str] | None] = [None]
+    if "candidates" in hypothesis:
+        served = rows.starts[rows.starts["engine"] == selection.engine]
+        known = set(zip(served["quantization"], served["setup"], strict=True))
+        candidates = [one for one in facts.candidates(hypothesis["candidates"]) if one in known]
+        if not candidates:
+            keys = {**selection._asdict(), "dataset": ALL, "candidate": ""}
+            yield _not_tested(hypothesis, keys, f"{selection.experiment} has no such server on {selection.engine}")
+    for candidate in candidates:
+        chosen = selection._replace(candidate=candidate)
+        yield _row(hypothesis, chosen, "", hypothesis["primary"], rows, facts)
+        datasets = sorted(rows.starts["dataset"].unique()) if hypothesis["each_dataset"] else []
+        for dataset in datasets:
+            row = _row(hypothesis, chosen._replace(dataset=dataset), "", False, rows, facts)
+            if row["verdict"] != NOT_TESTED:
+                yield row
+        if hypothesis["control"]:
+            yield _row(hypothesis, chosen, "llm", False, rows, facts)
+            yield _row(hypothesis, chosen, "difference", False, rows, facts)
+
+
+def _terms(hypothesis: Mapping[str, Any], role: str) -> list[tuple[Mapping[str, Any], int]]:
+    """Terms with their signs; role: "" as they are, "llm" with roles exchanged, "difference" the former - the latter."""
+    terms = [(term, 1) for term in hypothesis["plus"]] + [(term, -1) for term in hypothesis["minus"]]
+    if not role:
+        return terms
+    others = [({**term, "role": OTHER_ROLE[term["role"]]}, sign) for term, sign in terms]
+    return others if role == "llm" else terms + [(term, -sign) for term, sign in others]
+
+
+def _row(
+    hypothesis: Mapping[str, Any],
+    selection: Selection,
+    role: str,
+    primary: bool,
+    rows: ExperimentRows,
+    facts: StudyFacts,
+) -> dict[str, Any]:
+    keys = {**selection._asdict(), "dataset": selection.dataset or ALL}
+    keys |= {"candidate": "" if selection.candidate is None else _candidate_name(selection.candidate)}
+    keys |= {"role": role or ("rllm" if hypothesis["control"] else ""), "primary": primary}
+    try:
+        cells = resolve(_terms(hypothesis, role), selection, rows.starts, facts)
+        check_ends_differ(cells)
+        found = _contrast(hypothesis["metric"], cells, rows)
+    except NotTestedError as error:
+        return _not_tested(hypothesis, keys, str(error))
+    margin = threshold(hypothesis["margin"], found.is_ratio)
+    test = tested(found.effect, hypothesis["direction"], margin)
+    row = {**_described(hypothesis), **keys, **_effect(found), "invalid_points": _invalid(cells, rows.points)}
+    row |= {"units": "questions" if hypothesis["metric"] in SAID else "starts", "n": found.count}
+    if test is None:
+        return {**row, "verdict": UNDECIDED, "reason": _too_few(row)}
+    return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance}
+
+
+def _candidate_name(candidate: tuple[str, str]) -> str:
+    quantization, setup = candidate
+    return setup if setup != "baseline" else quantization
+
+
+def _contrast(metric: str, cells: list[Cell], rows: ExperimentRows) -> Contrast:
+    if metric in SAID:
+        return of_questions(cells, metric, rows.questions)
+    return of_starts(cells, metric, metric in LINEAR, rows.starts)
+
+
+def _effect(found: Contrast) -> dict[str, Any]:
+    effect: Estimate = found.effect
+    interval = from_log(effect) if found.is_ratio else effect.interval()
+    names = ("effect", "effect_low", "effect_high")
+    row = dict(zip(names, interval, strict=True))
+    return {**row, "error": effect.error, "df": effect.df, "scale": "ratio" if found.is_ratio else "difference"}
+
+
+def _described(hypothesis: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: hypothesis[name] for name in ("metric", "direction", "margin", "primary")}
+
+
+def _not_tested(hypothesis: Mapping[str, Any], keys: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    return {**_described(hypothesis), **keys, "verdict": NOT_TESTED, "reason": reason}
+
+
+def _too_few(row: Mapping[str, Any]) -> str:
+    if row["units"] == "starts":
+        return "too few starts for an interval" if row["n"] < 2 else "the starts do not differ, or are too few"
+    return "too few questions for an interval"
+
+
+def _invalid(cells: list[Cell], points: pd.DataFrame) -> int:
+    """Number of points beyond a validity gate among those of the cells."""
+    invalid = points[points["invalid"].notna()]
+    asked = {(*cell.server, *condition) for cell in cells for condition in cell.conditions}
+    names = ["engine", "model", "quantization", "setup", *CELL]
+    return sum(tuple(row) in asked for row in invalid[names].itertuples(index=False))
+
+
+def _judged(rows: pd.DataFrame) -> pd.DataFrame:
+    primary = rows["primary"].to_numpy(dtype=bool)
+    p = rows["p"].to_numpy(dtype=float)
+    rows["p_adjusted"] = adjusted(p, primary)
+    family = {True: int(np.isfinite(p[primary]).sum()), False: 1}
+    for index in rows.index[np.isfinite(p)]:
+        row = rows.loc[index]
+        rows.at[index, "verdict"] = verdict(row["p_adjusted"], bool(row["would_hold"]))
+        if rows.at[index, "verdict"] == UNDECIDED:
+            effect = Estimate(np.nan, row["error"], row["df"])
+            units = needed(effect, row["distance"], int(row["n"]), family[bool(row["primary"])])
+            rows.at[index, "needed"] = units
+            rows.at[index, "reason"] = None if units else "the effect lies at the margin: no number of units decides it"
+    return rows[COLUMNS].astype({"needed": "Int64", "n": "Int64", "invalid_points": "Int64", "primary": bool})
