@@ -63,5 +63,8 @@ class FakeEngine(Engine):
             return [str(config.python), "-c", self.program]
         return [*PROGRAM, "--port", str(port), *self.arguments]
 
+    def has_flushed(self, answer: bytes) -> bool:
+        return ENGINES["vllm"]().has_flushed(answer)
+
     def environment(self, config: ServerConfig) -> dict[str, str]:
         return {"FAKE_ENGINE": "here"}

@@ -55,6 +55,7 @@ class MockServer:
         port: its TCP port; 0: a free one.
         unhealthy: how many health checks fail first.
         unready: how many first completions are reset.
+        unflushed: how many times the prefix cache is not emptied when it should be.
         hang_first: whether the first completion is never answered.
         faults: file that names the replies to single requests.
         record: file that bodies of completions are appended to.
@@ -71,6 +72,7 @@ class MockServer:
     port: int = 0
     unhealthy: int = 0
     unready: int = 0
+    unflushed: int = 0
     hang_first: bool = False
     faults: Path | None = None
     record: Path | None = None
@@ -131,7 +133,10 @@ class MockServer:
             if not body.get("stream"):
                 return await self._first(reader, writer)
             return await self._complete(reader, writer, body, served)
-        content = {"/health": b"", "/metrics": self.metrics, "/reset_prefix_cache": b""}.get(path)
+        content = {"/health": b"", "/metrics": self.metrics}.get(path)
+        if path == "/reset_prefix_cache":
+            content = json.dumps({"success": self.unflushed <= 0}).encode()
+            self.unflushed -= 1
         if path == "/health" and self.unhealthy > 0:
             self.unhealthy, content = self.unhealthy - 1, None
         status = b"404 No" if content is None else b"200 OK"
@@ -225,6 +230,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--unhealthy", type=int, default=0)
     parser.add_argument("--unready", type=int, default=0)
+    parser.add_argument("--unflushed", type=int, default=0)
     parser.add_argument("--hang-first", action="store_true")
     parser.add_argument("--faults", type=Path)
     parser.add_argument("--record", type=Path)

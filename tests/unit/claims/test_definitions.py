@@ -34,7 +34,7 @@ def test_all_eleven_claims_are_there_and_name_figures_and_tables_that_exist() ->
         assert any(hypothesis["primary"] for hypothesis in claim["hypotheses"].values())
 
 
-@pytest.mark.parametrize("config", ["config.yaml", "single-gpu.yaml", "paper.yaml"])
+@pytest.mark.parametrize("config", ["config.yaml", "first-hour.yaml", "single-gpu.yaml", "paper.yaml"])
 def test_every_config_has_experiments_for_most_claims(config: str) -> None:
     study = load(yaml.safe_load((ROOT / "config" / config).read_text()))
     claims = load_claims(SHIPPED, study)

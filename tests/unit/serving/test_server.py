@@ -16,7 +16,7 @@ from helpers import mock_server
 from helpers.fake_engine import FakeEngine
 from helpers.mock_server import HOST, eventually
 from rllm_serving.serving import server as module
-from rllm_serving.serving.engines import Options, ServerConfig
+from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.serving.server import HIGHEST_PORT, Server, ServerError, check_port, free_port, tail
 from rllm_serving.serving.supervisor import alive
 
@@ -174,6 +174,31 @@ def test_a_server_that_does_not_flush_is_reported(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(FakeEngine, "flush_path", "/no-such-path")
     with serve(tmp_path) as server, pytest.raises(ServerError, match=r"did not empty its prefix cache.*404"):
         server.flush(timeout_s=0.3)
+
+
+def test_a_server_that_holds_blocks_for_a_moment_is_asked_again(tmp_path: Path) -> None:
+    with serve(tmp_path, "--unflushed", 2) as server:
+        server.flush()
+
+
+def test_a_flush_that_answers_200_and_failed_is_no_flush(tmp_path: Path) -> None:
+    with serve(tmp_path, "--unflushed", 1000) as server, pytest.raises(ServerError, match=r"it answered .*false"):
+        server.flush(timeout_s=0.3)
+
+
+@pytest.mark.parametrize(
+    ("engine", "answer", "flushed"),
+    [
+        ("vllm", b'{"success": true}', True),
+        ("vllm", b'{"success": false}', False),
+        ("vllm", b"", False),
+        ("vllm", b"[]", False),
+        ("sglang", b"Cache flushed.\nPlease check backend logs", True),
+        ("sglang", b"Flush cache failed.", False),
+    ],
+)
+def test_each_engine_says_in_its_own_words_that_its_cache_is_empty(engine: str, answer: bytes, flushed: bool) -> None:
+    assert ENGINES[engine]().has_flushed(answer) == flushed
 
 
 def test_the_environment_has_the_engines_variables_no_token_and_no_foreign_library(

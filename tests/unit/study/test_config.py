@@ -50,7 +50,7 @@ def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(DEFINITION)
 
 
-@pytest.mark.parametrize("name", ["config", "single-gpu", "paper"])
+@pytest.mark.parametrize("name", ["config", "first-hour", "single-gpu", "paper"])
 def test_editors_take_the_configs_that_come_with_the_project(name: str) -> None:
     config = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
     assert [error.message for error in Draft202012Validator(DEFINITION).iter_errors(config)] == []
@@ -112,7 +112,7 @@ def test_the_baseline_is_there_beside_other_setups() -> None:
     assert {run.setup for run in study.runs.values()} == {"baseline", "short"}
 
 
-CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("config", "single-gpu", "paper")]
+CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("config", "first-hour", "single-gpu", "paper")]
 CONFIGS += [ROOT / "tests" / "data" / f"{name}.yaml" for name in ("small", "gpu")]
 
 

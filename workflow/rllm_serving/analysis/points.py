@@ -67,8 +67,9 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
         summary.append(_table(server, CONDITION, slo, horizon_s, made))
         questions.append(question_table(server))
         for by, frames in parts.items():
-            frames.append(_part(server, [*CONDITION, by], horizon_s))
-            part_starts[by].append(_part(server, [*START, *CONDITION, by], horizon_s))
+            of_parts: dict[Any, dict[str, Any]] = {}
+            frames.append(_table(server, [*CONDITION, by], None, horizon_s, of_parts))
+            part_starts[by].append(_table(server, [*START, *CONDITION, by], None, horizon_s, of_parts))
     return Tables(
         points=pd.concat(points, ignore_index=True),
         starts=pd.concat(starts, ignore_index=True),
@@ -150,29 +151,47 @@ def _table(
 ) -> pd.DataFrame:
     """Rows of all groups of requests; made: what is known of a condition's points, for a start may be a single one."""
     names = dict(zip(SERVER, server.frame[SERVER].iloc[0], strict=True))
-    recorded = server.recorded
-    samples = server.samples
-    horizons = _horizons(server, CONDITION, horizon_s)
+    condition = [name for name in keys if name not in (*START, "repeat")]
+    is_whole = condition == CONDITION
+    horizons = _horizons(server, condition, horizon_s)
     rows = []
     for key, group, positions, question in _groups(server, keys):
-        horizon = horizons.get(tuple(key[name] for name in CONDITION), horizon_s)
-        points = (*(key[name] for name in CONDITION), horizon, *np.unique(group["repeat"]))
+        of_condition = tuple(key[name] for name in condition)
+        horizon = horizons.get(of_condition, horizon_s)
+        points = (*of_condition, horizon, *np.unique(group["repeat"]))
         if points not in made:
-            chunks = server.chunks.take(positions, group["completed"].to_numpy())
-            everything = chunks if group["completed"].all() else server.chunks.take(positions)
-            row = {**says.metrics(group, question), **timing.metrics(group, chunks, slo, horizon)}
-            if slo is not None:
-                row |= says.interval_columns("slo_attainment", share(slo.met(group).to_numpy(dtype=float), question))
-            taken = None if samples is None else _rows(samples, key, [name for name in (*START, *POINT) if name in key])
-            if taken is not None:
-                row |= server_metrics.gauge_summary(taken)
-            row |= kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
-            made[points] = row
+            made[points] = says.metrics(group, question)
+            if is_whole:
+                made[points] |= _of_whole_points(server, key, group, positions, question, slo, horizon)
+            else:
+                made[points] |= timing.metrics(group, None, None, horizon)
         row = {**names, **key, **made[points]}
-        row |= _recorded(_rows(recorded, key, [name for name in POINT if name in key]), group)
+        row |= _recorded(_rows(server.recorded, key, [name for name in POINT if name in key]), group)
         row["starts"] = group[START].drop_duplicates().shape[0]
         rows.append(row)
     return pd.DataFrame(rows, columns=_columns([*SERVER, *keys]))
+
+
+def _of_whole_points(
+    server: ServerData,
+    key: dict[str, Any],
+    group: pd.DataFrame,
+    positions: Codes,
+    question: Codes,
+    slo: Slo | None,
+    horizon: float | None,
+) -> dict[str, Any]:
+    """Metrics that hold for whole points alone: of streams, of the SLO, of the server's samples."""
+    chunks = server.chunks.take(positions, group["completed"].to_numpy())
+    everything = chunks if group["completed"].all() else server.chunks.take(positions)
+    row: dict[str, Any] = timing.metrics(group, chunks, slo, horizon)
+    if slo is not None:
+        row |= says.interval_columns("slo_attainment", share(slo.met(group).to_numpy(dtype=float), question))
+    samples = server.samples
+    taken = None if samples is None else _rows(samples, key, [name for name in (*START, *POINT) if name in key])
+    if taken is not None:
+        row |= server_metrics.gauge_summary(taken)
+    return row | kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
 
 
 def _rows(table: pd.DataFrame, key: dict[str, Any], names: Sequence[str]) -> pd.DataFrame:
@@ -192,18 +211,3 @@ def _recorded(records: pd.DataFrame, group: pd.DataFrame) -> dict[str, Any]:
     left_out = records["invalid"].notna() & ~records["repeat"].isin(group["repeat"])
     row["invalid_points"] = int(taken["invalid"].notna().sum() + left_out.sum())
     return row | {"invalid": "; ".join(dict.fromkeys(taken["invalid"].dropna())) or None}
-
-
-def _part(server: ServerData, keys: list[str], horizon_s: float | None) -> pd.DataFrame:
-    """`_table` of a part of the questions."""
-    names = dict(zip(SERVER, server.frame[SERVER].iloc[0], strict=True))
-    condition = [name for name in keys if name not in START]
-    horizons = _horizons(server, condition, horizon_s)
-    rows = []
-    for key, group, _, question in _groups(server, keys):
-        row = {**names, **key, **says.metrics(group, question)}
-        row |= timing.metrics(group, None, None, horizons.get(tuple(key[name] for name in condition), horizon_s))
-        row |= _recorded(_rows(server.recorded, key, [name for name in POINT if name in key]), group)
-        row["starts"] = group[START].drop_duplicates().shape[0]
-        rows.append(row)
-    return pd.DataFrame(rows, columns=_columns([*SERVER, *keys]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -79,39 +80,55 @@ def evaluate(
 def _rows(
     hypothesis: Mapping[str, Any], asked: list[str], measured: Mapping[str, ExperimentRows], facts: StudyFacts
 ) -> Iterator[dict[str, Any]]:
-    experiment = next((name for name in asked if name in measured), None)
-    for pair in facts.pairs:
-        for engine in facts.engines:
-            keys = {"pair": pair, "engine": engine, "experiment": experiment, "dataset": ALL}
-            if experiment is None:
-                reason = f"experiment {' or '.join(asked)} was not measured"
-                yield _not_tested(hypothesis, keys, reason)
-            else:
-                yield from _of_servers(hypothesis, Selection(experiment, pair, engine), measured[experiment], facts)
+    for pair, engine in product(facts.pairs, facts.engines):
+        found = [name for name in asked if name in measured and _serves(measured[name], engine, facts.pairs[pair])]
+        selections = _selections(hypothesis, [Selection(name, pair, engine) for name in found], measured, facts)
+        for selection in selections:
+            yield from _of_server(hypothesis, selection, measured[selection.experiment], facts)
+        if not selections:
+            of_study = "was not measured" if not set(asked) & set(measured) else f"has no such server on {engine}"
+            reason = f"experiment {' or '.join(asked)} {of_study}"
+            yield _not_tested(hypothesis, {"pair": pair, "engine": engine, "dataset": ALL}, reason)
 
 
-def _of_servers(
+def _serves(rows: ExperimentRows, engine: str, models: Mapping[str, str]) -> bool:
+    starts = rows.starts
+    return bool(((starts["engine"] == engine) & starts["model"].isin(list(models.values()))).any())
+
+
+def _selections(
+    hypothesis: Mapping[str, Any],
+    experiments: list[Selection],
+    measured: Mapping[str, ExperimentRows],
+    facts: StudyFacts,
+) -> list[Selection]:
+    """The first of the experiments; of a hypothesis with candidates each of these, in the first that served it."""
+    if "candidates" not in hypothesis:
+        return experiments[:1]
+    wanted = facts.candidates(hypothesis["candidates"])
+    chosen: dict[tuple[str, str], Selection] = {}
+    for selection in experiments:
+        starts = measured[selection.experiment].starts
+        models = list(facts.pairs[selection.pair].values())
+        served = starts[(starts["engine"] == selection.engine) & starts["model"].isin(models)]
+        known = set(zip(served["quantization"], served["setup"], strict=True))
+        for candidate in wanted:
+            if candidate in known:
+                chosen.setdefault(candidate, selection._replace(candidate=candidate))
+    return list(chosen.values())
+
+
+def _of_server(
     hypothesis: Mapping[str, Any], selection: Selection, rows: ExperimentRows, facts: StudyFacts
 ) -> Iterator[dict[str, Any]]:
-    candidates: list[tuple[str, str] | None] = [None]
-    if "candidates" in hypothesis:
-        served = rows.starts[rows.starts["engine"] == selection.engine]
-        known = set(zip(served["quantization"], served["setup"], strict=True))
-        candidates = [one for one in facts.candidates(hypothesis["candidates"]) if one in known]
-        if not candidates:
-            keys = {**selection._asdict(), "dataset": ALL, "candidate": ""}
-            yield _not_tested(hypothesis, keys, f"{selection.experiment} has no such server on {selection.engine}")
-    for candidate in candidates:
-        chosen = selection._replace(candidate=candidate)
-        yield _row(hypothesis, chosen, "", hypothesis["primary"], rows, facts)
-        datasets = sorted(rows.starts["dataset"].unique()) if hypothesis["each_dataset"] else []
-        for dataset in datasets:
-            row = _row(hypothesis, chosen._replace(dataset=dataset), "", False, rows, facts)
-            if row["verdict"] != NOT_TESTED:
-                yield row
-        if hypothesis["control"]:
-            yield _row(hypothesis, chosen, "llm", False, rows, facts)
-            yield _row(hypothesis, chosen, "difference", False, rows, facts)
+    yield _row(hypothesis, selection, "", hypothesis["primary"], rows, facts)
+    for dataset in sorted(rows.starts["dataset"].unique()) if hypothesis["each_dataset"] else []:
+        row = _row(hypothesis, selection._replace(dataset=dataset), "", False, rows, facts)
+        if row["verdict"] != NOT_TESTED:
+            yield row
+    if hypothesis["control"]:
+        yield _row(hypothesis, selection, "llm", False, rows, facts)
+        yield _row(hypothesis, selection, "difference", False, rows, facts)
 
 
 def _terms(hypothesis: Mapping[str, Any], role: str) -> list[tuple[Mapping[str, Any], int]]:
@@ -146,7 +163,7 @@ def _row(
     row |= {"units": "questions" if hypothesis["metric"] in SAID else "starts", "n": found.count}
     if test is None:
         return {**row, "verdict": UNDECIDED, "reason": _too_few(row)}
-    return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance}
+    return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance, "verdict": UNDECIDED}
 
 
 def _candidate_name(candidate: tuple[str, str]) -> str:

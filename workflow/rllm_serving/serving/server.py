@@ -214,12 +214,15 @@ class Server:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                self.post(self.engine.flush_path)
-                return
+                answer = self.post(self.engine.flush_path)
+                if self.engine.has_flushed(answer):
+                    return
+                refusal = f"it answered {answer[:200]!r}"
             except OSError as error:
                 self.check()
-                if time.monotonic() > deadline:
-                    raise ServerError(f"{self.engine.name} did not empty its prefix cache: {error}") from None
+                refusal = str(error)
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.engine.name} did not empty its prefix cache: {refusal}")
             time.sleep(0.1)
 
     def check(self, grace_s: float = 0.0) -> None:

@@ -152,6 +152,10 @@ class Engine(ABC):
             if tag in tags and options.get(option) == value:
                 yield option, f"{self.title} on {tag}: {reason}"
 
+    @abstractmethod
+    def has_flushed(self, answer: bytes) -> bool:
+        """Whether what `flush_path` answered says that the prefix cache is empty: status 200 alone does not."""
+
     def advise(self, log: Sequence[str]) -> str:
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""
         text = "\n".join(log)

@@ -121,6 +121,10 @@ class Sglang(Engine):
             command += ["--trust-remote-code"]
         return command
 
+    def has_flushed(self, answer: bytes) -> bool:
+        """See `Engine.has_flushed`."""
+        return answer.startswith(b"Cache flushed")
+
     def environment(self, config: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""
         variables = {"HF_HUB_OFFLINE": "1"}

@@ -114,6 +114,13 @@ class Vllm(Engine):
             command += ["--trust-remote-code"]
         return command
 
+    def has_flushed(self, answer: bytes) -> bool:
+        """See `Engine.has_flushed`. While blocks are held, after aborted requests too, it answers 200 and "false"."""
+        try:
+            return json.loads(answer).get("success") is True
+        except (ValueError, AttributeError):
+            return False
+
     def _speculation(self, config: ServerConfig) -> dict[str, Any]:
         options = config.options
         method = self.translate("speculative", options.speculative)
