@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,12 @@ def test_files_hold_every_claim_with_its_evidence() -> None:
     assert by_id["C11"]["command"] is None
     text = as_markdown(rows, claims)
     assert all(f"## {name} {claim['title']}" in text for name, claim in claims.items())
+
+
+def test_a_study_without_a_pair_says_so() -> None:
+    claims = read_claims(simulation.CLAIMS)
+    measured = simulation.study(simulation.AS_CLAIMED, simulation.MICRO, np.random.default_rng(9))
+    rows = evaluate(claims, measured, replace(simulation.facts(), pairs={}))
+    assert rows.empty
+    assert "no pair" in as_markdown(rows, claims)
+    assert as_json(rows, claims, {})["primaries"] == 0

@@ -208,7 +208,7 @@ def _invalid(cells: list[Cell], points: pd.DataFrame) -> int:
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
-    primary = rows["primary"].to_numpy(dtype=bool)
+    primary = rows["primary"].astype(bool).to_numpy()
     p = rows["p"].to_numpy(dtype=float)
     rows["p_adjusted"] = adjusted(p, primary)
     family = {True: int(np.isfinite(p[primary]).sum()), False: 1}

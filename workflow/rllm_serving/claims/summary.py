@@ -48,7 +48,7 @@ def claim_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `evaluation.evaluate` returns them.
     """
     keys = ["claim", "title", "pair", "engine"]
-    groups = rows[rows["primary"]].groupby(keys, sort=False)
+    groups = rows[rows["primary"].astype(bool)].groupby(keys, sort=False)
     found = [(*key, verdict_of(part), sentence(part)) for key, part in groups]
     return pd.DataFrame(found, columns=[*keys, "verdict", "says"])
 
@@ -93,7 +93,7 @@ def as_json(
                 else None,
             }
         )
-    tested = rows["primary"] & rows["p"].notna()
+    tested = rows["primary"].astype(bool) & rows["p"].notna()
     return {"claims": found, "primaries": int(tested.sum()), "level": 0.95, "invalid_points": _total(rows)}
 
 
@@ -110,6 +110,8 @@ def _total(rows: pd.DataFrame) -> int:
 def as_markdown(rows: pd.DataFrame, claims: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of verdicts, and one of each claim's primary hypotheses."""
     verdicts = claim_verdicts(rows)
+    if verdicts.empty:
+        return "# Claims\n\nThe study has no pair of an LLM and an RLLM: no claim is tested.\n"
     columns = verdicts["pair"] + ", " + verdicts["engine"]
     wide = verdicts.assign(on=columns).pivot(index="claim", columns="on", values="verdict")
     wide = wide.loc[[name for name in claims if name in wide.index]]
