@@ -28,7 +28,11 @@ from rllm_serving.study.subjects import BY_KIND
 CLAIMS = Path(__file__).parents[1] / "resources" / "claims.yaml"
 LEVELS = {"arith-easy": 0, "arith-medium": 1, "arith-hard": 2}
 ENGINES, MODELS = ("vllm", "sglang"), {"llm": "micro-llm", "rllm": "micro-rllm"}
-SETUPS = {"kv-fp8": {"kv_cache_dtype": "fp8-e4m3"}, "no-cache": {"prefix_cache": False}, "spec": {"speculative": "draft"}}
+SETUPS = {
+    "kv-fp8": {"kv_cache_dtype": "fp8-e4m3"},
+    "no-cache": {"prefix_cache": False},
+    "spec": {"speculative": "draft"},
+}
 WEIGHTS = ("gptq-int4", "awq-int4")
 
 

@@ -84,7 +84,8 @@ def test_three_requests_by_hand() -> None:
         **{"icl_mean": 6 / 4, "icl_p50": 1, "icl_p90": 3, "icl_p99": 3},
         **{"itl_mean": 6 / 7, "itl_p50": 0.75, "itl_p90": 1, "itl_p99": 1},
         **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
-        **{"straggler_time_fraction": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
+        # Fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10; of three, one is more than a quarter.
+        **{"straggler_time_fraction": 0.55, "last_quarter_time_fraction": 0.0},
     }
     assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
     assert point["output_throughput_low":"output_throughput_high"].isna().all()  # one start has no interval
@@ -270,6 +271,7 @@ def test_batches_of_a_point_add_up_to_its_span() -> None:
     assert table["seconds"].tolist() == [11.0, 3.0]
     # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
     assert table["straggler_time_fraction"].tolist() == pytest.approx([0.55, 1 / 3])
+    assert (table["last_quarter_time_fraction"] <= table["straggler_time_fraction"]).all()
 
 
 def test_a_failed_request_that_a_batch_waits_for_is_a_straggler() -> None:

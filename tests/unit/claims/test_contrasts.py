@@ -34,7 +34,9 @@ def _starts(values: dict[tuple[tuple[str, ...], str], list[float]]) -> pd.DataFr
 def test_a_difference_of_answers_is_the_paired_one() -> None:
     rng = np.random.default_rng(1)
     correct = [rng.integers(0, 3, 40).astype(float) for _ in range(2)]
-    table = pd.concat([_questions(RLLM, "hard", list(correct[0]), [1.0] * 40), _questions(LLM, "hard", list(correct[1]), [1.0] * 40)])
+    table = pd.concat(
+        [_questions(RLLM, "hard", list(correct[0]), [1.0] * 40), _questions(LLM, "hard", list(correct[1]), [1.0] * 40)]
+    )
     found = of_questions([Cell(RLLM, (HARD,), 1), Cell(LLM, (HARD,), -1)], "accuracy", table)
     # The same questions, twice each, as rows of single requests.
     rows = [np.concatenate([np.minimum(side, 1), np.maximum(side - 1, 0)]) for side in correct]
@@ -47,7 +49,9 @@ def test_a_difference_of_answers_is_the_paired_one() -> None:
 def test_a_ratio_of_lengths_is_the_paired_one() -> None:
     rng = np.random.default_rng(2)
     tokens = [rng.lognormal(5, 0.5, 40) for _ in range(2)]
-    table = pd.concat([_questions(server, "hard", [1.0] * 40, list(side)) for server, side in zip((RLLM, LLM), tokens, strict=True)])
+    table = pd.concat(
+        [_questions(server, "hard", [1.0] * 40, list(side)) for server, side in zip((RLLM, LLM), tokens, strict=True)]
+    )
     found = of_questions([Cell(RLLM, (HARD,), 1), Cell(LLM, (HARD,), -1)], "output_tokens_mean", table)
     expected = paired_log_ratio(tokens[0], tokens[1], codes(list(range(40))))
     assert found.is_ratio
@@ -57,7 +61,9 @@ def test_a_ratio_of_lengths_is_the_paired_one() -> None:
 
 def test_datasets_are_strata() -> None:
     """What differs between datasets is no error: they were not drawn."""
-    table = pd.concat([_questions(RLLM, "hard", [0.0] * 20, [1.0] * 20), _questions(RLLM, "easy", [2.0] * 20, [1.0] * 20)])
+    table = pd.concat(
+        [_questions(RLLM, "hard", [0.0] * 20, [1.0] * 20), _questions(RLLM, "easy", [2.0] * 20, [1.0] * 20)]
+    )
     found = of_questions([Cell(RLLM, (HARD, EASY), 1)], "accuracy", table)
     assert found.effect.value == pytest.approx(0.5)
     assert found.effect.error < 0.02
@@ -72,7 +78,12 @@ def test_answers_that_are_not_graded_are_not_tested() -> None:
 def test_what_conditions_of_a_start_share_cancels_within_it() -> None:
     """A slow start is slow on both datasets: their ratio is known much better than either."""
     mood = [1.0, 2.0, 0.5, 1.5]
-    table = _starts({(RLLM, "hard"): [4.0 * m for m in mood], (RLLM, "easy"): [2.0 * m * (1 + 0.01 * k) for k, m in enumerate(mood)]})
+    table = _starts(
+        {
+            (RLLM, "hard"): [4.0 * m for m in mood],
+            (RLLM, "easy"): [2.0 * m * (1 + 0.01 * k) for k, m in enumerate(mood)],
+        }
+    )
     found = of_starts([Cell(RLLM, (HARD,), 1), Cell(RLLM, (EASY,), -1)], "e2e", False, table)
     assert found.effect.value == pytest.approx(np.log(2), abs=0.02)
     assert found.effect.error < 0.02

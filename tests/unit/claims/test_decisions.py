@@ -13,7 +13,7 @@ from rllm_serving.claims.decisions import (
     adjusted,
     holm,
     needed,
-    tested,
+    examine,
     threshold,
     verdict,
 )
@@ -39,13 +39,13 @@ from rllm_serving.claims.decisions import (
 def test_an_effect_gets_its_verdict(
     value: float, error: float, direction: Direction, margin: float, expected: str
 ) -> None:
-    test = tested(Estimate(value, error, 1000), direction, margin)
+    test = examine(Estimate(value, error, 1000), direction, margin)
     assert test is not None
     assert verdict(test.p, test.would_hold) == expected
 
 
 def test_the_p_value_is_that_of_a_two_sided_test_of_the_margin() -> None:
-    test = tested(Estimate(0.05 + 1.96 * 0.1, 0.1, 1e9), "greater", 0.05)
+    test = examine(Estimate(0.05 + 1.96 * 0.1, 0.1, 1e9), "greater", 0.05)
     assert test is not None
     assert test.p == pytest.approx(0.05, abs=1e-4)
     assert test.distance == pytest.approx(0.196)
@@ -53,7 +53,7 @@ def test_the_p_value_is_that_of_a_two_sided_test_of_the_margin() -> None:
 
 @pytest.mark.parametrize("error", [np.nan, 0.0])
 def test_without_a_standard_error_nothing_is_tested(error: float) -> None:
-    assert tested(Estimate(0.3, error, 10), "greater", 0.0) is None
+    assert examine(Estimate(0.3, error, 10), "greater", 0.0) is None
 
 
 def test_margins_of_ratios_are_the_same_distance_up_and_down() -> None:

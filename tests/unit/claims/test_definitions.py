@@ -72,7 +72,7 @@ def test_a_mistake_is_told_in_one_line(changes: dict[str, Any], message: str) ->
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     path.write_text("C1: {title: t}\n")
-    with pytest.raises(ConfigError, match=r"^claims.yaml: C1"):
+    with pytest.raises(ConfigError, match=r"^claims.yaml: claims.C1"):
         read_claims(path)
 
 

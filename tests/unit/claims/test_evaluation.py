@@ -96,7 +96,9 @@ def test_invalid_points_take_no_part_and_are_counted(measured: dict[str, Experim
     points = batch.points.assign(invalid=np.where(bad, "client too busy", None))
     gone = batch.starts["dataset"] == "arith-easy"
     starts = batch.starts.assign(invalid=np.where(gone, "client too busy", None))
-    rows = evaluate({"C4": CLAIMS["C4"]}, {"pilot-budget": ExperimentRows(points, starts, batch.questions)}, simulation.facts())
+    rows = evaluate(
+        {"C4": CLAIMS["C4"]}, {"pilot-budget": ExperimentRows(points, starts, batch.questions)}, simulation.facts()
+    )
     mathematics = rows[(rows["hypothesis"] == "mathematics") & (rows["engine"] == "vllm")].set_index("dataset")
     assert "arith-easy" not in mathematics.index
     assert mathematics.loc["all", "n"] == 2 * simulation.MICRO.questions
@@ -130,7 +132,9 @@ def test_wrong_verdicts_are_rare(truth: simulation.Truth) -> None:
     true = simulation.true_verdicts(exact)
     wrong = 0
     for seed in range(studies):
-        verdicts = evaluate(claims, simulation.study(truth, simulation.MICRO, np.random.default_rng(seed)), known)["verdict"]
+        verdicts = evaluate(claims, simulation.study(truth, simulation.MICRO, np.random.default_rng(seed)), known)[
+            "verdict"
+        ]
         wrong += int((((verdicts == HOLDS) & ~true) | ((verdicts == FAILS) & true)).any())
     # 5 % are allowed; more than 7 of 60 would be chance once in a hundred times.
     assert wrong <= 7

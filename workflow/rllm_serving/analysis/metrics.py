@@ -155,14 +155,17 @@ RATES = _by_name(
             "tokens/s",
             units="starts",
         ),
-        replace(
-            _share(
-                "straggler_time_fraction",
-                "Batch time below half running",
-                "share of a batch's time with fewer than half of its requests running; mean of batches",
-                "starts",
-            ),
-            linear=True,
+        *(
+            replace(
+                _share(
+                    name,
+                    f"Batch time below {part} running",
+                    f"share of a batch's time with fewer than {part} of its requests running; mean of batches",
+                    "starts",
+                ),
+                linear=True,
+            )
+            for name, part in (("straggler_time_fraction", "half"), ("last_quarter_time_fraction", "a quarter"))
         ),
     ]
 )

@@ -39,4 +39,3 @@ def question_table(server: ServerData) -> pd.DataFrame:
     for name in ("correct", *LENGTHS):
         sums[name] = sums[name].astype(float).where(known[name] == sums["requests"])
     return sums.reset_index()[COLUMNS]
-

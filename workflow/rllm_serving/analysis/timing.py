@@ -57,7 +57,8 @@ def metrics(
         row |= {"slo_attainment": float(within.mean()), "goodput": within.sum() / span if span > 0 else np.nan}
     row["output_throughput"] = _throughput(group, span)
     if group["load"].iloc[0].startswith("batch"):
-        row["straggler_time_fraction"] = float(batches(group)["straggler_time_fraction"].mean())
+        tails = batches(group)[["straggler_time_fraction", "last_quarter_time_fraction"]]
+        row |= {str(name): float(value) for name, value in tails.mean().items()}
     return row
 
 

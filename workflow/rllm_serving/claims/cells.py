@@ -67,9 +67,7 @@ def resolve(
     return [_cell(term, sign, selection, starts, facts) for term, sign in terms]
 
 
-def _cell(
-    term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.DataFrame, facts: StudyFacts
-) -> Cell:
+def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.DataFrame, facts: StudyFacts) -> Cell:
     model = facts.pairs[selection.pair].get(term["role"])
     if model is None:
         raise NotTestedError(f"pair {selection.pair} has no {term['role']}")

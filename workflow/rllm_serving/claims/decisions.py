@@ -26,7 +26,7 @@ MOST_UNITS = 100_000
 Direction = Literal["greater", "less", "within"]
 
 
-class Test(NamedTuple):
+class Examined(NamedTuple):
     """How far the data speak.
 
     Attributes:
@@ -45,7 +45,7 @@ def threshold(margin: float, is_ratio: bool) -> float:
     return float(np.copysign(np.log1p(abs(margin)), margin)) if is_ratio else margin
 
 
-def tested(effect: Estimate, direction: Direction, margin: float) -> Test | None:
+def examine(effect: Estimate, direction: Direction, margin: float) -> Examined | None:
     """Test an effect against its margin; None where it has no standard error.
 
     Args:
@@ -63,7 +63,7 @@ def tested(effect: Estimate, direction: Direction, margin: float) -> Test | None
         holds, fails, distance = above_margin, 1 - above_margin, effect.value - margin
     else:
         holds, fails, distance = 1 - above_negative, above_negative, -margin - effect.value
-    return Test(min(1.0, 2 * min(holds, fails)), holds < fails, abs(distance))
+    return Examined(min(1.0, 2 * min(holds, fails)), holds < fails, abs(distance))
 
 
 def _above(effect: Estimate, end: float) -> float:

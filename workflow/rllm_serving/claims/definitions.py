@@ -23,10 +23,10 @@ SAID = (*RATES, *LENGTHS)
 """Metrics of what a model says: questions are their units."""
 
 
-class Claims(Section, extra="allow"):
-    """Claims by id."""
+class _File(Section):
+    """What a file of claims holds, under the name that the config has for it."""
 
-    __pydantic_extra__: dict[Name, Claim]
+    claims: dict[Name, Claim]
 
 
 def read_claims(path: Path) -> dict[str, dict[str, Any]]:
@@ -36,9 +36,12 @@ def read_claims(path: Path) -> dict[str, dict[str, Any]]:
         ConfigError: one line with the file and key, for a mistake of form.
     """
     try:
-        return Claims.model_validate(yaml.safe_load(path.read_text())).model_dump()
+        found: dict[str, dict[str, Any]] = _File.model_validate(
+            {"claims": yaml.safe_load(path.read_text())}
+        ).model_dump()
+        return found["claims"]
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {first_error(error, Claims)}") from None
+        raise ConfigError(f"{path.name}: {first_error(error, _File)}") from None
 
 
 def load_claims(path: Path, study: Study) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from ..analysis.points import LINEAR
 from ..analysis.request_metrics import SERVER
 from .cells import Cell, NotTestedError, Selection, check_ends_differ, resolve
 from .contrasts import CELL, Contrast, of_questions, of_starts
-from .decisions import NOT_TESTED, UNDECIDED, adjusted, needed, tested, threshold, verdict
+from .decisions import NOT_TESTED, UNDECIDED, adjusted, examine, needed, threshold, verdict
 from .definitions import SAID
 from .facts import StudyFacts
 
@@ -124,7 +124,7 @@ def _of_server(
     yield _row(hypothesis, selection, "", hypothesis["primary"], rows, facts)
     for dataset in sorted(rows.starts["dataset"].unique()) if hypothesis["each_dataset"] else []:
         row = _row(hypothesis, selection._replace(dataset=dataset), "", False, rows, facts)
-        if row["verdict"] != NOT_TESTED:
+        if row.get("verdict") != NOT_TESTED:
             yield row
     if hypothesis["control"]:
         yield _row(hypothesis, selection, "llm", False, rows, facts)
@@ -158,12 +158,12 @@ def _row(
     except NotTestedError as error:
         return _not_tested(hypothesis, keys, str(error))
     margin = threshold(hypothesis["margin"], found.is_ratio)
-    test = tested(found.effect, hypothesis["direction"], margin)
+    test = examine(found.effect, hypothesis["direction"], margin)
     row = {**_described(hypothesis), **keys, **_effect(found), "invalid_points": _invalid(cells, rows.points)}
     row |= {"units": "questions" if hypothesis["metric"] in SAID else "starts", "n": found.count}
     if test is None:
         return {**row, "verdict": UNDECIDED, "reason": _too_few(row)}
-    return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance, "verdict": UNDECIDED}
+    return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance}
 
 
 def _candidate_name(candidate: tuple[str, str]) -> str:
@@ -208,16 +208,24 @@ def _invalid(cells: list[Cell], points: pd.DataFrame) -> int:
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with COLUMNS, from those of `_rows`: p values adjusted, and verdicts where something was tested."""
     primary = rows["primary"].astype(bool).to_numpy()
     p = rows["p"].to_numpy(dtype=float)
-    rows["p_adjusted"] = adjusted(p, primary)
+    rows = rows.assign(p_adjusted=adjusted(p, primary))
     family = {True: int(np.isfinite(p[primary]).sum()), False: 1}
-    for index in rows.index[np.isfinite(p)]:
-        row = rows.loc[index]
-        rows.at[index, "verdict"] = verdict(row["p_adjusted"], bool(row["would_hold"]))
-        if rows.at[index, "verdict"] == UNDECIDED:
-            effect = Estimate(np.nan, row["error"], row["df"])
-            units = needed(effect, row["distance"], int(row["n"]), family[bool(row["primary"])])
-            rows.at[index, "needed"] = units
-            rows.at[index, "reason"] = None if units else "the effect lies at the margin: no number of units decides it"
-    return rows[COLUMNS].astype({"needed": "Int64", "n": "Int64", "invalid_points": "Int64", "primary": bool})
+    found = [_verdict(row, family[bool(row["primary"])]) for row in rows.to_dict("records")]
+    for place, name in enumerate(("verdict", "needed", "reason")):
+        rows[name] = pd.Series([values[place] for values in found], rows.index, object)
+    counts = dict.fromkeys(("needed", "n", "invalid_points"), "Int64")
+    return rows[COLUMNS].astype({**counts, "primary": bool})
+
+
+def _verdict(row: Mapping[str, Any], family: int) -> tuple[str, int | None, str | None]:
+    """Return verdict, needed and reason of a row; family: hypotheses that its p is adjusted over."""
+    if not np.isfinite(row["p"]):
+        return row["verdict"], None, row["reason"]
+    said = verdict(row["p_adjusted"], bool(row["would_hold"]))
+    if said != UNDECIDED:
+        return said, None, None
+    units = needed(Estimate(np.nan, row["error"], row["df"]), row["distance"], int(row["n"]), family)
+    return said, units, None if units else "the effect lies at the margin: no number of units decides it"

@@ -37,7 +37,7 @@ def sentence(rows: pd.DataFrame) -> str:
 def _named(row: Mapping[str, Any]) -> str:
     name = " ".join(part for part in (row["hypothesis"], row["candidate"]) if isinstance(part, str) and part)
     if pd.notna(row["needed"]):
-        return f"{name} (would need about {row['needed']:,} {row['units']})"
+        return f"{name} (would need about {int(row['needed']):,} {row['units']})"
     return f"{name} ({row['reason']})" if isinstance(row["reason"], str) else name
 
 
@@ -98,9 +98,7 @@ def as_json(
 
 
 def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {name: None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")
-    ]
+    return [{name: None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _total(rows: pd.DataFrame) -> int:
@@ -158,5 +156,5 @@ def effect_text(row: Mapping[str, Any]) -> str:
 
 def _why(row: Mapping[str, Any]) -> str:
     if pd.notna(row["needed"]):
-        return f"would need about {row['needed']:,} {row['units']}"
+        return f"would need about {int(row['needed']):,} {row['units']}"
     return row["reason"] if isinstance(row["reason"], str) else ""

@@ -217,7 +217,7 @@ def nullable(field: FieldInfo) -> bool:
     return NoneType in get_args(field.annotation)
 
 
-_LIMITS = {"ge": "from", "gt": "above", "le": "up to"}
+_LIMITS = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
 
 
 def limits(source: FieldInfo | Mapping[str, Any]) -> str:
