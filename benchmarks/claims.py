@@ -2,9 +2,9 @@
 
     PYTHONPATH=workflow python benchmarks/claims.py [STUDIES]
 
-A study is that of config/config.yaml in size: two engines, a pair, 64 questions a dataset, two starts of the pilots and
-three of the others. Every start has a noise that all of its conditions share, and every condition one of its own. Prints
-for each truth: studies with a wrong verdict on any primary hypothesis, wrong and right verdicts a hypothesis.
+A study is that of config/config.yaml in size: two engines, a pair, 64 questions a dataset, three starts. Every start
+has a noise that all of its conditions share, and every condition one of its own. Prints for each truth: studies with a
+wrong verdict on any primary hypothesis, wrong and right verdicts a hypothesis.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rllm_serving.study.subjects import BY_KIND
 CLAIMS = Path(__file__).parents[1] / "resources" / "claims.yaml"
 LEVELS = {"arith-easy": 0, "arith-medium": 1, "arith-hard": 2}
 ENGINES, MODELS = ("vllm", "sglang"), {"llm": "micro-llm", "rllm": "micro-rllm"}
-SETUPS = {
+SETUPS: dict[str, Mapping[str, Any]] = {
     "kv-fp8": {"kv_cache_dtype": "fp8-e4m3"},
     "no-cache": {"prefix_cache": False},
     "spec": {"speculative": "draft"},
@@ -89,21 +89,19 @@ class Size:
 
     Attributes:
         questions: a dataset.
-        pilot_starts: of the pilots' servers.
-        starts: of the others'.
+        starts: of a server.
         start_noise: standard deviation of the log between starts, shared by all conditions of one.
         own_noise: of each condition in a start.
     """
 
     questions: int = 64
-    pilot_starts: int = 2
     starts: int = 3
     start_noise: float = 0.05
     own_noise: float = 0.03
 
 
 MICRO = Size()
-QUIET = Size(questions=4000, pilot_starts=3, start_noise=0.003, own_noise=0.003)
+QUIET = Size(questions=4000, start_noise=0.003, own_noise=0.003)
 Server = tuple[str, str, str, str]
 Condition = tuple[str, str, int, int]
 SERVERS = [("bf16", "baseline")]
@@ -174,7 +172,6 @@ def _experiment(
     rng: np.random.Generator | None,
 ) -> ExperimentRows:
     starts, questions = [], []
-    counts = size.pilot_starts if name.startswith("pilot") else size.starts
     datasets = sorted({condition[0] for condition in conditions})
     draws = {dataset: np.arange(size.questions) / size.questions for dataset in datasets}
     if rng is not None:
@@ -182,7 +179,7 @@ def _experiment(
     for engine, (role, model), candidate in product(ENGINES, MODELS.items(), servers):
         server = {"experiment": name, "engine": engine, "model": model}
         server |= dict(zip(("quantization", "setup"), candidate, strict=True))
-        for start in range(1, counts + 1):
+        for start in range(1, size.starts + 1):
             shared = {metric: _normal(rng, size.start_noise) for metric in OVER_STARTS}
             for condition in conditions:
                 row: dict[str, Any] = {**server, "start": start, "restart": 0, **_named(condition), "invalid": None}

@@ -64,7 +64,7 @@ class FakeEngine(Engine):
         return [*PROGRAM, "--port", str(port), *self.arguments]
 
     def has_flushed(self, answer: bytes) -> bool:
-        return ENGINES["vllm"]().has_flushed(answer)
+        return ENGINES["vllm"].has_flushed(answer)
 
     def environment(self, config: ServerConfig) -> dict[str, str]:
         return {"FAKE_ENGINE": "here"}

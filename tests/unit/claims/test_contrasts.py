@@ -43,7 +43,7 @@ def test_a_difference_of_answers_is_the_paired_one() -> None:
     expected = paired_difference(rows[0], rows[1], codes(list(range(40)) * 2))
     assert found.effect.value == pytest.approx(expected.value)
     assert found.effect.error == pytest.approx(expected.error, rel=1e-6)
-    assert found.count == 40
+    assert found.units == 40
 
 
 def test_a_ratio_of_lengths_is_the_paired_one() -> None:
@@ -87,7 +87,7 @@ def test_what_conditions_of_a_start_share_cancels_within_it() -> None:
     found = of_starts([Cell(RLLM, (HARD,), 1), Cell(RLLM, (EASY,), -1)], "e2e", False, table)
     assert found.effect.value == pytest.approx(np.log(2), abs=0.02)
     assert found.effect.error < 0.02
-    assert found.count == 4
+    assert found.units == 4
 
 
 def test_servers_of_two_models_have_independent_starts() -> None:
@@ -103,7 +103,7 @@ def test_servers_of_two_models_have_independent_starts() -> None:
 def test_a_start_that_lacks_a_condition_takes_no_part() -> None:
     table = _starts({(RLLM, "hard"): [4.0, 4.1, 4.2], (RLLM, "easy"): [2.0, 2.1]})
     found = of_starts([Cell(RLLM, (HARD,), 1), Cell(RLLM, (EASY,), -1)], "e2e", False, table)
-    assert found.count == 2
+    assert found.units == 2
 
 
 def test_no_start_at_all_is_not_tested() -> None:

@@ -11,9 +11,9 @@ from rllm_serving.claims.decisions import (
     UNDECIDED,
     Direction,
     adjusted,
+    examine,
     holm,
     needed,
-    examine,
     threshold,
     verdict,
 )

@@ -22,39 +22,39 @@ CLAIMS = read_claims(simulation.CLAIMS)
 LOUD = replace(simulation.MICRO, questions=16, start_noise=2.0, own_noise=2.0)
 
 
-def _verdicts(truth: simulation.Truth, size: simulation.Size) -> pd.DataFrame:
+def _verdicts(truth: simulation.Truth, size: simulation.Size) -> pd.Series:
     measured = simulation.study(truth, size, np.random.default_rng(5))
     rows = evaluate(simulation.primary_claims(), measured, simulation.facts())
     return claim_verdicts(rows).set_index(["claim", "engine"])["verdict"]
 
 
 @pytest.fixture(scope="module")
-def as_claimed() -> pd.DataFrame:
+def as_claimed() -> pd.Series:
     return _verdicts(simulation.AS_CLAIMED, simulation.QUIET)
 
 
 @pytest.fixture(scope="module")
-def opposite() -> pd.DataFrame:
+def opposite() -> pd.Series:
     return _verdicts(simulation.OPPOSITE, simulation.QUIET)
 
 
 @pytest.fixture(scope="module")
-def loud() -> pd.DataFrame:
+def loud() -> pd.Series:
     return _verdicts(simulation.ON_THE_MARGIN, LOUD)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_a_claim_holds_where_it_is_true(claim: str, as_claimed: pd.DataFrame) -> None:
+def test_a_claim_holds_where_it_is_true(claim: str, as_claimed: pd.Series) -> None:
     assert set(as_claimed[claim]) == {HOLDS}
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_a_claim_does_not_hold_where_it_is_false(claim: str, opposite: pd.DataFrame) -> None:
+def test_a_claim_does_not_hold_where_it_is_false(claim: str, opposite: pd.Series) -> None:
     assert set(opposite[claim]) == {FAILS}
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_a_claim_is_undecided_where_noise_is_larger(claim: str, loud: pd.DataFrame) -> None:
+def test_a_claim_is_undecided_where_noise_is_larger(claim: str, loud: pd.Series) -> None:
     assert set(loud[claim]) == {UNDECIDED}
 
 
@@ -93,9 +93,9 @@ def test_one_level_of_what_is_compared_is_not_tested(measured: dict[str, Experim
 def test_invalid_points_take_no_part_and_are_counted(measured: dict[str, ExperimentRows]) -> None:
     batch = measured["pilot-budget"]
     bad = (batch.points["start"] == 1) & (batch.points["dataset"] == "arith-easy")
-    points = batch.points.assign(invalid=np.where(bad, "client too busy", None))
+    points = batch.points.assign(invalid=bad.map({True: "client too busy", False: None}))
     gone = batch.starts["dataset"] == "arith-easy"
-    starts = batch.starts.assign(invalid=np.where(gone, "client too busy", None))
+    starts = batch.starts.assign(invalid=gone.map({True: "client too busy", False: None}))
     rows = evaluate(
         {"C4": CLAIMS["C4"]}, {"pilot-budget": ExperimentRows(points, starts, batch.questions)}, simulation.facts()
     )

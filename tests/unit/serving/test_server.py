@@ -198,7 +198,7 @@ def test_a_flush_that_answers_200_and_failed_is_no_flush(tmp_path: Path) -> None
     ],
 )
 def test_each_engine_says_in_its_own_words_that_its_cache_is_empty(engine: str, answer: bytes, flushed: bool) -> None:
-    assert ENGINES[engine]().has_flushed(answer) == flushed
+    assert ENGINES[engine].has_flushed(answer) == flushed
 
 
 def test_the_environment_has_the_engines_variables_no_token_and_no_foreign_library(

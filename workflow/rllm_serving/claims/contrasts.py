@@ -10,7 +10,7 @@ the error as it is, and nothing is taken for independent that shares a start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,12 +31,12 @@ class Contrast(NamedTuple):
 
     Attributes:
         effect: with standard error and degrees of freedom, NaN where there are too few units.
-        count: questions, or starts of the server with the fewest.
+        units: questions, or starts of the server with the fewest.
         is_ratio: whether exp(effect) is a ratio.
     """
 
     effect: Estimate
-    count: int
+    units: int
     is_ratio: bool
 
 
@@ -146,7 +146,7 @@ def _per_start(
     return whole[keys].assign(**{VALUE: whole["sum"].to_numpy()}).reset_index(drop=True)
 
 
-def _noise(table: pd.DataFrame, server: tuple[str, ...], weights: dict[tuple[str, ...], object]) -> Noise:
+def _noise(table: pd.DataFrame, server: tuple[str, ...], weights: Iterable[tuple[str, ...]]) -> Noise:
     """Noise of a server's starts; of a difference between servers of one model without what their starts share."""
     noise = NoiseTable(table, [], [VALUE])
     engine, model = server[:2]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from ..analysis.intervals import LEVEL, Array, Estimate
@@ -67,7 +68,7 @@ def examine(effect: Estimate, direction: Direction, margin: float) -> Examined |
 
 
 def _above(effect: Estimate, end: float) -> float:
-    """p value of the effect's not being above `end`."""
+    """P value of the effect's not being above `end`."""
     return float(stats.t.sf((effect.value - end) / effect.error, effect.df))
 
 
@@ -81,12 +82,11 @@ def holm(p: Array) -> Array:
     return adjusted
 
 
-def adjusted(p: Array, primary: Array) -> Array:
+def adjusted(p: Array, primary: NDArray[np.bool_]) -> Array:
     """Adjust p values: Holm over the primary hypotheses, Benjamini and Hochberg over the others."""
-    is_primary = np.asarray(primary, dtype=bool)
     result = np.full(len(p), np.nan)
-    result[is_primary] = holm(p[is_primary])
-    result[~is_primary] = benjamini_hochberg(p[~is_primary])
+    result[primary] = holm(p[primary])
+    result[~primary] = benjamini_hochberg(p[~primary])
     return result
 
 

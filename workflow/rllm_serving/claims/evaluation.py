@@ -132,11 +132,15 @@ def _of_server(
 
 
 def _terms(hypothesis: Mapping[str, Any], role: str) -> list[tuple[Mapping[str, Any], int]]:
-    """Terms with their signs; role: "" as they are, "llm" with roles exchanged, "difference" the former - the latter."""
-    terms = [(term, 1) for term in hypothesis["plus"]] + [(term, -1) for term in hypothesis["minus"]]
+    """Terms with their signs; role: "" as they are, "llm" with roles exchanged, "difference" the one - the other."""
+    terms: list[tuple[Mapping[str, Any], int]] = [(term, 1) for term in hypothesis["plus"]] + [
+        (term, -1) for term in hypothesis["minus"]
+    ]
     if not role:
         return terms
-    others = [({**term, "role": OTHER_ROLE[term["role"]]}, sign) for term, sign in terms]
+    others: list[tuple[Mapping[str, Any], int]] = [
+        ({**term, "role": OTHER_ROLE[term["role"]]}, sign) for term, sign in terms
+    ]
     return others if role == "llm" else terms + [(term, -sign) for term, sign in others]
 
 
@@ -160,7 +164,7 @@ def _row(
     margin = threshold(hypothesis["margin"], found.is_ratio)
     test = examine(found.effect, hypothesis["direction"], margin)
     row = {**_described(hypothesis), **keys, **_effect(found), "invalid_points": _invalid(cells, rows.points)}
-    row |= {"units": "questions" if hypothesis["metric"] in SAID else "starts", "n": found.count}
+    row |= {"units": "questions" if hypothesis["metric"] in SAID else "starts", "n": found.units}
     if test is None:
         return {**row, "verdict": UNDECIDED, "reason": _too_few(row)}
     return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance}
@@ -220,7 +224,7 @@ def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[COLUMNS].astype({**counts, "primary": bool})
 
 
-def _verdict(row: Mapping[str, Any], family: int) -> tuple[str, int | None, str | None]:
+def _verdict(row: Mapping[Any, Any], family: int) -> tuple[str, int | None, str | None]:
     """Return verdict, needed and reason of a row; family: hypotheses that its p is adjusted over."""
     if not np.isfinite(row["p"]):
         return row["verdict"], None, row["reason"]

@@ -34,7 +34,7 @@ def sentence(rows: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _named(row: Mapping[str, Any]) -> str:
+def _named(row: Mapping[Any, Any]) -> str:
     name = " ".join(part for part in (row["hypothesis"], row["candidate"]) if isinstance(part, str) and part)
     if pd.notna(row["needed"]):
         return f"{name} (would need about {int(row['needed']):,} {row['units']})"
@@ -98,7 +98,9 @@ def as_json(
 
 
 def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{name: None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")]
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")
+    ]
 
 
 def _total(rows: pd.DataFrame) -> int:
@@ -143,7 +145,7 @@ def _table(rows: pd.DataFrame) -> str:
     return shown.to_markdown(index=False, disable_numparse=True)
 
 
-def effect_text(row: Mapping[str, Any]) -> str:
+def effect_text(row: Mapping[Any, Any]) -> str:
     """Return an effect with its interval: x1.32 [1.20, 1.45], or +4.2 [1.0, 7.4] points; "" where there is none."""
     if pd.isna(row["effect"]):
         return ""
@@ -154,7 +156,7 @@ def effect_text(row: Mapping[str, Any]) -> str:
     return f"{text}{interval}{unit}"
 
 
-def _why(row: Mapping[str, Any]) -> str:
+def _why(row: Mapping[Any, Any]) -> str:
     if pd.notna(row["needed"]):
         return f"would need about {int(row['needed']):,} {row['units']}"
     return row["reason"] if isinstance(row["reason"], str) else ""

@@ -1,4 +1,4 @@
-"""What datasets are about, and how hard they are: claims compare mathematics with knowledge, easy sets with hard ones."""
+"""What datasets are about and how hard they are: claims compare mathematics with knowledge, easy with hard sets."""
 
 from __future__ import annotations
 
