@@ -106,6 +106,18 @@ def test_a_start_that_lacks_a_condition_takes_no_part() -> None:
     assert found.units == 2
 
 
+def test_where_hardly_a_start_is_whole_conditions_are_taken_by_themselves() -> None:
+    """Each condition has two starts, no start has both: the ratio is known, with the larger error."""
+    hard, easy = [4.0, 4.4, np.nan], [np.nan, 2.2, 2.0]
+    others = {(LLM, "hard"): [4.0, 4.3, 4.5], (LLM, "easy"): [2.0, 2.1, 2.3]}
+    table = _starts({(RLLM, "hard"): hard, (RLLM, "easy"): easy, **others})
+    found = of_starts([Cell(RLLM, (HARD,), 1), Cell(RLLM, (EASY,), -1)], "e2e", False, table)
+    assert found.effect.value == pytest.approx(np.log(4 * 4.4) / 2 - np.log(2.2 * 2.0) / 2)
+    alone = [of_starts([Cell(RLLM, (condition,), 1)], "e2e", False, table).effect.error for condition in (HARD, EASY)]
+    assert found.effect.error == pytest.approx(sum(alone))
+    assert found.units == 2
+
+
 def test_no_start_at_all_is_not_tested() -> None:
     table = _starts({(RLLM, "hard"): [np.nan, np.nan]})
     with pytest.raises(NotTestedError, match="no start of"):

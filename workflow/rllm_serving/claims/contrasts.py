@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.intervals import MIN_CLUSTERS, Array, Estimate
-from ..analysis.noise import Noise, NoiseTable, difference, on_scale
+from ..analysis.noise import MIN_STARTS, Noise, NoiseTable, difference, on_scale
 from .cells import SERVER_NAMES, Cell, NotTestedError
 from .definitions import LENGTHS
 
@@ -121,16 +121,42 @@ def of_starts(cells: Sequence[Cell], metric: str, is_linear: bool, starts: pd.Da
         kept = {condition: weight for condition, weight in own.items() if weight}
         sign = 1 if next(iter(kept.values())) > 0 else -1
         asked = {condition: sign * weight for condition, weight in kept.items()}
-        table = _per_start(asked, metric, is_linear, starts[starts["engine"] == server[0]])
-        values = table.loc[_is_server(table, server), VALUE].to_numpy(dtype=float)
-        if not len(values):
-            raise NotTestedError(f"no start of {'/'.join(server)} has {metric} of all that is asked")
-        noise = _noise(table, server, weights)
+        mean, count, noise = _of_server(asked, server, weights, metric, is_linear, starts)
         noises.append(noise)
-        counts.append(len(values))
-        sides.append((float(values.mean()), len(values), noise, sign))
+        counts.append(count)
+        sides.append((mean, count, noise, sign))
     effect = difference(sides, same_pool=len(set(noises)) == 1)
     return Contrast(effect, min(counts), not is_linear)
+
+
+def _of_server(
+    asked: dict[tuple[str, str, int], float],
+    server: tuple[str, ...],
+    servers: Iterable[tuple[str, ...]],
+    metric: str,
+    is_linear: bool,
+    starts: pd.DataFrame,
+) -> tuple[float, int, Noise]:
+    """Mean of a server's starts, their number, and their noise.
+
+    Starts that lack a condition, for its point is invalid, are left out. Where too few are left, each condition is
+    taken by itself; errors then add up as if all conditions were disturbed alike, which is the most that they can.
+    """
+    of_engine = starts[starts["engine"] == server[0]]
+    table = _per_start(asked, metric, is_linear, of_engine)
+    values = table.loc[_is_server(table, server), VALUE].to_numpy(dtype=float)
+    if len(values) >= MIN_STARTS or len(asked) == 1:
+        if not len(values):
+            raise NotTestedError(f"no start of {'/'.join(server)} has {metric} of all that is asked")
+        return float(values.mean()), len(values), _noise(table, server, servers)
+    parts = [
+        (weight, *_of_server({condition: 1.0}, server, servers, metric, is_linear, starts))
+        for condition, weight in asked.items()
+    ]
+    count = min(count for _, _, count, _ in parts)
+    error = sum(abs(weight) * noise.error(count) for weight, _, count, noise in parts)
+    noise = Noise(error**2 * count, min(noise.df for *_, noise in parts), min(noise.servers for *_, noise in parts))
+    return float(sum(weight * mean for weight, mean, _, _ in parts)), count, noise
 
 
 def _per_start(
