@@ -15,7 +15,7 @@ if not (WORKFLOW / "rllm_serving").is_dir():
     sys.exit("Error: this workflow has a library beside its rules: clone it and name the clone's workflow/Snakefile")
 # Snakemake puts a script's path into a command, and takes what stands in braces for a wildcard.
 if re.search(r"[\s{}]", str(WORKFLOW.absolute())):
-    sys.exit(f"Error: Snakemake cannot run scripts in {WORKFLOW.absolute()}, whose path has a blank or a brace: move it")
+    sys.exit(f"Error: Snakemake cannot run scripts in {WORKFLOW.absolute()}: its path has a blank or a brace; move it")
 ENVS = WORKFLOW / "envs"
 PROMPTS = Path(os.path.relpath(WORKFLOW.parent / "resources" / "prompts"))
 

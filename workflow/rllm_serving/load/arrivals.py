@@ -92,7 +92,7 @@ def schedule_arrivals(
 
     questions: texts of each dataset; sources: the config's `traces`; rates: capacity of each server (requests/s);
     a load's share is one of the slowest server's. Returns a table of SCHEMA, and for each point its keys with `rate`
-    (requests/s) and `seed`; of a trace also `time_factor` (seconds here for one of the trace), what was done to its rows
+    (requests/s) and `seed`; of a trace `time_factor` (seconds here for one of the trace), what was done to its rows
     (`Traffic.notes`) and, where lengths are replayed, what `scale_lengths` says.
     """
     rows: list[dict[str, Any]] = []
@@ -136,9 +136,9 @@ def schedule_arrivals(
 def scale_lengths(tokens: Floats, budget: int) -> tuple[list[int | None], dict[str, float]]:
     """Return a trace's answer lengths as a budget has them, and how they became that.
 
-    Where not all fit, they are scaled so that their LENGTH_QUANTILE takes the budget: by the longest alone, one request
-    of a heavy tail would leave one token to most. What is longer is cut to the budget, what is shorter than a token gets
-    one.
+    Where not all fit, they are scaled so that their LENGTH_QUANTILE takes the budget: by the longest alone, one
+    request of a heavy tail would leave one token to most. What is longer is cut to the budget, what is shorter than a
+    token gets one.
 
     Returns:
         tokens of each answer; `length_factor` (tokens here for one of the trace), `length_quantile`, and of the answers

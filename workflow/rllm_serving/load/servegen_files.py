@@ -1,7 +1,8 @@
-"""ServeGen's folder of one model: its clients, their windows and their lengths; what is wrong is told with file and row.
+"""ServeGen's folder of one model: clients, their windows and lengths; what is wrong is told with file and row.
 
-A client is two files: `chunk-N-trace.csv` has a row a window (start in s, rate in requests/s, coefficient of variation,
-distribution of the gaps, its shape and scale), `chunk-N-dataset.json` the distributions of lengths from some windows on.
+A client is two files: `chunk-N-trace.csv` has a row a window (start in s, rate in requests/s, coefficient of
+variation, distribution of the gaps, its shape and scale), `chunk-N-dataset.json` the distributions of lengths from some
+windows on.
 """
 
 from __future__ import annotations
@@ -76,10 +77,10 @@ class Client:
         published = self.published[start][name]
         place, expected = f"{self.file}, window {start:g}, {name}", "{tokens: probability, ...}"
         if isinstance(published, Mapping):
-            pairs = [(str(key), str(value)) for key, value in published.items()]
+            pairs = [[str(key), str(value)] for key, value in published.items()]
         else:
             # The published file writes its dictionaries as text.
-            pairs = [tuple(pair.split(":", 1)) for pair in _text(published).split(",")]  # type: ignore[misc]
+            pairs = [pair.split(":", 1) for pair in _text(published).split(",")]
         numbers: dict[float, float] = {}
         for pair in pairs:
             tokens, weight = (to_number(pair[0]), to_number(pair[-1])) if len(pair) == 2 else (math.nan, math.nan)
@@ -137,7 +138,7 @@ def read_folder(path: Path) -> Folder:
         ArrivalError: for what is no such folder, a file that is not there or broken, a folder without requests.
     """
     if not path.is_dir():
-        raise ArrivalError(f"{path}: is a file; expected the folder of one ServeGen model, with chunk-N-trace.csv in it")
+        raise ArrivalError(f"{path}: is a file; expected the folder of one ServeGen model, of chunk-N-trace.csv")
     numbers = {kind: _numbers(path, kind) for kind in ("trace.csv", "dataset.json")}
     every = sorted({*numbers["trace.csv"], *numbers["dataset.json"]})
     if not every:

@@ -1,4 +1,4 @@
-"""What the dry run says of traces: the head of each is read, and what cannot be served is told before anything starts."""
+"""What the dry run says of traces: the head of each is read, and what cannot be served is told before the start."""
 
 from __future__ import annotations
 

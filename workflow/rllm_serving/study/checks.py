@@ -102,8 +102,8 @@ def check_load_names(key: str, loads: Sequence[Mapping[str, Any]]) -> None:
     for place, name in enumerate(Load(**load).name for load in loads):
         if name in places:
             raise ConfigError(
-                f"{key}.loads.{place}: is called '{name}', as {key}.loads.{places[name]} is; allowed: loads that differ "
-                "within the first six digits of a number, and names of traces that do not make one name of two"
+                f"{key}.loads.{place}: is called '{name}', as {key}.loads.{places[name]} is; allowed: loads that "
+                "differ within the first six digits of a number, and names of traces that do not make one name of two"
             )
         places[name] = place
 
@@ -163,8 +163,8 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
     if budget + SHORTEST_PROMPT > options.context_length:
         raise ConfigError(
             f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of model "
-            f"'{model}', setup '{setup}', with a prompt of {SHORTEST_PROMPT} tokens or more; allowed: smaller budgets or "
-            "a longer context"
+            f"'{model}', setup '{setup}', with a prompt of {SHORTEST_PROMPT} tokens or more; allowed: smaller "
+            "budgets or a longer context"
         )
     if options.speculative in NEEDS_DRAFT_MODEL:
         drafts = [m for m, spec in models.items() if spec["role"] == "draft"]

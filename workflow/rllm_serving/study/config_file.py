@@ -87,7 +87,8 @@ def _compose(text: str) -> yaml.Node:
 def _not_yaml(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     place = f"line {mark.line + 1}: " if mark else ""
-    problem = (error.problem or error.context or "").replace("character '\\t'", "a tab").replace("'<stream end>'", "the end")
+    problem = (error.problem or error.context or "").replace("character '\\t'", "a tab")
+    problem = problem.replace("'<stream end>'", "the end")
     if error.context_mark and error.context and error.problem:
         problem += f" ({error.context} from line {error.context_mark.line + 1} on)"
     advice = "; indent with blanks" if "a tab" in problem else ""
