@@ -154,6 +154,8 @@ def scalar_problem(node: yaml.Node, kinds: Sequence[Any]) -> str | None:
         kinds: types that its key may have; none where it is unknown.
     """
     text, tag = str(node.value), _tag(node)
+    if tag == "str" and node.style is None and kinds and not any(map(is_text, kinds)):
+        return _text_problem(text)
     quoted = f"put it in quotes where text is meant: '{text}'"
     if tag == "timestamp":
         return f"{text} is a date to YAML; {quoted}"
@@ -171,6 +173,15 @@ def scalar_problem(node: yaml.Node, kinds: Sequence[Any]) -> str | None:
     if tag in ("int", "float") and kinds and all(map(is_text, kinds)):
         return f"{text} is a number to YAML; {quoted}"
     return None
+
+
+def _text_problem(text: str) -> str | None:
+    """Say what is wrong with a text where none is meant, if Python would take it for a number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return f"{text} is text to YAML; write it as {number:g}" if math.isfinite(number) else f"{text} is not a finite number"
 
 
 def is_text(kind: Any) -> bool:
