@@ -36,10 +36,11 @@ VALUES = {
     "experiments: {a: {datasets: [no]}}": "line 1: experiments.a.datasets.0: no is a truth value to YAML",
     "experiments: {a: {engines: yes}}": "line 1: experiments.a.engines: yes is a truth value to YAML",
     "device: off": "line 1: device: off is a truth value to YAML",
+    "sampling: {top_p: NaN}": "line 1: sampling.top_p: NaN is not a finite number",
     "seed: yes": "line 1: seed: yes is a truth value to YAML",
     "experiments: {a: {slo: {ttfvt_s: 2e0}}}": "line 1: experiments.a.slo.ttfvt_s: 2e0 is text to YAML; write it as 2",
     "experiments: {a: {repeats: 08}}": "line 1: experiments.a.repeats: 08 is text to YAML; write it as 8",
-    "{\"sampling\": {\"top_p\": NaN}}": "line 1: sampling.top_p: NaN is not a finite number",
+    '{"sampling": {"top_p": NaN}}': "NaN is not a finite number",
     "study: 2025": "line 1: study: 2025 is a number to YAML; put it in quotes",
     "models: {a: {revision: 1234567}}": "line 1: models.a.revision: 1234567 is a number to YAML",
     "models: {a: {revision: 0123456}}": "line 1: models.a.revision: 0123456 is 42798 to YAML, an octal number",
@@ -103,6 +104,7 @@ GOOD = [
     "study: a # one\n...\n",
     "\ufeffstudy: a\r\nseed: 1\r\n",
     json.dumps({"study": "a", "sampling": {"top_p": 1}}, indent="\t"),
+    '{"study": "a", "sampling": {"top_p": 1e-3}}',
 ]
 
 

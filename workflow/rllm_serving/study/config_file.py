@@ -34,7 +34,11 @@ def check_file(path: Path) -> None:
             key given twice, a value that YAML takes for something else.
     """
     try:
-        _Check().value(_compose(_read(path)), [Config], "")
+        text = _read(path)
+        json_text = _is_json(text)
+        # JSON may be indented with tabs, and its numbers are what they look like.
+        tree = _compose(text.expandtabs() if json_text else text)
+        _Check(scalars=not json_text).value(tree, [Config], "")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except RecursionError:
@@ -55,18 +59,25 @@ def _read(path: Path) -> str:
         raise ConfigError(f"line {line}: the byte {content[error.start]:#04x} is no UTF-8; save it as UTF-8") from None
 
 
+def _is_json(text: str) -> bool:
+    """Whether Snakemake reads a text as JSON. Raises ConfigError for its constants that are not finite."""
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(constant: str) -> None:
+    raise ConfigError(f"{constant} is not a finite number")
+
+
 def _compose(text: str) -> yaml.Node:
     """Return the tree of a YAML text, its values not yet made.
 
     Raises:
         ConfigError: for what is no single mapping.
     """
-    try:
-        json.loads(text)
-        # JSON may be indented with tabs.
-        text = text.expandtabs()
-    except ValueError:
-        pass
     try:
         documents = yaml.compose_all(text, Loader=yaml.SafeLoader)
         first, second = next(documents, None), next(documents, None)
@@ -100,9 +111,13 @@ def _line(node: yaml.Node) -> int:
 
 
 class _Check:
-    """Walks through the tree of a config and raises ConfigError for the first value that YAML takes for another."""
+    """Walks through the tree of a config and raises ConfigError for the first value that YAML takes for another.
 
-    def __init__(self) -> None:
+    Without `scalars`, numbers and words are what they look like.
+    """
+
+    def __init__(self, scalars: bool) -> None:
+        self._scalars = scalars
         self._open: set[int] = set()
         self._done: set[int] = set()
 
@@ -118,7 +133,7 @@ class _Check:
         elif isinstance(node, yaml.SequenceNode):
             for place, item in enumerate(node.value):
                 self.value(item, within(kinds, place), f"{key}.{place}")
-        elif problem := scalar_problem(node, kinds):
+        elif self._scalars and (problem := scalar_problem(node, kinds)):
             raise ConfigError(f"line {_line(node)}: {key}: {problem}")
         self._open.remove(id(node))
         self._done.add(id(node))
