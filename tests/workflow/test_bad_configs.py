@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.studies import REMOVED, TINY, changed, dry_run, load, write
+from conftest import run
+from helpers.checkouts import new_checkout
+from helpers.studies import COMPILING, REMOVED, TINY, changed, dry_run, load, write
 from rllm_serving.study.config_errors import ConfigError
 
 HUB = {"source": "hub", "role": "llm", "pair": "x", "id": "owner/name", "revision": "main"}
@@ -188,6 +191,45 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("datasets.easy.format", "gsm8k")],
         ["datasets.easy: ", "'format'", "source micro", "remove"],
     ),
+    "repeats beyond any plan": (
+        [("experiments.budget.repeats", 2147483648)],
+        ["experiments.budget.repeats: ", "2147483648", "from 1, up to 10,000,000"],
+    ),
+    "more points than can be planned": (
+        [("experiments.budget.repeats", 1_000_000)],
+        ["experiments.budget.repeats: ", "1,000,000 repeats x 2 models", "16,000,000 points; allowed: up to 100,000"],
+    ),
+    "more starts than can be planned": (
+        [("experiments.budget.starts", 10_000_000)],
+        ["experiments.budget.starts: ", "10,000,000 starts", "allowed: up to 100,000"],
+    ),
+    "a question asked without end": (
+        [("datasets.easy.n_samples", 9_999_999), ("experiments.budget.loads", [{"type": "batch", "size": 8}])],
+        ["experiments.budget.loads.0.size: ", "does not divide the 39999996 requests to easy"],
+    ),
+    "budget that leaves no room for a prompt": (
+        [("experiments.budget.budgets", [511])],
+        ["experiments.budget.budgets: ", "511", "serving.context_length 512", "a prompt of 16 tokens"],
+    ),
+    "name of two lines": ([("models.a\nb", TINY["models"]["tiny-llm"])], ["models: ", r"'a\nb'", "letters, digits"]),
+    "name that ends with its line": (
+        [("datasets.a\n", TINY["datasets"]["easy"])],
+        ["datasets: ", r"'a\n'", "letters, digits"],
+    ),
+    "text of two lines": ([("datasets.easy.difficulty", "a\nb")], ["datasets.easy.difficulty: ", "text in one line"]),
+    "name longer than files may be called": (
+        [(f"datasets.{'a' * 65}", TINY["datasets"]["easy"])],
+        ["datasets: ", "too long", "up to 64 characters"],
+    ),
+    "name of an unfinished run": (
+        [("models", {**TINY["models"], "x.partial": TINY["models"]["tiny-llm"]})],
+        ["models: ", "'x.partial'", "do not end in .partial"],
+    ),
+    "setup named as an unfinished run": ([("setups", {"x.partial": {}})], ["setups: ", "'x.partial'", "do not end in"]),
+    "two loads of one name": (
+        [("experiments.budget.loads", [{"type": "open", "burstiness": 1, "rate": rate} for rate in (1, 1.0000001)])],
+        ["experiments.budget.loads.1: ", "'open-1rps-gamma1'", "experiments.budget.loads.0", "six digits"],
+    ),
     "unknown device": ([("device", "tpu")], ["device: ", "'tpu'", "auto, cpu, cuda"]),
 }
 
@@ -271,9 +313,57 @@ def test_a_job_of_a_cluster_does_not_find_out_its_device(tmp_path: Path) -> None
     assert said == "Error in the config: device: 'auto' is what one machine finds; jobs on others need cpu or cuda"
 
 
+# Of what Snakemake itself reads before any rule: the profile's check comes first.
+UNREADABLE = {
+    "unclosed bracket": (b"models: {a: [1\n", "line 2: not YAML: expected ',' or ']', but got the end"),
+    "tab": (b"study: a\nmodels:\n\ta: 1\n", "line 3: not YAML: found a tab that cannot start any token"),
+    "several documents": (b"study: a\n---\nstudy: b\n", "line 2: a second document"),
+    "Latin-1": ("study: caf\xe9\n".encode("latin-1"), "line 1: the byte 0xe9 is no UTF-8"),
+    "UTF-16": ("study: a\n".encode("utf-16"), "line 1: the text is UTF-16"),
+    "no such day": (b"study: 2025-13-45\n", "line 1: study: 2025-13-45 is a date to YAML"),
+    "octal": (b"study: a\nseed: 016\n", "line 2: seed: 016 is 14 to YAML"),
+}
+
+
 @pytest.mark.slow
-def test_a_file_that_is_no_yaml_ends_without_a_traceback(tmp_path: Path) -> None:
-    # Snakemake reads the file before any of our code runs: the words are its own.
-    (tmp_path / "study.yaml").write_text("models: {a: [1\n")
-    said = dry_run(tmp_path, tmp_path / "study.yaml")
-    assert "not valid JSON or YAML" in said and "Traceback" not in said
+@pytest.mark.parametrize(("content", "start"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_a_file_that_is_no_yaml_is_one_line_with_its_place(tmp_path: Path, content: bytes, start: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_bytes(content)
+    said = dry_run(tmp_path, file)
+    assert said.startswith(f"Error in the config: {file}: {start}") and "\n" not in said
+
+
+@pytest.mark.slow
+def test_a_target_taken_for_a_config_file_is_one_line(tmp_path: Path) -> None:
+    file = write(TINY, tmp_path / "study.yaml")
+    said = dry_run(tmp_path, file, "--configfile", str(file), "single")
+    assert said.startswith("Error in the config: --configfile: Snakemake takes 'single' for a config file")
+    assert "\n" not in said
+
+
+@pytest.mark.slow
+def test_values_of_the_command_line_have_the_type_of_their_key(tmp_path: Path) -> None:
+    file = write(TINY, tmp_path / "study.yaml")
+    sampling, engines = "sampling={temperature: 0, top_p: 0.5}", "engines=[tgi]"
+    said = dry_run(tmp_path, file, "--config", "study=2025", sampling, engines)
+    assert said == "Error in the config: engines: unknown 'tgi'; allowed: vllm, sglang"
+
+
+@pytest.mark.slow
+def test_a_fault_of_a_trace_is_one_line_of_the_dry_run(tmp_path: Path) -> None:
+    trace = tmp_path / "azure.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,5,6\n2023-11-16 18:15:47,5,inf\n")
+    config = changed(("traces", {"real": {"source": "azure", "path": str(trace)}}))
+    said = dry_run(tmp_path, write(config, tmp_path / "study.yaml"))
+    assert said.startswith(f"Error in the config: traces.real.path: {trace}, row 3: GeneratedTokens is 'inf'; ")
+    assert "\n" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["with blank", "with{brace}"])
+def test_a_checkout_that_snakemake_cannot_run_scripts_in_is_told_so(tmp_path: Path, name: str) -> None:
+    checkout = new_checkout(tmp_path / name)
+    ended = run([sys.executable, "-m", "snakemake", "-n", "--cores", "1"], cwd=checkout, env=COMPILING)
+    assert ended.returncode == 1
+    assert f"Error: Snakemake cannot run scripts in {checkout / 'workflow'}: its path has a blank" in ended.stdout

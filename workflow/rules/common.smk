@@ -6,12 +6,16 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.logging import logger
+from snakemake.utils import update_config
 
 # Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
 # From where this file is, for this may be a module of another workflow.
 WORKFLOW = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent
 if not (WORKFLOW / "rllm_serving").is_dir():
     sys.exit("Error: this workflow has a library beside its rules: clone it and name the clone's workflow/Snakefile")
+# Snakemake puts a script's path into a command, and takes what stands in braces for a wildcard.
+if re.search(r"[\s{}]", str(WORKFLOW.absolute())):
+    sys.exit(f"Error: Snakemake cannot run scripts in {WORKFLOW.absolute()}: its path has a blank or a brace; move it")
 ENVS = WORKFLOW / "envs"
 RESOURCES = Path(os.path.relpath(WORKFLOW.parent / "resources"))
 PROMPTS = RESOURCES / "prompts"
@@ -23,9 +27,12 @@ os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 from rllm_serving.claims.definitions import claimed_experiments, load_claims
 from rllm_serving.claims.facts import StudyFacts
 from rllm_serving.code_digest import Library
+from rllm_serving.errors import UserError
+from rllm_serving.load.trace_checks import check_traces
 from rllm_serving.report import catalogue
 from rllm_serving.serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
+from rllm_serving.study.command_line import typed_values
 from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
@@ -38,23 +45,27 @@ def load_study():
     try:
         for file in workflow.configfiles:
             check_file(Path(file))
+        if not workflow.modifier.skip_configfile:
+            # Of a module, `--config` is the outer workflow's.
+            update_config(config, typed_values(workflow.config_settings.config_args))
         # In place: rules and scripts read the defaults from it.
         config.update(complete_config(config))
         if config["device"] == "auto" and workflow.remote_exec:
             # The jobs of a cluster would plan another study than the machine that sent them.
             raise ConfigError("device: 'auto' is what one machine finds; jobs on others need cpu or cuda")
         study = Study(config, PROMPTS, resolve_device(config["device"]))
-        return study, load_claims(RESOURCES / "claims.yaml", study)
-    except ConfigError as error:
+        claims = load_claims(RESOURCES / "claims.yaml", study)
+        if workflow.is_main_process:
+            for note in (*study.notes(), *check_traces(study)):
+                logger.warning(note)
+        return study, claims
+    except UserError as error:
         # Not a WorkflowError: Snakemake adds the place in this file, which is not where the mistake is.
         sys.exit(f"Error in the config: {error}")
 
 
 STUDY, CLAIMS = load_study()
 PLAN = Plan(STUDY)
-if workflow.is_main_process:
-    for note in STUDY.notes():
-        logger.warning(note)
 DEVICE = STUDY.device
 # Optional experiments are made only when they are asked for by name.
 DEFAULT_EXPERIMENTS = STUDY.default_experiments

@@ -6,7 +6,9 @@ rule schedule_arrivals:
         capacity=lambda wildcards: [
             f"results/runs/{run.folder}/requests.parquet" for _, run in capacity_runs(wildcards)
         ],
-        traces=lambda wildcards: [spec["path"] for spec in STUDY.traces(wildcards.experiment).values()],
+        traces=lambda wildcards: [
+            str(Path(spec["path"]).expanduser()) for spec in STUDY.traces(wildcards.experiment).values()
+        ],
     output:
         arrivals="results/arrivals/{experiment}.parquet",
         record="results/arrivals/{experiment}.json",

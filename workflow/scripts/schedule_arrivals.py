@@ -24,4 +24,11 @@ with logged(snakemake.log[0]) as log:
     pq.write_table(table, snakemake.output.arrivals)
     record = {"capacity": asked.capacity, "requests_per_s": rates, "sources": asked.sources, "points": made}
     Path(snakemake.output.record).write_text(json.dumps(record, indent=1))
+    for point in made:
+        if "length_factor" in point:
+            log.info(
+                "%(dataset)s, %(load)s, budget %(budget)d, repeat %(repeat)d: lengths x %(length_factor).3g; "
+                "%(at_one)d answers have 1 token, %(at_budget)d the budget",
+                point,
+            )
     log.info("%d arrivals of %d points; capacities (requests/s): %s", table.num_rows, len(made), rates)

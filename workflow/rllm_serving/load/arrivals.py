@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..study.design import Point
-from .traces import ArrivalError, Floats, read_trace
+from .trace_files import ArrivalError, named
+from .traces import Floats, open_trace
 
 SCHEMA = pa.schema(
     [
@@ -34,6 +35,9 @@ SCHEMA = pa.schema(
 )
 """A row a request, in the order that they are sent. time: s; question: its place in the dataset, from 0; sample: how
 often it came before within the point; output_tokens: the length that the answer is made to have, null: its own."""
+
+LENGTH_QUANTILE = 0.95
+"""Quantile of a trace's answers that takes the budget where they do not all fit; longer ones are cut to it."""
 
 
 def gamma_arrivals(count: int, rate: float, shape: float, seed: int) -> Floats:
@@ -88,31 +92,34 @@ def schedule_arrivals(
 
     questions: texts of each dataset; sources: the config's `traces`; rates: capacity of each server (requests/s);
     a load's share is one of the slowest server's. Returns a table of SCHEMA, and for each point its keys with `rate`
-    (requests/s), `seed`, `time_factor` (seconds here for one of the trace) and `length_factor` (tokens here for one of
-    the trace, so that its longest answer takes the budget).
+    (requests/s) and `seed`; of a trace `time_factor` (seconds here for one of the trace), what was done to its rows
+    (`Traffic.notes`) and, where lengths are replayed, what `scale_lengths` says.
     """
     rows: list[dict[str, Any]] = []
     made = []
+    traffic = {name: open_trace(name, spec) for name, spec in sources.items()}
     for point in (point for point in points if point.load.open_loop):
         load, texts = point.load, questions[point.dataset][: point.num_questions]
         rate = load.rate if load.rate is not None else load.requests_per_s(min(rates.values()))
         count, drawn = len(texts) * point.n_samples, arrival_seed(seed, point)
         questions_in_order = [(number, sample) for number in range(len(texts)) for sample in range(point.n_samples)]
         outputs: list[int | None] = [None] * count
-        time_factor = length_factor = None
+        notes: dict[str, Any] = {}
         if load.trace is None:
             assert load.burstiness is not None
             times = gamma_arrivals(count, rate, load.burstiness, drawn)
         else:
-            real = read_trace(sources[load.trace], count, drawn)
-            times, time_factor = rescale_to_rate(real.times, rate)
+            with named(load.trace):
+                real = traffic[load.trace].requests(sources[load.trace]["start_s"], count, drawn)
+                times, time_factor = rescale_to_rate(real.times, rate)
+            notes = {"time_factor": time_factor, **traffic[load.trace].notes}
             if load.replay_output_lengths:
                 if np.isnan(real.output_tokens).any():
                     raise ArrivalError(
                         f"traces.{load.trace}: a request without its output tokens; set replay_output_lengths: false"
                     )
-                length_factor = min(1.0, point.budget / float(real.output_tokens.max()))
-                outputs = [max(1, round(tokens * length_factor)) for tokens in real.output_tokens]
+                outputs, scaled = scale_lengths(real.output_tokens, point.budget)
+                notes |= scaled
                 questions_in_order = _with_sample_numbers(
                     match_by_length_rank(real.prompt_tokens, texts, np.random.default_rng(drawn))
                 )
@@ -122,8 +129,26 @@ def schedule_arrivals(
         ):
             request = {"index": index, "time": float(time), "question": question, "sample": sample}
             rows.append({**keys, **request, "output_tokens": output})
-        made.append({**keys, "rate": rate, "seed": drawn, "time_factor": time_factor, "length_factor": length_factor})
+        made.append({**keys, "rate": rate, "seed": drawn, **notes})
     return pa.Table.from_pylist(rows, schema=SCHEMA), made
+
+
+def scale_lengths(tokens: Floats, budget: int) -> tuple[list[int | None], dict[str, float]]:
+    """Return a trace's answer lengths as a budget has them, and how they became that.
+
+    Where not all fit, they are scaled so that their LENGTH_QUANTILE takes the budget: by the longest alone, one
+    request of a heavy tail would leave one token to most. What is longer is cut to the budget, what is shorter than a
+    token gets one.
+
+    Returns:
+        tokens of each answer; `length_factor` (tokens here for one of the trace), `length_quantile`, and of the answers
+        the numbers `at_one` and `at_budget` that are 1 token long and as long as the budget.
+    """
+    factor = min(1.0, budget / max(1.0, float(np.quantile(tokens, LENGTH_QUANTILE))))
+    lengths = np.clip(np.rint(tokens * factor), 1, budget).astype(int)
+    at_one, at_budget = (int((lengths == length).sum()) for length in (1, budget))
+    notes = {"length_factor": factor, "length_quantile": LENGTH_QUANTILE, "at_one": at_one, "at_budget": at_budget}
+    return lengths.tolist(), notes
 
 
 def _with_sample_numbers(questions: Sequence[int]) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..analysis import request_metrics
-from .traces import ArrivalError
+from .trace_files import ArrivalError
 
 
 def measured_capacity(paths: Mapping[str, Sequence[Path]], dataset: str, max_running_requests: int) -> dict[str, float]:

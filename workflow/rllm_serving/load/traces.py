@@ -1,212 +1,220 @@
-"""Real traffic: when requests came elsewhere, and how long they were, read from what others publish."""
+"""Real traffic: when requests came elsewhere, and how long they were, from what others publish."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
-from ..errors import UserError
+from .servegen_files import Folder, Window, read_folder
+from .trace_files import named, read_recording, too_few
 
 Floats = NDArray[np.float64]
 
-
-class ArrivalError(UserError):
-    """A trace or a capacity that no arrivals can be made of; the message says which file and why."""
+MOST_AT_ONCE = 10_000
+"""Requests of a ServeGen window that are drawn at once, and ten times as many as are asked: a window of more is drawn
+in equal parts."""
+NARROWEST, WIDEST = 1e-6, 1e9
+"""Shapes of gaps beyond which nothing changes any more: all requests in one moment, all gaps alike."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Real traffic: arrival times (s, ascending), prompt and output tokens of each request (NaN where not told)."""
+    """Requests of real traffic: times (s, ascending), prompt and output tokens of each (NaN where not told)."""
 
     times: Floats
     prompt_tokens: Floats
     output_tokens: Floats
 
-    @classmethod
-    def of(cls, rows: Iterable[tuple[float, float, float]]) -> Trace:
-        """From (time, prompt tokens, output tokens) in any order."""
-        table = np.array(sorted(rows, key=lambda row: row[0]), dtype=np.float64).reshape(-1, 3)
-        return cls(table[:, 0], table[:, 1], table[:, 2])
+    def first(self, count: int) -> Trace:
+        """Its first `count` requests."""
+        return Trace(self.times[:count], self.prompt_tokens[:count], self.output_tokens[:count])
+
+    def by_time(self) -> Trace:
+        """The same requests in the order of their times."""
+        order = np.argsort(self.times, kind="stable")
+        return Trace(self.times[order], self.prompt_tokens[order], self.output_tokens[order])
 
 
-def servegen(folder: Path, start_s: float, count: int, seed: int) -> Trace:
-    """Traffic as ServeGen publishes it: clients (`chunk-N-trace.csv`, `-dataset.json`), superposed.
+class Traffic(Protocol):
+    """A trace that has been read.
 
-    In each window of a client, gaps are drawn from a Gamma or Weibull distribution (see `_Renewal`) of its shape and
-    of mean 1 / rate, as ServeGen itself does: the scale that stands beside the shape describes gaps within the window,
-    and gives other rates where all requests came in one burst. Lengths are drawn from its distributions of prompt and
-    output tokens, independently (the source has no joint one). Windows are followed from `start_s` on until `count`
-    requests have come. Raises ArrivalError for a folder without clients, or one whose traffic ends before.
+    Attributes:
+        notes: what was done to its requests: name -> number, for the record of the arrivals.
     """
-    clients = []
-    for trace in sorted(folder.glob("chunk-*-trace.csv"), key=lambda path: int(path.name.split("-")[1])):
-        rows = [row for row in csv.reader(trace.read_text().splitlines()) if row]
-        lengths = json.loads(trace.with_name(trace.name.replace("trace.csv", "dataset.json")).read_text())
-        clients.append(({float(row[0]): row for row in rows}, {float(key): value for key, value in lengths.items()}))
-    if not clients:
-        raise ArrivalError(f"{folder}: no chunk-N-trace.csv in it; give the folder of one ServeGen model")
-    starts = sorted({start for windows, _ in clients for start in windows})
-    width = float(np.min(np.diff(starts))) if len(starts) > 1 else 600.0
-    generator = np.random.default_rng(seed)
-    requests: list[tuple[float, float, float]] = []
-    processes = [_Renewal(generator) for _ in clients]
-    for start in (start for start in starts if start + width > start_s):
-        for process, (windows, lengths) in zip(processes, clients, strict=True):
-            row = windows.get(start)
-            rate = float(row[1]) if row is not None and row[3] else 0.0
-            gaps = _Gaps(row[3], float(row[4]), 1 / rate) if row is not None and rate > 0 else None
-            times = start + process.window(gaps, width)
-            if not len(times):
-                continue
-            distributions = lengths.get(max((key for key in lengths if key <= start), default=-1.0))
-            prompts, outputs = (
-                _draw_lengths(generator, (distributions or {}).get(name), len(times)) for name in _SERVEGEN_LENGTHS
-            )
-            requests += [request for request in zip(times, prompts, outputs, strict=True) if request[0] >= start_s]
-        if len(requests) >= count:
-            return _first_requests(Trace.of(requests), count)
-    raise ArrivalError(
-        f"{folder}: {len(requests)} requests from second {start_s:g} on, {count} are asked; start earlier"
-    )
 
+    notes: dict[str, float]
 
-_SERVEGEN_LENGTHS = ("input_tokens", "output_tokens")
+    def requests(self, start_s: float, count: int, seed: int) -> Trace:
+        """Return `count` requests from `start_s` on, seconds counted from the trace's first request.
 
-
-@dataclass(frozen=True)
-class _Gaps:
-    """Distribution of the gaps between a client's requests: "Gamma" or "Weibull", shape, mean (s)."""
-
-    name: str
-    shape: float
-    mean: float
-
-    def __post_init__(self) -> None:
-        if self.name not in ("Gamma", "Weibull"):
-            raise ArrivalError(f"gaps of distribution {self.name!r} are not known; Gamma and Weibull are")
-
-    @property
-    def scale(self) -> float:
-        """The distribution's scale (s)."""
-        return self.mean / (self.shape if self.name == "Gamma" else math.gamma(1 + 1 / self.shape))
-
-    def draw(self, generator: np.random.Generator, count: int) -> Floats:
-        """`count` gaps (s)."""
-        if self.name == "Gamma":
-            return generator.gamma(self.shape, self.scale, count)
-        return self.scale * generator.weibull(self.shape, count)
-
-    def draw_residual(self, generator: np.random.Generator) -> float:
-        """Time to the next request from a moment that has nothing to do with them: a uniform part of the gap it is in.
-
-        Moments are more often in long gaps: that gap's distribution is length-biased, its density g f(g) / mean.
+        Raises:
+            ArrivalError: where there are not so many.
         """
-        if self.name == "Gamma":
-            biased = generator.gamma(self.shape + 1, self.scale)
-        else:
-            biased = self.scale * generator.gamma(1 + 1 / self.shape) ** (1 / self.shape)
-        return float(biased * generator.random())
+        ...
+
+
+class RecordedTraffic:
+    """The requests of a recorded trace, each as it came.
+
+    Where all times of a BurstGPT trace are whole seconds, as it publishes them, a request came at some moment of its
+    second: which one is drawn, evenly.
+    """
+
+    def __init__(self, source: str, path: Path) -> None:
+        recording = read_recording(source, path)
+        self._path = path
+        times = np.array(recording.times)
+        self._trace = Trace(
+            times - times.min(), np.array(recording.prompt_tokens), np.array(recording.output_tokens)
+        ).by_time()
+        self._spread_s = 1.0 if source == "burstgpt" and not (times % 1).any() else 0.0
+        self.notes: dict[str, float] = {
+            "spread_s": self._spread_s,
+            "sorted_rows": recording.unsorted,
+            "failed_rows": recording.failed,
+        }
+
+    def requests(self, start_s: float, count: int, seed: int) -> Trace:
+        """See `Traffic`."""
+        begin = int(np.searchsorted(self._trace.times, start_s))
+        later = Trace(
+            self._trace.times[begin:], self._trace.prompt_tokens[begin:], self._trace.output_tokens[begin:]
+        )
+        if len(later.times) < count:
+            raise too_few(self._path, len(later.times), start_s, count)
+        if self._spread_s:
+            moments = later.times + self._spread_s * np.random.default_rng(seed).random(len(later.times))
+            later = Trace(moments, later.prompt_tokens, later.output_tokens).by_time()
+        return later.first(count)
+
+
+class ServegenTraffic:
+    """Traffic drawn as ServeGen publishes it: clients, superposed.
+
+    As in ServeGen itself, a client has as many requests in a window as its rate says, and gaps drawn from its
+    distribution are rescaled to fill the window: the published scale plays no part. Lengths are drawn from its
+    distributions of prompt and output tokens, independently (the source has no joint one).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folder = read_folder(path)
+        self._lengths = cache(self._read_lengths)
+        self.notes: dict[str, float] = {"sorted_rows": sum(client.unsorted for client in self._folder.clients)}
+
+    def requests(self, start_s: float, count: int, seed: int) -> Trace:
+        """See `Traffic`."""
+        folder, begin = self._folder, self._folder.starts[0] + start_s
+        # Counts are whole: each client may have one request fewer or more than its rate says.
+        if folder.expected(start_s) + len(folder.clients) < count:
+            raise too_few(folder.path, folder.expected(start_s), start_s, count)
+        generator = np.random.default_rng(seed)
+        processes = [_Renewal(generator) for _ in folder.clients]
+        parts: list[tuple[Floats, Floats, Floats]] = []
+        found = 0
+        for window, start, width in self._parts(begin, count):
+            for number, (client, process) in enumerate(zip(folder.clients, processes, strict=True)):
+                if window not in client.windows:
+                    continue
+                times = start + process.requests(client.windows[window], width)
+                prompts, outputs = self._draw_lengths(generator, number, window, len(times))
+                later = times >= begin
+                parts.append((times[later], prompts[later], outputs[later]))
+                found += int(later.sum())
+            if found >= count:
+                break
+        if found < count:
+            raise too_few(folder.path, found, start_s, count)
+        times, prompts, outputs = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Trace(times, prompts, outputs).by_time().first(count)
+
+    def _parts(self, begin: float, count: int) -> Iterator[tuple[float, float, float]]:
+        """Yield what is drawn at once, from the moment `begin` on: its window's start, its own start and width (s)."""
+        folder = self._folder
+        for window in folder.starts:
+            if window + folder.width <= begin:
+                continue
+            number = math.ceil(folder.rate(window) * folder.width / max(MOST_AT_ONCE, 10 * count))
+            width = folder.width / number
+            for part in range(max(0, int((begin - window) / width)), number):
+                yield window, window + part * width, width
+
+    def _draw_lengths(
+        self, generator: np.random.Generator, client: int, window: float, count: int
+    ) -> tuple[Floats, Floats]:
+        """Prompt and output tokens of `count` requests of a client; NaN where it publishes none."""
+        start = self._folder.clients[client].lengths_from(window)
+        if start is None:
+            return np.full(count, np.nan), np.full(count, np.nan)
+        prompts, outputs = (
+            tokens[generator.choice(len(tokens), count, p=weights)] for tokens, weights in self._lengths(client, start)
+        )
+        return prompts, outputs
+
+    def _read_lengths(self, client: int, start: float) -> list[tuple[Floats, Floats]]:
+        """Tokens and their probabilities, of prompts and of outputs."""
+        found = []
+        for distribution in self._folder.clients[client].lengths(start):
+            weights = np.array(list(distribution.values()))
+            found.append((np.array(list(distribution)), weights / weights.sum()))
+        return found
 
 
 class _Renewal:
     """Requests of one client, window after window: a renewal process that has been going on before the first.
 
-    The time to its next request carries over from window to window; where the gaps become others, it is stretched as
-    their mean is. After a window without requests the client is as at the first one.
+    A window begins and ends within a gap, and not with a request: long gaps are more likely to be the one that a given
+    moment is in, so that as many requests come near the ends of a window as in its middle. Which share of that gap is
+    over, and how long it is among such gaps, goes on from window to window. Where a rate makes no whole number of
+    requests, that share also decides which windows have one more.
     """
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
-        self._gaps: _Gaps | None = None
-        self._residual = 0.0
+        self._left = generator.random()
+        self._rank = generator.random()
 
-    def window(self, gaps: _Gaps | None, width: float) -> Floats:
-        """Times of its requests in the next window, from the window's start (s), below `width`; gaps None: silent."""
-        before, self._gaps = self._gaps, gaps
-        if gaps is None:
+    def requests(self, window: Window, width: float) -> Floats:
+        """Times of its requests in the next `width` seconds, from their start (s), ascending."""
+        expected = window.rate * width
+        count = max(0, math.ceil(expected - self._left))
+        first, self._left = self._left, self._left + count - expected
+        if count == 0:
             return np.empty(0)
-        if before is None:
-            self._residual = gaps.draw_residual(self._generator)
-        else:
-            self._residual *= gaps.mean / before.mean
-        times = np.array([self._residual])
-        while times[-1] < width:
-            times = np.concatenate([times, times[-1] + np.cumsum(gaps.draw(self._generator, 256))])
-        within = int(np.searchsorted(times, width))
-        self._residual = float(times[within]) - width
-        return times[:within]
+        over_the_ends, between = self._gaps(window, count - 1)
+        times = np.cumsum(np.concatenate([[first * over_the_ends], between]))
+        return times * (width / (times[-1] + (1 - self._left) * over_the_ends))
 
+    def _gaps(self, window: Window, count: int) -> tuple[float, Floats]:
+        """The gap that windows begin and end in, and `count` others, all in one unit.
 
-def _draw_lengths(generator: np.random.Generator, distribution: Any, count: int) -> Floats:
-    if not distribution:
-        return np.full(count, np.nan)
-    # The published file writes its dictionaries as text.
-    pairs = distribution if isinstance(distribution, Mapping) else _literal(distribution)
-    values = np.array([float(value) for value in pairs], dtype=np.float64)
-    weights = np.array(list(pairs.values()), dtype=np.float64)
-    return values[generator.choice(len(values), count, p=weights / weights.sum())]
-
-
-def _literal(text: str) -> dict[float, float]:
-    pairs = (pair.split(":") for pair in text.strip("{} \n").split(",") if pair.strip())
-    return {float(value): float(weight) for value, weight in pairs}
-
-
-def burstgpt(path: Path, start_s: float, count: int) -> Trace:
-    """`count` requests of BurstGPT's CSV from `start_s` on, in either layout (with and without session columns).
-
-    Rows without response tokens are requests that failed there; they are left out.
-    """
-    frame = pd.read_csv(path)
-    names = {name.strip().lower(): name for name in frame.columns}
-    try:
-        time, prompt, output = (frame[names[key]] for key in ("timestamp", "request tokens", "response tokens"))
-    except KeyError as missing:
-        raise ArrivalError(f"{path}: no column {missing}; BurstGPT's CSV has it") from None
-    rows = zip(time, prompt, output, strict=True)
-    return _later_requests(path, [(t, p, o) for t, p, o in rows if o > 0], start_s, count)
-
-
-def mooncake(path: Path, start_s: float, count: int) -> Trace:
-    """`count` requests of a JSON-lines trace from `start_s` on: `timestamp` (ms), `input_length`, `output_length`."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            lengths = (float(entry.get(name) or np.nan) for name in ("input_length", "output_length"))
-            rows.append((entry["timestamp"] / 1000, *lengths))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArrivalError(f"{path}, line {number}: no request of a Mooncake trace ({error!r})") from None
-    return _later_requests(path, [(time, prompt, output) for time, prompt, output in rows], start_s, count)
-
-
-def _later_requests(path: Path, rows: list[tuple[float, float, float]], start_s: float, count: int) -> Trace:
-    later = [row for row in rows if row[0] >= start_s]
-    if len(later) < count:
-        raise ArrivalError(
-            f"{path}: {len(later)} requests from second {start_s:g} on, {count} are asked; start earlier"
+        The former is of the length-biased distribution: of a gap g with density f(g), it has g f(g) / mean.
+        """
+        shape = min(max(window.shape, NARROWEST), WIDEST)
+        if window.gaps == "Gamma":
+            return float(special.gammaincinv(shape + 1, self._rank)), self._generator.gamma(shape, size=count)
+        # A power of an exponential variable; by logarithms, for such powers can be larger than any number.
+        powers = np.concatenate(
+            [[special.gammaincinv(1 + 1 / shape, self._rank)], self._generator.exponential(size=count)]
         )
-    return _first_requests(Trace.of(later), count)
+        logs = np.log(powers) / shape
+        gaps = np.exp(logs - logs.max())
+        return float(gaps[0]), gaps[1:]
 
 
-def _first_requests(traffic: Trace, count: int) -> Trace:
-    return Trace(traffic.times[:count], traffic.prompt_tokens[:count], traffic.output_tokens[:count])
+def open_trace(name: str, spec: Mapping[str, Any]) -> Traffic:
+    """Read an entry of the config's `traces`.
 
-
-def read_trace(spec: Mapping[str, Any], count: int, seed: int) -> Trace:
-    """The first `count` requests of an entry of the config's `traces`."""
+    Raises:
+        ArrivalError: for the first fault, with the entry's key, file and row.
+    """
     path = Path(spec["path"]).expanduser()
-    if spec["source"] == "servegen":
-        return servegen(path, spec["start_s"], count, seed)
-    return {"burstgpt": burstgpt, "mooncake": mooncake}[spec["source"]](path, spec["start_s"], count)
+    with named(name):
+        return ServegenTraffic(path) if spec["source"] == "servegen" else RecordedTraffic(spec["source"], path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from ..models.micro_recipes import RECIPES
 from ..serving.engines import Options
 from .config import config_paths
 from .config_errors import ConfigError, resolve_names
-from .design import Run
+from .design import Load, Run
 from .quantization_methods import METHODS
 
 NEEDS_DRAFT_MODEL = ("draft", "eagle3")
 """Kinds of speculative decoding that need a model of their own."""
+MOST_POINTS = 100_000
+"""Of an experiment, on all its servers: beyond that the plan alone takes longer than anyone waits."""
+SHORTEST_PROMPT = 16
+"""Tokens: no question is shorter, with the chat template around it."""
 
 
 def check_references(config: Mapping[str, Any], prompts: Path) -> None:
@@ -62,7 +67,45 @@ def find_pairs(models: Mapping[str, Any]) -> dict[str, dict[str, str]]:
                 f"'{pair[model['role']]}' already; a pair is one llm and one rllm"
             )
         pair[model["role"]] = name
-    return pairs
+    # In one order, whatever that of the models: figures are drawn with it.
+    return {pair: dict(sorted(roles.items())) for pair, roles in sorted(pairs.items())}
+
+
+def check_size(key: str, factors: Mapping[str, int]) -> None:
+    """Check that an experiment is not too large to be planned.
+
+    Args:
+        key: dotted key of the experiment.
+        factors: what its points are combined from: key -> number.
+
+    Raises:
+        ConfigError: when there are more than MOST_POINTS.
+    """
+    points = math.prod(factors.values())
+    if points > MOST_POINTS:
+        largest = max(factors, key=lambda name: factors[name])
+        product = " x ".join(f"{number:,} {name}" for name, number in factors.items() if number > 1)
+        raise ConfigError(f"{key}.{largest}: {product} are {points:,} points; allowed: up to {MOST_POINTS:,} in all")
+
+
+def check_load_names(key: str, loads: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no two loads of an experiment share the name that their files and rows have.
+
+    Args:
+        key: dotted key of the experiment.
+        loads: its loads.
+
+    Raises:
+        ConfigError: for the second of two.
+    """
+    places: dict[str, int] = {}
+    for place, name in enumerate(Load(**load).name for load in loads):
+        if name in places:
+            raise ConfigError(
+                f"{key}.loads.{place}: is called '{name}', as {key}.loads.{places[name]} is; allowed: loads that "
+                "differ within the first six digits of a number, and names of traces that do not make one name of two"
+            )
+        places[name] = place
 
 
 def check_questions(key: str, entry: Mapping[str, Any], names: Sequence[str], datasets: Mapping[str, Any]) -> None:
@@ -117,10 +160,11 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
     Raises:
         ConfigError: for the first that does not fit.
     """
-    if budget >= options.context_length:
+    if budget + SHORTEST_PROMPT > options.context_length:
         raise ConfigError(
-            f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of "
-            f"model '{model}', setup '{setup}', with a prompt; allowed: smaller budgets or a longer context"
+            f"{key}.budgets: {budget} does not fit into serving.context_length {options.context_length} of model "
+            f"'{model}', setup '{setup}', with a prompt of {SHORTEST_PROMPT} tokens or more; allowed: smaller "
+            "budgets or a longer context"
         )
     if options.speculative in NEEDS_DRAFT_MODEL:
         drafts = [m for m, spec in models.items() if spec["role"] == "draft"]
@@ -184,5 +228,6 @@ def attention_heads(model: Mapping[str, Any], key: str) -> int | None:
 
 def _divisors(number: int, near: int = 1) -> str:
     """The ten divisors of a number that are nearest to another one, ascending."""
-    divisors = [n for n in range(1, number + 1) if number % n == 0]
+    smaller = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    divisors = sorted({*smaller, *(number // n for n in smaller)})
     return ", ".join(map(str, sorted(sorted(divisors, key=lambda n: abs(n - near))[:10])))

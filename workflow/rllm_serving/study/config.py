@@ -16,6 +16,7 @@ from .config_claims import Claim
 from .config_errors import first_error
 from .config_inputs import Dataset, Model, Quantizations, Trace
 from .config_options import Analysis, Environments, ExperimentSampling, Grading, Measurement, Sampling, Serving
+from .design import canonical_json
 
 
 class Setups(Section, extra="allow"):
@@ -36,17 +37,17 @@ class Load(Section):
     whatever the server does, and waiting counts from the schedule"""
     size: Count = key(allowed="whole number, up to the questions asked")
     """batch size, or requests in flight"""
-    rate: float = key(shown="this or `load_factor` for open and trace", gt=0)
+    rate: float = key(shown="this or `load_factor` for open and trace", ge=1e-6, le=1_000_000)
     """requests/s"""
-    load_factor: float = key(shown="this or `rate` for open and trace", gt=0)
+    load_factor: float = key(shown="this or `rate` for open and trace", ge=1e-6, le=1000)
     """share of `capacity`: the same load for the machine, whatever the machine"""
-    burstiness: float = key(gt=0)
+    burstiness: float = key(ge=0.01, le=1_000_000)
     """shape of the Gamma distribution: 1 is Poisson, smaller is burstier (coefficient of variation: burstiness^-1/2)"""
     trace: Name = key(allowed="a name of `traces`")
     """the trace, rescaled to the rate"""
     replay_output_lengths: bool = key(shown="false")
-    """whether answers are made as long as the trace has them, scaled so that its longest takes the budget; prompts are
-    matched by rank of their length. Such answers are not graded"""
+    """whether answers are made as long as the trace has them, scaled where they do not fit so that their 95 % quantile
+    takes the budget, and cut to it; prompts are matched by rank of their length. Such answers are not graded"""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -136,7 +137,7 @@ class Config(Section):
 
     study: Name = key(..., redone="nothing")
     """what the study is called"""
-    seed: int = key(20251018, redone="everything", ge=0)
+    seed: int = key(20251018, redone="everything", ge=0, le=2**31 - 1)
     """micro models and their questions, sampling of every request (same on all servers), the servers' own"""
     device: Literal["auto", "cpu", "cuda"] = key("auto", redone="all runs")
     """what the engines run on; `auto`: cuda where NVIDIA's management library sees a GPU. Name it where results are
@@ -190,13 +191,14 @@ class Config(Section):
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a user's config with all defaults filled in.
+    """Return a user's config with all defaults filled in, keys in alphabetical order whatever theirs was.
 
     Raises:
         ConfigError: one line for the most telling mistake.
     """
     try:
-        return Config.model_validate(config).model_dump()
+        completed: dict[str, Any] = canonical_json(Config.model_validate(config).model_dump())
+        return completed
     except ValidationError as error:
         raise first_error(error, Config) from None
 

@@ -20,11 +20,13 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError
 
-NAME, HUB_ID, COMMIT = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$", r"^[^/ ]+/[^/ ]+$", r"^[0-9a-f]{40}$"
+NAME, HUB_ID, COMMIT = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$", r"^[^/\s]+/[^/\s]+$", r"^[0-9a-f]{40}$"
+LINE = r"^[^\x00-\x1f\x7f]+$"
 PATTERNS = {
     NAME: 'letters, digits, ".", "_" and "-", the first a letter or a digit',
     HUB_ID: "owner/name, as the hub has it",
     COMMIT: "a full commit hash, 40 hex digits",
+    LINE: "text in one line, without tabs",
 }
 """What each pattern means, in words."""
 
@@ -35,12 +37,24 @@ def _unique(values: list[Any]) -> list[Any]:
     return values
 
 
+def _finished(name: str) -> str:
+    if name.endswith(PARTIAL):
+        raise PydanticCustomError("partial", "ends in that of unfinished runs")
+    return name
+
+
+PARTIAL = ".partial"
+"""How the folders of unfinished runs end, and so no name."""
+LONGEST_NAME = 64
+"""Characters: names of files are put together from several, and file systems end at 255."""
+MOST = 10_000_000
+"""Of anything that is counted: more would be a mistake, and the plan of such a study would never end."""
 Unique = AfterValidator(_unique)
-Name = Annotated[str, Field(pattern=NAME)]
+Name = Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME), AfterValidator(_finished)]
 HubId = Annotated[str, Field(pattern=HUB_ID)]
 Commit = Annotated[str, Field(pattern=COMMIT)]
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1, pattern=LINE)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Names = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True}), Unique]
 NamesOrAll = Annotated[
     Annotated[Literal["all"], Tag("<all>")] | Annotated[Names, Tag("<names>")],
@@ -224,4 +238,8 @@ def limits(source: FieldInfo | Mapping[str, Any]) -> str:
     """Limits of a number in words, of a field or of the context of pydantic's error; empty where it has none."""
     if isinstance(source, FieldInfo):
         source = {name: getattr(one, name) for one in source.metadata for name in _LIMITS if hasattr(one, name)}
-    return ", ".join(f"{word} {source[name]:g}" for name, word in _LIMITS.items() if name in source)
+    return ", ".join(f"{word} {_plain(source[name])}" for name, word in _LIMITS.items() if name in source)
+
+
+def _plain(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ..serving.engines import Options
 from .config import Config
-from .config_base import ABSENT, HUB_ID, NAME, Section, limits, notes, nullable, pattern_of, section_of
+from .config_base import ABSENT, HUB_ID, LINE, NAME, Section, limits, notes, nullable, pattern_of, section_of
 from .config_options import Serving
 
 ROOT = Path(__file__).parents[3]
@@ -135,7 +135,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 _TYPES = {int: "whole number", float: "", bool: "true, false", str: "text"}
-_PATTERNS = {NAME: "name", HUB_ID: "`owner/name`"}
+_PATTERNS = {NAME: "name", HUB_ID: "`owner/name`", LINE: "text"}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import UserError
-from .config_base import PATTERNS, Section, field_at, limits, nullable
+from .config_base import PARTIAL, PATTERNS, Section, field_at, limits, nullable
 
 
 class ConfigError(UserError):
@@ -69,6 +69,10 @@ def _one_line(error: ErrorDetails, model: type[Section]) -> str:
         return f"{key}: {error['msg']}"
     if kind == "twice":
         return f"{key}: {value} has the same entry twice; entries must be unique"
+    if kind == "partial":
+        return f"{key}: {value} is not valid; allowed: names that do not end in {PARTIAL}, as unfinished runs do"
+    if kind == "string_too_long":
+        return f"{key}: {value} is too long; allowed: up to {context['max_length']} characters"
     if kind in ("too_short", "string_too_short"):
         return f"{key}: must not be empty"
     if kind in _EXPECTED:

@@ -40,7 +40,7 @@ class Model(Section):
     """for a checkpoint that thinks or not on request: what each request tells its chat template (`enable_thinking`, as
     Qwen3's is called). The same checkpoint may stand twice, as `llm` with false and as `rllm` with true: a pair without
     any other difference"""
-    parameters_b: float = key(gt=0)
+    parameters_b: float = key(gt=0, le=1_000_000)
     """parameters in 1e9, for the estimates of `snakemake plan` and what clusters are asked for; results do not depend
     on it"""
     trust_remote_code: bool = key(shown="false")
@@ -176,10 +176,11 @@ class Quantizations(Section, extra="allow"):
 class Trace(Section):
     """When requests came elsewhere."""
 
-    source: Literal["servegen", "burstgpt", "mooncake"]
+    source: Literal["servegen", "burstgpt", "mooncake", "azure"]
     """ServeGen's folder of one model (`chunk-N-trace.csv`, `chunk-N-dataset.json`); BurstGPT's CSV, with or without
-    session columns; JSON lines with `timestamp` (ms), `input_length`, `output_length`"""
+    session columns; JSON lines with `timestamp` (ms), `input_length`, `output_length`; the CSV of Azure's LLM inference
+    traces (`TIMESTAMP,ContextTokens,GeneratedTokens`)"""
     path: Text = key(..., allowed="a file or folder")
     """where it is"""
     start_s: float = key(0.0, ge=0)
-    """s of the trace that are passed over"""
+    """s of the trace that are passed over, counted from its first request"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .config_base import Count, Name, Section, key
+from .config_base import MOST, Count, Name, Section, key
 
 
 class Environments(Section):
@@ -35,14 +35,14 @@ class ExperimentSampling(Section):
 class Serving(Section):
     """Serving options, under one name each for all engines."""
 
-    context_length: int = key(ge=16)
+    context_length: int = key(ge=16, le=MOST)
     """tokens of prompt and output together; every budget must be smaller"""
     tensor_parallel: Count = key(allowed="divides the attention heads")
     """GPUs of a server; which they are: [docs/gpu.md](../docs/gpu.md)"""
     gpu_memory_fraction: float = key(gt=0, le=1)
     """part of a GPU's memory for weights and KV pool. vLLM takes its working memory and CUDA graphs out of it, SGLang
     has them beside it: the same fraction is a larger pool there, and leaves it less room"""
-    kv_cache_tokens: int | None = key(ge=128)
+    kv_cache_tokens: int | None = key(ge=128, le=1_000_000_000)
     """size of the KV pool; null: what `gpu_memory_fraction` allows"""
     kv_cache_dtype: Literal["auto", "fp8-e4m3", "fp8-e5m2"] = key()
     """number format of the KV pool; `auto`: the model's. On a CPU without AVX-512 vLLM has no FP8"""
@@ -90,9 +90,9 @@ class Gates(Section):
 class Measurement(Section):
     """How a run goes."""
 
-    request_timeout_s: float = key(600.0, gt=0)
+    request_timeout_s: float = key(600.0, gt=0, le=10_000_000)
     """seconds after which a request has failed"""
-    startup_timeout_s: float = key(1800.0, gt=0)
+    startup_timeout_s: float = key(1800.0, gt=0, le=10_000_000)
     """seconds that a server may take until its first answer"""
     sample_hz: float = key(5.0, ge=1, le=50)
     """samples a second of the server's and the device's metrics; in a point's first seconds they are more, up to 50, so
@@ -114,7 +114,7 @@ class Measurement(Section):
 class Grading(Section):
     """How answers are graded."""
 
-    timeout_s: float = key(10.0, gt=0)
+    timeout_s: float = key(10.0, gt=0, le=10_000_000)
     """s of CPU time for comparing one answer with its gold answer, or for running its tests"""
     execute_code: bool = False
     """whether answers that are code (`humaneval`) are run against their tests, in a sandbox that needs

@@ -202,8 +202,11 @@ class Run:
 
 
 def canonical_json(value: Any) -> Any:
-    """Return `value` as plain JSON with sorted keys, for Snakemake compares parameters by their text."""
-    return json.loads(json.dumps(value, sort_keys=True))
+    """Return `value` as plain JSON with sorted keys, for Snakemake compares parameters by their text.
+
+    Equal numbers have one text: -0.0 becomes 0.0.
+    """
+    return json.loads(json.dumps(value, sort_keys=True), parse_float=lambda text: float(text) + 0.0)
 
 
 def request_seed(study_seed: int, dataset: str, question_id: str, repeat: int, sample: int = 0) -> int:

@@ -15,9 +15,11 @@ from .checks import (
     NEEDS_DRAFT_MODEL,
     check_options,
     check_quantization_dataset,
+    check_load_names,
     check_questions,
     check_references,
     check_sandbox,
+    check_size,
     find_pairs,
 )
 from .config_errors import ConfigError, resolve_names
@@ -190,7 +192,21 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
+        check_load_names(key, entry["loads"])
         check_questions(key, entry, datasets, self.datasets)
+        check_size(
+            key,
+            {
+                "starts": entry["starts"],
+                "repeats": entry["repeats"],
+                "models": len(models),
+                "engines": len(engines),
+                "setups": len(setups) + len(quantizations) - 1,
+                "datasets": len(datasets),
+                "loads": len(entry["loads"]),
+                "budgets": len(entry["budgets"]),
+            },
+        )
         sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
         self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "n_samples": samples})
