@@ -207,13 +207,10 @@ def table_inputs(wildcards):
     ]
 
 
-def table_unsupported(wildcards):
-    """Servers that an experiment asks for and cannot have, for the table that lists them all."""
-    return [
-        row
-        for row in STUDY.unsupported
-        if wildcards.table in ("main", "optimisations") and row["experiment"] == wildcards.experiment
-    ]
+def unsupported_servers(experiment, output):
+    """Servers that an experiment asks for and cannot have, for the tables and the figure that list them all."""
+    listed = output in ("main", "optimisations")
+    return [row for row in STUDY.unsupported if listed and row["experiment"] == experiment]
 
 
 def figure_inputs(wildcards):

@@ -27,7 +27,7 @@ rule make_table:
         runtime=30,
     params:
         code=code("make_table.py"),
-        unsupported=table_unsupported,
+        unsupported=lambda wildcards: unsupported_servers(wildcards.experiment, wildcards.table),
     script:
         "../scripts/make_table.py"
 
@@ -61,6 +61,7 @@ rule plot_figure:
     params:
         code=code("plot_figure.py"),
         pairs=STUDY.pairs,
+        unsupported=lambda wildcards: unsupported_servers(wildcards.experiment, wildcards.figure),
         function=lambda wildcards: catalogue.FIGURES[wildcards.figure].function,
         module_code=lambda wildcards: figure_code(wildcards.figure),
     script:
