@@ -188,6 +188,10 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("datasets.easy.format", "gsm8k")],
         ["datasets.easy: ", "'format'", "source micro", "remove"],
     ),
+    "folder that holds no results": (
+        [("compare_with", "no/such")],
+        ["compare_with: ", "no/such", "starts.parquet", "results"],
+    ),
     "unknown device": ([("device", "tpu")], ["device: ", "'tpu'", "auto, cpu, cuda"]),
 }
 

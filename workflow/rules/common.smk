@@ -226,6 +226,28 @@ def figure_inputs(wildcards):
     }
 
 
+def older_study():
+    """The results folder that this study is compared with, or None."""
+    return config["compare_with"] and str(Path(config["compare_with"]).expanduser())
+
+
+def studies_inputs(wildcards):
+    """What two studies are compared by, of both; nothing where the config names no older one."""
+    if older_study() is None:
+        return {}
+    tables = ("starts.parquet", "summary.parquet")
+    return {
+        "then": [f"{older_study()}/{table}" for table in tables],
+        "now": [f"results/{table}" for table in tables],
+        "comparisons": [
+            file
+            for experiment in DEFAULT_EXPERIMENTS
+            for basis in ("engine", "baseline")
+            for file in files_of(experiment, f"comparison-{basis}")
+        ],
+    }
+
+
 def measuring_is_forced():
     """Whether the user asks for runs again that need not be measured (--forceall, --force, --forcerun)."""
     asked = workflow.dag_settings

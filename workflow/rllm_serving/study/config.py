@@ -157,6 +157,11 @@ class Config(Section):
     """how answers are graded, below"""
     analysis: Analysis = key(Analysis(), redone="comparisons")
     """how comparisons are judged, below"""
+    compare_with: str | None = key(
+        None, allowed="null or a folder, the `results` of another study", redone="the comparison of both studies"
+    )
+    """an older study that this one is set beside: which metrics and verdicts changed, and what differs in versions and
+    machines ([docs/results.md](../docs/results.md#two-studies-side-by-side))"""
     local_paths: dict[HubId, Text] = key(
         {}, allowed="mapping, a path for each hub id", redone="nothing, if the files are the same"
     )
