@@ -29,11 +29,11 @@ def keys(model: str, dataset: str, setup: str = "baseline", load: str = "batch-4
     return server | {"dataset": dataset, "load": load, "load_level": 4.0, "budget": 64}
 
 
-def record(model: str = "m_llm", setup: str = "baseline", **changed: Any) -> dict[str, Any]:
+def record(name: str = "m_llm", setup: str = "baseline", **changed: Any) -> dict[str, Any]:
     """run.json; changed: keys of it, those of `config` and `hardware` among them."""
     hardware = {"cpu": "A", "cores": 2, "memory_bytes": 2**33, "gpus": [], "driver": None, "system": "Linux-6.1"}
     session = {"git_commit": "abc", "hardware": hardware | changed.pop("hardware", {}), "kernels": {"linear": ["Fast"]}}
-    server = {name: keys(model, "", setup)[name] for name in ("experiment", "engine", "model", "quantization", "setup")}
+    server = {key: keys(name, "", setup)[key] for key in ("experiment", "engine", "model", "quantization", "setup")}
     environment = {"engine_version": "0.1", "python": "3.11.7", "packages": {"torch": "2.1", "numpy": "2.0"}}
     made: dict[str, Any] = {
         "server": server,
@@ -91,7 +91,9 @@ def study(
                 summary.append(row)
                 for number, hit in enumerate(hits):
                     tokens = {"output_tokens": 10.0 + number, "reasoning_tokens": 5.0 + number}
-                    said.append(key | {"question_id": str(number), "accuracy": float(hit), "answered_rate": 1.0} | tokens)
+                    said.append(
+                        key | {"question_id": str(number), "accuracy": float(hit), "answered_rate": 1.0} | tokens
+                    )
     return StudyResults(
         starts=pd.DataFrame(of_starts),
         summary=pd.DataFrame(summary),

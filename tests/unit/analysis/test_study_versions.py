@@ -10,7 +10,8 @@ from rllm_serving.analysis.study_versions import MEASURED, differences
 
 
 def listed(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Any, Any]]:
-    return {(row.about, row.item): (row.then, row.now) for row in table.itertuples()}
+    texts = table.astype(object).where(table.notna(), None)
+    return {(row.about, row.item): (row.then, row.now) for row in texts.itertuples()}
 
 
 def test_the_same_studies_differ_in_nothing() -> None:

@@ -22,7 +22,15 @@ def row(line: str, ratio: float, spread: float = np.nan, verdict: str | None = N
     """A comparison of a metric; spread: factor between the ratio and either end of its interval."""
     values = {"ratio": ratio, "ratio_low": ratio / spread, "ratio_high": ratio * spread}
     values |= {f"difference{end}": values[f"ratio{end}"] - 1 for end in ("", "_low", "_high")}
-    names = {"group": "g", "line": line, "role": "llm", "metric": "tpot", "margin": 0.1, "invalid": None}
+    names = {
+        "engine": "vllm",
+        "group": "g",
+        "line": line,
+        "role": "llm",
+        "metric": "tpot",
+        "margin": 0.1,
+        "invalid": None,
+    }
     return {**names, **values, "verdict": verdict, **columns}
 
 
@@ -83,7 +91,7 @@ def compared(engines: dict[str, list[str]], datasets: list[str]) -> pd.DataFrame
             keys = {"experiment": "e", "engine": engine, "model": model, "quantization": "bf16", "setup": setup}
             keys |= {"against": f"{engine}/bf16/baseline", "dataset": dataset, "load": "closed-4", "load_level": 4}
             for metric in ("tpot", "output_tokens"):
-                rows.append(keys | {"budget": 64, "value": 1.0} | row("", 1.2, 1.1, "changed", metric=metric))
+                rows.append(row("", 1.2, 1.1, "changed", metric=metric) | keys | {"budget": 64, "value": 1.0})
     return pd.DataFrame(rows).drop(columns=["role", "line", "group"])
 
 

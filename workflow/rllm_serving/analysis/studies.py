@@ -61,9 +61,7 @@ class Change(NamedTuple):
     how: str
 
 
-def compare(
-    then: StudyResults, now: StudyResults, margins: Mapping[str, float]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare(then: StudyResults, now: StudyResults, margins: Mapping[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare what both studies measured.
 
     Args:

@@ -103,7 +103,7 @@ def _panel(ax: Axes, part: pd.DataFrame, metric: str) -> None:
     invalid = part[part["invalid"].notna()]
     ax.plot(invalid["shown"], invalid["position"], **style.CROSS)
     style.annotate_empty(ax, part["shown"])
-    ax.set_title(f"{REGISTRY[metric].label}\ndifference (points)" if points else REGISTRY[metric].label)
+    ax.set_title(f"{REGISTRY[metric].label}\n(points)" if points else REGISTRY[metric].label)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
     values = part[[f"shown{end}" for end in ENDS]].to_numpy(dtype=float)

@@ -46,9 +46,7 @@ def optimisations(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
         return ", ".join([style.ENGINES[engine], dataset, *[pair] * several])
 
     frame["group"] = [group(*key) for key in zip(frame["engine"], frame["dataset"], frame["pair"], strict=True)]
-    groups = [
-        group(*key) for key in product(style.engines(frame), _datasets(frame), style.ordered(frame["pair"]))
-    ]
+    groups = [group(*key) for key in product(style.engines(frame), _datasets(frame), style.ordered(frame["pair"]))]
     lines = list(frame["line"].unique())
     fixed = f"Ratio to the baseline, {style.describe_selection(frame)}"
     return forest(frame, METRICS, groups, lines, fixed, _unsupported(comparison[~measured], frame))
