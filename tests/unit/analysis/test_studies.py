@@ -24,7 +24,7 @@ from rllm_serving.analysis.studies import (
 from scipy import stats
 
 
-def compared(then: StudyResults, now: StudyResults, metric: str) -> pd.DataFrame:
+def compared(then: StudyResults, now: StudyResults, metric: str) -> Any:
     table, _ = compare(then, now, MARGINS)
     return table[table["metric"] == metric]
 
@@ -33,7 +33,7 @@ def test_what_is_slower_is_changed_and_what_is_not_is_equivalent() -> None:
     then, now = study({}), study({"e2e_latency": 1.5, "output_throughput": 1 / 1.5}, seed=1)
     table, unmatched = compare(then, now, MARGINS)
     assert unmatched.empty
-    found = table.set_index(["metric", "model"])
+    found: Any = table.set_index(["metric", "model"])
     for model in MODELS:
         slower, less, same = (found.loc[name, model] for name in ("e2e_latency", "output_throughput", "tpot"))
         assert slower["verdict"] == less["verdict"] == "changed" and same["verdict"] == "equivalent"
@@ -147,7 +147,7 @@ def test_another_number_of_questions_or_a_load_of_another_rate_is_not_compared()
 
 def test_a_condition_beyond_a_gate_has_no_verdict() -> None:
     then, now = study({}), study({"tpot": 2.0}, seed=1)
-    late = replace(now, summary=now.summary.assign(invalid=["late", None]))
+    late = replace(now, summary=now.summary.assign(invalid=pd.Series(["late", None], dtype=object)))
     rows = compared(then, late, "tpot").set_index("model")
     assert rows.loc["m_llm", "invalid"] == "now: late" and pd.isna(rows.loc["m_llm", "verdict"])
     assert rows.loc["m_rllm", "verdict"] == "changed" and pd.isna(rows.loc["m_rllm", "invalid"])
@@ -198,7 +198,7 @@ def test_hypotheses_whose_verdict_is_another_now_are_listed() -> None:
         for verdicts in ({"a": "holds", "b": "holds"}, {"a": "holds", "b": "undecided", "c": "holds"})
     ]
     then, now = (replace(study({}), claims=table) for table in claims)
-    found = changed_claims(then, now).set_index("hypothesis")
+    found: Any = changed_claims(then, now).set_index("hypothesis")
     assert found.loc["b", ["verdict_then", "verdict_now"]].tolist() == ["holds", "undecided"]
     assert set(found.index) == {"b", "c"} and pd.isna(found.loc["c", "verdict_then"])
     assert changed_claims(then, study({})).empty

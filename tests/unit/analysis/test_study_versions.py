@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 from helpers.two_studies import record
 from rllm_serving.analysis.study_versions import MEASURED, differences
 
 
-def listed(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Any, Any]]:
+def listed(table: Any) -> dict[tuple[str, str], tuple[Any, Any]]:
     texts = table.astype(object).where(table.notna(), None)
     return {(row.about, row.item): (row.then, row.now) for row in texts.itertuples()}
 

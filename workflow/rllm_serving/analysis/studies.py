@@ -115,18 +115,17 @@ def match(then: StudyResults, now: StudyResults) -> tuple[pd.DataFrame, pd.DataF
     return both[~refused].drop(columns="found"), unmatched.reset_index(drop=True)
 
 
-def _reason(row: Mapping[str, Any], configs: Sequence[Mapping[tuple[Any, ...], Any]]) -> str | None:
+def _reason(row: Mapping[Any, Any], configs: Sequence[Mapping[tuple[Any, ...], Any]]) -> str | None:
     """Say why a condition may not be compared; None where it may."""
     if row["found"] != "both":
         return f"only {'then' if row['found'] == 'left_only' else 'now'}"
     if _PER_CAPACITY.match(row["load"]):
         return "its load is a share of a capacity that each study measures for itself"
     server = tuple(row[name] for name in SERVER)
-    known = [side.get(server) for side in configs]
-    for side, config in zip(SIDES, known, strict=True):
-        if config is None:
+    for side, known in zip(SIDES, configs, strict=True):
+        if server not in known:
             return f"no run.json {side}"
-    found = [*changed_keys(known[0], known[1]), *_asked(row)]
+    found = [*changed_keys(configs[0][server], configs[1][server]), *_asked(row)]
     return "; ".join(found) or None
 
 
@@ -147,7 +146,7 @@ def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _asked(row: Mapping[str, Any]) -> list[str]:
+def _asked(row: Mapping[Any, Any]) -> list[str]:
     numbers = {
         "questions": [row[f"num_questions_{side}"] for side in SIDES],
         "requests a point": [row[f"num_requests_{side}"] / row[f"points_{side}"] for side in SIDES],
@@ -155,7 +154,7 @@ def _asked(row: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {a:g} then, {b:g} now" for name, (a, b) in numbers.items() if a != b]
 
 
-def _said(row: Mapping[str, Any], questions: Sequence[pd.DataFrame | None]) -> Iterator[tuple[str, Change]]:
+def _said(row: Mapping[Any, Any], questions: Sequence[pd.DataFrame | None]) -> Iterator[tuple[str, Change]]:
     """Yield the changes of what a model says; questions: `results_folder.by_question` of both, by question_id."""
     aligned = _aligned(questions)
     for metric in (*RATES, *TOKENS):
@@ -194,7 +193,7 @@ def _unpaired(metric: str, sides: Sequence[Interval], df: Sequence[float]) -> Es
 
 
 def _timed(
-    row: Mapping[str, Any], starts: Sequence[pd.DataFrame | None], noise: Sequence[NoiseTable | None]
+    row: Mapping[Any, Any], starts: Sequence[pd.DataFrame | None], noise: Sequence[NoiseTable | None]
 ) -> Iterator[tuple[str, Change]]:
     """Yield the changes of times, rates and gauges; starts: those of the condition; noise: of its experiment."""
     condition = [row[name] for name in CONDITION]
@@ -217,7 +216,7 @@ def _timed(
         yield metric, Change(alone[0], alone[1], effect, how)
 
 
-def _horizons(row: Mapping[str, Any]) -> str:
+def _horizons(row: Mapping[Any, Any]) -> str:
     """Say why the means of two TTFVT are no means of the same; empty where they are."""
     upto = [row[f"ttfvt_horizon_{side}"] for side in SIDES]
     if all(row[f"answered_rate_{side}"] == 1 for side in SIDES) or np.isclose(*upto):
@@ -225,7 +224,7 @@ def _horizons(row: Mapping[str, Any]) -> str:
     return f"not compared: some ended without an answer, and the mean goes to {upto[0]:.3g} s then, {upto[1]:.3g} s now"
 
 
-def _columns(row: Mapping[str, Any], metric: str, change: Change, margins: Mapping[str, float]) -> dict[str, Any]:
+def _columns(row: Mapping[Any, Any], metric: str, change: Change, margins: Mapping[str, float]) -> dict[str, Any]:
     rate = metric in RATES
     found = change.effect.interval() if rate else from_log(change.effect)
     parts = {"then": change.then, "now": change.now, "ratio": MISSING, "difference": MISSING}

@@ -6,7 +6,7 @@ Filled: changed; hollow: equivalent; grey: undecided. What has no interval was n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, floor, inf, log
+from math import floor, inf, log
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ...analysis.comparison import RATES
@@ -145,13 +145,13 @@ def _symmetric_axis(ax: Axes, values: NDArray[np.float64], points: bool) -> None
     reach = max(LEAST_RATIO, float(np.exp(1.08 * np.abs(np.log(values[values > 0])).max(initial=0))))
     base = next(base for base, end in ((2.0, 5), (5.0, 30), (10.0, inf)) if reach < end)
     highest = floor(log(reach) / log(base))
-    step = ceil(highest / 2)
-    outermost = highest // step * step
     ax.set_xscale("log")
     ax.set_xlim(1 / reach, reach)
-    ax.xaxis.set_major_locator(FixedLocator([base**power for power in range(-outermost, outermost + 1, step)]))
+    # Labels of more than three would touch.
+    ax.xaxis.set_major_locator(FixedLocator([base**-highest, 1, base**highest]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_locator(FixedLocator([base**power for power in range(-highest, highest + 1)]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _handles(frame: pd.DataFrame) -> list[Artist]:

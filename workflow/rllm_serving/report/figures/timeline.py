@@ -79,9 +79,10 @@ def choose_point(points: pd.DataFrame) -> tuple[str, int]:
     """
     hardness = style.datasets(points)
     ranks = []
-    for (dataset, repeat), part in points.groupby(["dataset", "repeat"]):
+    for _, part in points.groupby(["dataset", "repeat"]):
+        dataset, repeat = str(part["dataset"].iloc[0]), int(part["repeat"].iloc[0])
         samples = float(part["gauge_samples"].fillna(0).min())
         sound = bool(part["invalid"].isna().all()) and samples >= MIN_SAMPLES
-        ranks.append((len(part), sound, hardness.index(dataset), samples, -int(repeat), str(dataset)))
+        ranks.append((len(part), sound, hardness.index(dataset), samples, -repeat, dataset))
     *_, before, dataset = max(ranks)
     return dataset, -before
