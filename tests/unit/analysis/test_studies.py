@@ -13,6 +13,7 @@ from helpers.two_studies import CONFIG, MODELS, QUESTIONS_ASKED, keys, record, s
 from rllm_serving.analysis.intervals import paired_difference
 from rllm_serving.analysis.results_folder import StudyResults
 from rllm_serving.analysis.studies import (
+    ALIKE,
     PAIRED,
     STARTS,
     UNPAIRED,
@@ -89,6 +90,8 @@ def test_the_order_of_questions_does_not_matter() -> None:
     rows = compared(then, now, "accuracy")
     assert (rows["how"] == PAIRED).all() and (rows["difference"] == 0).all()
     assert (rows["verdict"] == "equivalent").all()
+    lengths = compared(then, now, "output_tokens")
+    assert (lengths["how"] == ALIKE).all() and (lengths["ratio"] == 1).all()
 
 
 def test_answers_not_known_by_question_are_compared_by_their_intervals() -> None:

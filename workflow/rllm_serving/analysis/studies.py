@@ -47,7 +47,7 @@ ENDS = ("", "_low", "_high")
 VALUES = [f"{part}{end}" for part in (*SIDES, "ratio", "difference") for end in ENDS]
 COLUMNS = [*KEYS, "metric", *VALUES, "how", "starts_then", "starts_now", "error", "df", *JUDGED, "invalid"]
 PAIRED, UNPAIRED, STARTS = "paired by question", "unpaired", "starts"
-UNMATCHED = [*KEYS, "reason"]
+ALIKE = "the same for every question"
 CLAIM = ["claim", "hypothesis", "pair", "engine", "dataset", "role", "candidate"]
 _PER_CAPACITY = re.compile(r"^(open|trace)-[\d.e-]+x-")
 
@@ -96,7 +96,7 @@ def _by_condition(frame: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
 
 
 def match(then: StudyResults, now: StudyResults) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what may be compared, and UNMATCHED: what may not, with the reason.
+    """Return what may be compared; and what may not: KEYS and the reason.
 
     The first has a row a server and condition: KEYS, and the columns of both summaries with `_then` and `_now`.
     """
@@ -163,12 +163,14 @@ def _said(row: Mapping[Any, Any], questions: Sequence[pd.DataFrame | None]) -> I
         if not all(np.isfinite(side.value) for side in sides):
             continue
         if aligned is None:
-            effect = _unpaired(metric, sides, [row[f"num_questions_{side}"] - 1 for side in SIDES])
+            how, effect = UNPAIRED, _unpaired(metric, sides, [row[f"num_questions_{side}"] - 1 for side in SIDES])
         else:
             then, now = (side[metric].to_numpy(dtype=float) for side in aligned)
             paired = paired_difference if metric in RATES else paired_log_ratio
             effect = paired(now, then, np.arange(len(now)))
-        yield metric, Change(sides[0], sides[1], effect, UNPAIRED if aligned is None else PAIRED)
+            # Without any variance there is no verdict; this says more.
+            how = ALIKE if effect.value == effect.error == 0 else PAIRED
+        yield metric, Change(sides[0], sides[1], effect, how)
 
 
 def _aligned(questions: Sequence[pd.DataFrame | None]) -> tuple[pd.DataFrame, pd.DataFrame] | None:

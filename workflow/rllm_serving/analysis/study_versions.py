@@ -12,7 +12,7 @@ COLUMNS = ["about", "item", "then", "now"]
 MEASURED = "measured"
 """Item of what only one study has."""
 _MODEL = ("source", "id", "revision", "commit", "bytes", "parameters", "dtype")
-_GIB = 2**30
+_SERVER, _GIB = "server ", 2**30
 
 Facts = dict[str, dict[str, set[str]]]
 """What a fact is about -> item -> its values in all runs."""
@@ -21,7 +21,8 @@ Facts = dict[str, dict[str, set[str]]]
 def differences(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return COLUMNS, a row a fact that differs; several values within a study stand together, missing is null.
 
-    What only one study has (an engine, a model, an experiment) is one row, with the item MEASURED.
+    What only one study has (an engine, a model, an experiment) is one row, with the item MEASURED; its servers are
+    among what is not compared.
 
     Args:
         then: run.json of each run of the older study.
@@ -32,7 +33,8 @@ def differences(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, An
     for about in dict.fromkeys([*sides[0], *sides[1]]):
         known = [side.get(about) for side in sides]
         if known[0] is None or known[1] is None:
-            rows.append([about, MEASURED, *("no" if facts is None else "yes" for facts in known)])
+            if not about.startswith(_SERVER):
+                rows.append([about, MEASURED, *("no" if facts is None else "yes" for facts in known)])
             continue
         for item in dict.fromkeys([*known[0], *known[1]]):
             values = ["; ".join(sorted(facts.get(item, ()))) or None for facts in (known[0], known[1])]
@@ -59,7 +61,6 @@ def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for session in record["sessions"]:
         yield "code", "git commit", session["git_commit"]
         yield from (("machine", item, value) for item, value in _machine(session["hardware"]))
-        yield from ((engine, f"kernel: {name}", "/".join(names)) for name, names in session.get("kernels", {}).items())
     yield "machine", "device", record["device"]
     yield engine, "version", environment["engine_version"]
     yield engine, "python", environment["python"]
@@ -72,9 +73,15 @@ def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for section in ("sampling", "measurement"):
         yield from ((experiment, item, value) for item, value in _flat(config.get(section), section))
     yield experiment, "seed", config.get("seed")
-    name = "/".join(server[key] for key in ("engine", "model", "quantization", "setup"))
-    yield f"{experiment}, {name}", "method", config.get("method")
-    yield from ((f"{experiment}, {name}", item, value) for item, value in _flat(config.get("options"), "options"))
+    yield from ((_SERVER + "/".join(server.values()), item, value) for item, value in _served(record))
+
+
+def _served(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    config = record["config"]
+    yield "method", config.get("method")
+    yield from _flat(config.get("options"), "options")
+    for session in record["sessions"]:
+        yield from ((f"kernel: {name}", "/".join(names)) for name, names in session.get("kernels", {}).items())
 
 
 def _machine(hardware: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
