@@ -92,7 +92,9 @@ def study(
                 for number, hit in enumerate(hits):
                     tokens = {"output_tokens": 10.0 + number, "reasoning_tokens": 5.0 + number}
                     said.append(
-                        key | {"question_id": str(number), "accuracy": float(hit), "answered_rate": 1.0} | tokens
+                        key
+                        | {"question_id": str(number), "accuracy": float(hit), "answered_rate": 1.0, "requests": 3}
+                        | tokens
                     )
     return StudyResults(
         starts=pd.DataFrame(of_starts),

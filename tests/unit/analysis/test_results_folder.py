@@ -40,6 +40,7 @@ def test_requests_of_a_question_are_averaged() -> None:
     frame = requests()
     found: Any = by_question(frame, grades(frame), invalid_points([])).set_index("question_id")
     assert found.loc["q0", ["accuracy", "answered_rate", "output_tokens"]].tolist() == [1, 1, 15]
+    assert found["requests"].tolist() == [2, 2]
     # Failed requests are wrong and unanswered, and their tokens do not count.
     assert found.loc["q1", ["accuracy", "answered_rate", "output_tokens"]].tolist() == [0.5, 0.5, 10]
 

@@ -78,7 +78,8 @@ def test_one_start_gives_values_and_no_verdict() -> None:
 def test_answers_to_the_same_questions_are_paired() -> None:
     rows = compared(study({}, right=0.5), study({}, right=0.6, seed=1), "accuracy")
     before, after = (np.arange(QUESTIONS_ASKED) < share * QUESTIONS_ASKED for share in (0.5, 0.6))
-    effect = paired_difference(after.astype(float), before.astype(float), np.arange(QUESTIONS_ASKED))
+    question = np.repeat(np.arange(QUESTIONS_ASKED), 3)  # each was asked in three starts
+    effect = paired_difference(after[question].astype(float), before[question].astype(float), question)
     assert (rows["how"] == PAIRED).all()
     assert rows["difference"].tolist() == pytest.approx([0.1] * 2) and effect.value == pytest.approx(0.1)
     assert rows["error"].tolist() == pytest.approx([effect.error] * 2)

@@ -15,7 +15,7 @@ from .server_data import POINT
 
 SAID = ["accuracy", "answered_rate", "output_tokens", "reasoning_tokens"]
 """What is known of each question, in the names of `comparison.compare`."""
-QUESTIONS = [*SERVER, *CONDITION, "question_id", *SAID]
+QUESTIONS = [*SERVER, *CONDITION, "question_id", "requests", *SAID]
 _GRADED = [*SERVER, *POINT, "index"]
 _REQUESTS = [*SERVER, *CONDITION, "repeat", "index", "question_id", "status", "first_visible_token"]
 _REQUESTS += ["output_tokens", "reasoning_tokens"]
@@ -101,8 +101,8 @@ def by_question(requests: pd.DataFrame, grades: pd.DataFrame, left_out: pd.DataF
         left_out: points that do not count, see `invalid_points`.
 
     Returns:
-        QUESTIONS: accuracy and answered_rate (0 to 1) of all requests, output_tokens and reasoning_tokens of completed
-        ones; NaN where there is none.
+        QUESTIONS: their number, accuracy and answered_rate (0 to 1) of all requests, output_tokens and
+        reasoning_tokens of completed ones; NaN where there is none.
     """
     out = pd.MultiIndex.from_frame(left_out)
     kept = requests[~pd.MultiIndex.from_frame(requests[[*SERVER, *POINT]]).isin(out)] if len(out) else requests
@@ -114,4 +114,4 @@ def by_question(requests: pd.DataFrame, grades: pd.DataFrame, left_out: pd.DataF
         **{name: rows[name].where(ok).astype(float) for name in ("output_tokens", "reasoning_tokens")},
     }
     groups = rows.assign(**said).groupby([*SERVER, *CONDITION, "question_id"], sort=True)
-    return groups[SAID].mean().reset_index()
+    return groups[SAID].mean().assign(requests=groups.size()).reset_index()[QUESTIONS]

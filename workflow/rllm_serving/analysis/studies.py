@@ -165,9 +165,12 @@ def _said(row: Mapping[Any, Any], questions: Sequence[pd.DataFrame | None]) -> I
         if aligned is None:
             how, effect = UNPAIRED, _unpaired(metric, sides, [row[f"num_questions_{side}"] - 1 for side in SIDES])
         else:
-            then, now = (side[metric].to_numpy(dtype=float) for side in aligned)
+            # As many rows a question as requests of it, as if these had been paired: they share their question's mean.
+            requests = np.minimum(*(side["requests"].to_numpy(dtype=int) for side in aligned))
+            question = np.repeat(np.arange(len(requests)), requests)
+            then, now = (side[metric].to_numpy(dtype=float)[question] for side in aligned)
             paired = paired_difference if metric in RATES else paired_log_ratio
-            effect = paired(now, then, np.arange(len(now)))
+            effect = paired(now, then, question)
             # Without any variance there is no verdict; this says more.
             how = ALIKE if effect.value == effect.error == 0 else PAIRED
         yield metric, Change(sides[0], sides[1], effect, how)
