@@ -44,7 +44,7 @@ class Study:
         small: dict[str, Any] = {"loads": (4, 8), "budgets": (32, 512), "questions": 8}
         self.pairs, runs = options["pairs"], run_fixtures.study(**(small | options))
         tables = experiment_tables([_server(run) for run in runs])
-        self.starts, self.summary = tables.starts, tables.summary
+        self.points, self.starts, self.summary = tables.points, tables.starts, tables.summary
         self.requests = pd.concat([latencies(run[0]) for run in runs])
         self.server = pd.concat([run[2] for run in runs])
         self.by = {"difficulty": tables.difficulty, "domain": tables.domain}

@@ -230,6 +230,10 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("experiments.budget.loads", [{"type": "open", "burstiness": 1, "rate": rate} for rate in (1, 1.0000001)])],
         ["experiments.budget.loads.1: ", "'open-1rps-gamma1'", "experiments.budget.loads.0", "six digits"],
     ),
+    "folder that holds no results": (
+        [("compare_with", "no/such")],
+        ["compare_with: ", "no/such", "starts.parquet", "results"],
+    ),
     "unknown device": ([("device", "tpu")], ["device: ", "'tpu'", "auto, cpu, cuda"]),
 }
 

@@ -194,6 +194,15 @@ def test_identical_servers_are_counted_on_demand(fresh: Path) -> None:
     assert {"count_false_positives": 1, "compare_runs": 1, "measure": 2}.items() <= rules(jobs).items()
 
 
+def test_two_studies_are_compared_only_where_an_older_one_is_named(fresh: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for name in ("starts", "summary"):
+        (tmp_path / f"{name}.parquet").touch()
+    jobs = plan(fresh, config=changed(("compare_with", str(tmp_path))))
+    assert rules(jobs)["compare_studies"] == 1 and "compare_studies" not in rules(plan(fresh))
+    assert rules(plan(fresh, "compare_studies")) == {"compare_studies": 1}
+
+
 def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:
     # Laid over the default study, the experiment that is not in the file would still be there.
     config = changed()

@@ -242,13 +242,10 @@ def table_inputs(wildcards):
     ]
 
 
-def table_unsupported(wildcards):
-    """Servers that an experiment asks for and cannot have, for the table that lists them all."""
-    return [
-        row
-        for row in STUDY.unsupported
-        if wildcards.table in ("main", "optimisations") and row["experiment"] == wildcards.experiment
-    ]
+def unsupported_servers(experiment, output):
+    """Servers that an experiment asks for and cannot have, for the tables and the figure that list them all."""
+    listed = output in ("main", "optimisations")
+    return [row for row in STUDY.unsupported if listed and row["experiment"] == experiment]
 
 
 def figure_inputs(wildcards):
@@ -261,6 +258,28 @@ def figure_inputs(wildcards):
             else files_of(wildcards.experiment, source)
         )
         for source in catalogue.FIGURES[wildcards.figure].sources
+    }
+
+
+def older_study():
+    """The results folder that this study is compared with, or None."""
+    return config["compare_with"] and str(Path(config["compare_with"]).expanduser())
+
+
+def studies_inputs(wildcards):
+    """What two studies are compared by, of both; nothing where the config names no older one."""
+    if older_study() is None:
+        return {}
+    tables = ("starts.parquet", "summary.parquet")
+    return {
+        "then": [f"{older_study()}/{table}" for table in tables],
+        "now": [f"results/{table}" for table in tables],
+        "comparisons": [
+            file
+            for experiment in DEFAULT_EXPERIMENTS
+            for basis in ("engine", "baseline")
+            for file in files_of(experiment, f"comparison-{basis}")
+        ],
     }
 
 

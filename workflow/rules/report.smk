@@ -27,7 +27,7 @@ rule make_table:
         runtime=30,
     params:
         code=code("make_table.py"),
-        unsupported=table_unsupported,
+        unsupported=lambda wildcards: unsupported_servers(wildcards.experiment, wildcards.table),
     script:
         "../scripts/make_table.py"
 
@@ -61,7 +61,56 @@ rule plot_figure:
     params:
         code=code("plot_figure.py"),
         pairs=STUDY.pairs,
+        unsupported=lambda wildcards: unsupported_servers(wildcards.experiment, wildcards.figure),
         function=lambda wildcards: catalogue.FIGURES[wildcards.figure].function,
         module_code=lambda wildcards: figure_code(wildcards.figure),
     script:
         "../scripts/plot_figure.py"
+
+
+rule compare_studies:
+    """Set this study beside the older one of `compare_with`: metrics, verdicts and versions that changed."""
+    input:
+        unpack(studies_inputs),
+    output:
+        table=report(
+            "results/tables/studies.csv",
+            caption="../report/studies.rst",
+            category="Two studies",
+            labels={"table": "studies"},
+        ),
+        md="results/tables/studies.md",
+        tex="results/tables/studies.tex",
+        versions=report(
+            "results/tables/studies-versions.csv",
+            caption="../report/studies.rst",
+            category="Two studies",
+            labels={"table": "versions"},
+        ),
+        verdicts="results/tables/studies-verdicts.csv",
+        claims="results/tables/studies-claims.csv",
+        unmatched="results/tables/studies-unmatched.csv",
+        pdf="results/figures/studies.pdf",
+        png=report(
+            "results/figures/studies.png",
+            caption="../report/studies.rst",
+            category="Two studies",
+            labels={"figure": "studies"},
+        ),
+    log:
+        "logs/compare_studies.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        code=code("compare_studies.py"),
+        figure_code=LIBRARY.digests(LIBRARY.folder / "report" / "figures" / "studies.py"),
+        then=older_study(),
+        pairs=STUDY.pairs,
+        margins=config["analysis"]["margins"],
+    script:
+        "../scripts/compare_studies.py"

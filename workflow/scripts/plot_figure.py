@@ -16,4 +16,6 @@ with logged(snakemake.log[0]):
         pd.concat([frame(source, path) for path in paths], ignore_index=True)
         for source, paths in snakemake.input.items()
     ]
+    if snakemake.params.unsupported:
+        frames[0] = pd.concat([frames[0], pd.DataFrame(snakemake.params.unsupported)], ignore_index=True)
     figures.draw(snakemake.params.function, frames, snakemake.params.pairs, snakemake.output.pdf, snakemake.output.png)

@@ -21,16 +21,28 @@ def write(name: str, text: str) -> Callable[[Path], object]:
 
 # What is done to a good folder, and what the line must hold: the file first.
 FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
-    "header row": (write(TRACE, f"time_s,rate,cv,distribution,shape,scale\n{ROWS}"), [TRACE, "row 1: time_s is 'time_s'"]),
+    "header row": (
+        write(TRACE, f"time_s,rate,cv,distribution,shape,scale\n{ROWS}"),
+        [TRACE, "row 1: time_s is 'time_s'"],
+    ),
     "empty": (write(TRACE, ""), [TRACE, "is empty; expected rows of time_s,rate,cv"]),
     "longer row": (write(TRACE, f"{ROWS}1200,1,1,Gamma,1,1,1\n"), [TRACE, "row 3: has 7 fields; expected 6"]),
-    "another distribution": (write(TRACE, f"{ROWS}1200,1,1,Pareto,1,1\n"), ["row 3: distribution is 'Pareto'", "Gamma or"]),
-    "rate without distribution": (write(TRACE, "0,1,1,,1,1\n"), [TRACE, "row 1: distribution is ''; expected Gamma or"]),
+    "another distribution": (
+        write(TRACE, f"{ROWS}1200,1,1,Pareto,1,1\n"),
+        ["row 3: distribution is 'Pareto'", "Gamma or"],
+    ),
+    "rate without distribution": (
+        write(TRACE, "0,1,1,,1,1\n"),
+        [TRACE, "row 1: distribution is ''; expected Gamma or"],
+    ),
     "negative rate": (write(TRACE, f"{ROWS}1200,-1,1,Gamma,1,1\n"), [TRACE, "row 3: rate is '-1'"]),
     "infinite rate": (write(TRACE, f"{ROWS}1200,inf,1,Gamma,1,1\n"), [TRACE, "row 3: rate is 'inf'"]),
     "shape of nothing": (write(TRACE, f"{ROWS}1200,1,1,Gamma,0,1\n"), [TRACE, "row 3: shape is '0'", "above 0"]),
     "date and time": (write(TRACE, "2024-01-01 00:00,1,1,Gamma,1,1\n"), [TRACE, "row 1: time_s is '2024-01-01 00:00'"]),
-    "a window twice": (write(TRACE, f"{ROWS}600,2,1,Gamma,1,1\n"), [TRACE, "row 3: time_s is '600'; expected a window once"]),
+    "a window twice": (
+        write(TRACE, f"{ROWS}600,2,1,Gamma,1,1\n"),
+        [TRACE, "row 3: time_s is '600'; expected a window once"],
+    ),
     "not UTF-8": (write(TRACE, f"{ROWS}1200,1,1,caf\xe9,1,1\n"), [TRACE, "row 3: b'\\xe9'; expected UTF-8"]),
     "no lengths": (lambda folder: (folder / LENGTHS).unlink(), [LENGTHS, "is missing"]),
     "no windows": (lambda folder: (folder / TRACE).unlink(), [TRACE, "is missing"]),
@@ -39,7 +51,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "broken JSON": (write(LENGTHS, '{\n"0": {'), [LENGTHS, "row 2: ", "expected JSON"]),
     "JSON of another form": (write(LENGTHS, "[]"), [LENGTHS, "is no mapping; expected {start in s: "]),
     "lengths without a start": (write(LENGTHS, '{"a": {}}'), [LENGTHS, "has the key 'a'"]),
-    "lengths of another kind": (write(LENGTHS, '{"0": {"input_tokens": "{}"}}'), [LENGTHS, "window 0: has no distributions"]),
+    "lengths of another kind": (
+        write(LENGTHS, '{"0": {"input_tokens": "{}"}}'),
+        [LENGTHS, "window 0: has no distributions"],
+    ),
     "JSON that is not UTF-8": (write(LENGTHS, '{"caf\xe9": {}}'), [LENGTHS, "row 1: b'\\xe9'; expected UTF-8"]),
 }
 

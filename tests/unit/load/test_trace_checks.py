@@ -63,5 +63,7 @@ def test_rows_that_are_sorted_and_requests_beyond_the_context_are_said(tmp_path:
     rows = [ROW.format(second) for second in (5, 4, 6)]
     file = azure(tmp_path, *rows, "2023-11-16 18:15:50,500,13")
     unsorted, longer = said(file)
-    assert unsorted.startswith(f"traces.real.path: {file}: 1 rows have a time before that of the row above: all are sorted")
+    assert unsorted.startswith(
+        f"traces.real.path: {file}: 1 rows have a time before that of the row above: all are sorted"
+    )
     assert longer.startswith(f"traces.real.path: {file}: 1 requests are longer than the context of 512 tokens")

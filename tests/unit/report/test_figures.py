@@ -16,7 +16,7 @@ def draw(study: Study, name: str, pdf: Path, png: Path) -> None:
     frames = {
         "budget": lambda: [study.summary],
         "batch": lambda: [study.summary],
-        "timeline": lambda: [study.server, study.summary],
+        "timeline": lambda: [study.server, study.points],
         "stragglers": lambda: [study.requests, study.summary],
         "difficulty": lambda: [study.by["difficulty"]],
         "domain": lambda: [study.by["domain"]],

@@ -36,7 +36,9 @@ def test_good_calls(study: Path, call: str) -> None:
 
 @pytest.mark.parametrize("word", ["single", "results/points.csv", "results/claims.json"])
 def test_a_target_taken_for_a_config_file_is_recognised(study: Path, word: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^--configfile: Snakemake takes '{word}' for a config file, .* put targets"):
+    with pytest.raises(
+        ConfigError, match=rf"^--configfile: Snakemake takes '{word}' for a config file, .* put targets"
+    ):
         check_command_line(["-n", "--configfile", "study.yaml", word])
 
 

@@ -65,7 +65,10 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "several documents": ("study: a\n---\nstudy: b\n", "line 2: a second document; one file is one study"),
     "Latin-1": ("study: a\n# caf\xe9\n".encode("latin-1"), "line 2: the byte 0xe9 is no UTF-8; save it as UTF-8"),
     "UTF-16": ("study: a\n".encode("utf-16"), "line 1: the text is UTF-16; save it as UTF-8"),
-    "UTF-16 without a mark": ("study: a\n".encode("utf-16-le"), "line 1: not YAML: the character '\\x00' is not allowed"),
+    "UTF-16 without a mark": (
+        "study: a\n".encode("utf-16-le"),
+        "line 1: not YAML: the character '\\x00' is not allowed",
+    ),
     "unclosed bracket": ("models:\n  a: [1,\n    2\nseed: 1\n", "line 4: not YAML: "),
     "unclosed bracket at the end": (
         "models: {a: [1\n",

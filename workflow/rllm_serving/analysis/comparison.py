@@ -76,9 +76,14 @@ class Rules:
     margins: Mapping[str, float]
 
     def margin(self, metric: str) -> float:
-        """Return the margin of a metric on the scale that it is judged on."""
-        margin = self.margins[MARGIN_OF.get(metric, metric)]
-        return margin if metric in RATES else float(np.log1p(margin))
+        """Return `margin_of` a metric."""
+        return margin_of(metric, self.margins)
+
+
+def margin_of(metric: str, margins: Mapping[str, float]) -> float:
+    """Return the margin of a metric on the scale that it is judged on; margins: the config's `analysis.margins`."""
+    margin = margins[MARGIN_OF.get(metric, metric)]
+    return margin if metric in RATES else float(np.log1p(margin))
 
 
 def compare(candidate: ServerData, baseline: ServerData, rules: Rules) -> pd.DataFrame:

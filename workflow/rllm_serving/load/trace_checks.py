@@ -86,6 +86,4 @@ def _sorted(rows: int, where: str) -> str:
 
 def _longer(head: Recording, context: int) -> int:
     """Requests whose prompt and answer together are more than a context (tokens)."""
-    return sum(
-        prompt + output > context for prompt, output in zip(head.prompt_tokens, head.output_tokens, strict=True)
-    )
+    return sum(prompt + output > context for prompt, output in zip(head.prompt_tokens, head.output_tokens, strict=True))

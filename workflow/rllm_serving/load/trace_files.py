@@ -215,8 +215,10 @@ def _mooncake(path: Path) -> Iterator[Row]:
         time = math.nan if isinstance(entry["timestamp"], str) else _from_zero(entry["timestamp"])
         if not math.isfinite(time):
             raise fault(path, row, entry["timestamp"], MILLISECONDS, "timestamp")
-        yield time / 1000, _json_tokens(path, row, entry, "input_length"), _json_tokens(
-            path, row, entry, "output_length"
+        yield (
+            time / 1000,
+            _json_tokens(path, row, entry, "input_length"),
+            _json_tokens(path, row, entry, "output_length"),
         )
 
 

@@ -85,9 +85,7 @@ class RecordedTraffic:
     def requests(self, start_s: float, count: int, seed: int) -> Trace:
         """See `Traffic`."""
         begin = int(np.searchsorted(self._trace.times, start_s))
-        later = Trace(
-            self._trace.times[begin:], self._trace.prompt_tokens[begin:], self._trace.output_tokens[begin:]
-        )
+        later = Trace(self._trace.times[begin:], self._trace.prompt_tokens[begin:], self._trace.output_tokens[begin:])
         if len(later.times) < count:
             raise too_few(self._path, len(later.times), start_s, count)
         if self._spread_s:

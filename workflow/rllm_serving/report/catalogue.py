@@ -90,7 +90,7 @@ TABLES = {
 FIGURES = {
     "budget": Output(("summary",), lambda traits: traits.budgets > 1 and not traits.setups, "sweep:budget"),
     "batch": Output(("summary",), lambda traits: traits.batches > 1 and not traits.setups, "sweep:batch"),
-    "timeline": Output(("server", "summary"), lambda traits: traits.sized and not traits.setups, "timeline:timeline"),
+    "timeline": Output(("server", "points"), lambda traits: traits.sized and not traits.setups, "timeline:timeline"),
     "stragglers": Output(
         ("requests", "summary"), lambda traits: traits.batches > 0 and not traits.setups, "stragglers:stragglers"
     ),

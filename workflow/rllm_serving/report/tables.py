@@ -25,6 +25,7 @@ IN_LATEX = {DASH: "--", INVALID: r"$\dagger$"}
 CHANGE = ("_ratio", "_difference")
 """Ends of the names of columns that tell a change."""
 KEYS = {
+    "experiment": "Experiment",
     "engine": "Engine",
     "against": "Against",
     "model": "Model",
@@ -37,6 +38,11 @@ KEYS = {
     "load": "Load",
     "budget": "Budget (tokens)",
     "kernels": "Kernels",
+    "metric": "Metric",
+    "then": "Then",
+    "now": "Now",
+    "change": "Now / then",
+    "verdict": "Verdict",
 }
 MAIN = ["accuracy", "output_throughput", "ttfvt_mean", "ttfvt_p99", "answered_rate", "tpot_mean", "e2e_latency_mean"]
 MAIN += ["output_tokens_mean", "kv_cache_usage_max"]
@@ -270,7 +276,7 @@ def _for_reading(table: Table) -> pd.DataFrame:
     cells = {key: _key_cells(table.frame[key]) for key in table.keys}
     cells |= {name: _metric_cells(table, name) for name in table.metrics}
     for column, where, form in (
-        ("reason", table.metrics[0], "not supported: {reason}"),
+        ("reason", (table.metrics or table.keys)[0], "not supported: {reason}"),
         ("invalid", table.keys[-1], "{text} " + INVALID),
     ):
         if column in table.frame:

@@ -37,6 +37,8 @@ def check_references(config: Mapping[str, Any], prompts: Path) -> None:
     for key, path in config_paths(config):
         if not path.exists():
             raise ConfigError(f"{key}: {path} is not there; give an existing file or folder")
+    if config["compare_with"] is not None:
+        check_results(Path(config["compare_with"]).expanduser())
     templates = sorted(file.stem for file in prompts.glob("*.jinja"))
     for name, dataset in config["datasets"].items():
         resolve_names(f"datasets.{name}.prompt", [dataset["prompt"]], templates)
@@ -48,6 +50,20 @@ def check_references(config: Mapping[str, Any], prompts: Path) -> None:
         for number, load in enumerate(experiment["loads"]):
             if "trace" in load:
                 resolve_names(f"experiments.{name}.loads.{number}.trace", [load["trace"]], config["traces"])
+
+
+def check_results(folder: Path) -> None:
+    """Check that a folder has the results of a study of this workflow.
+
+    Raises:
+        ConfigError: when something is not there that two studies are compared by.
+    """
+    missing = [name for name in ("starts.parquet", "summary.parquet", "runs") if not (folder / name).exists()]
+    if missing:
+        raise ConfigError(
+            f"compare_with: {folder} has no {missing[0]}; give the `results` folder of a study of this workflow that "
+            "ran to its end"
+        )
 
 
 def find_pairs(models: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -161,6 +161,11 @@ class Config(Section):
     """how comparisons are judged, below"""
     claims: dict[Name, Claim] = key({}, allowed="mapping, a claim an id", redone="the claims")
     """claims of your own beside those of resources/claims.yaml, or in place of one of them, below"""
+    compare_with: str | None = key(
+        None, allowed="null or a folder, the `results` of another study", redone="the comparison of both studies"
+    )
+    """an older study that this one is set beside: which metrics and verdicts changed, and what differs in versions and
+    machines ([docs/results.md](../docs/results.md#two-studies-side-by-side))"""
     local_paths: dict[HubId, Text] = key(
         {}, allowed="mapping, a path for each hub id", redone="nothing, if the files are the same"
     )

@@ -196,7 +196,9 @@ def _text_problem(text: str) -> str | None:
         number = float(text)
     except ValueError:
         return None
-    return f"{text} is text to YAML; write it as {number:g}" if math.isfinite(number) else f"{text} is not a finite number"
+    return (
+        f"{text} is text to YAML; write it as {number:g}" if math.isfinite(number) else f"{text} is not a finite number"
+    )
 
 
 def is_text(kind: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ PARTS = {
 }
 CHANGE = "delta_e2e_latency"
 BASELINE = "e2e_latency_baseline"
+AROUND = 0.55  # inches: title and ticks of a panel
 
 
 def decomposition(parts: pd.DataFrame, pairs: style.Pairs) -> Figure:
@@ -53,16 +55,28 @@ def decomposition(parts: pd.DataFrame, pairs: style.Pairs) -> Figure:
         ax.use_sticky_edges = False  # bars end before the frame
         style.annotate_empty(ax, part[CHANGE])
         _draw_bars(ax, part[part[CHANGE].notna()])
+        absent = set(range(len(lines))).difference(part["position"].astype(int)) if len(part) else set()
+        for place in absent:
+            where: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "color": "#777777"}
+            ax.text(0.02, place, "not measured", fontsize=6.5, **where)
 
-    figure = facet(frame, rows, columns, panel, 0.55 + 0.19 * len(lines), "Change of E2E (%)", sharey=True)
+    line = style.line_height(len(rows) * len(lines), 0.6 + AROUND * len(rows))
+    height = AROUND + line * len(lines)
+    figure = facet(frame, rows, columns, panel, height, "Change of E2E (%)", sharey=True)
     entries: list[Artist] = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="black", lw=0.4, label=label)
         for label, colour, hatch in PARTS.values()
     ]
     entries.append(Line2D([], [], color="black", marker="D", mfc="white", lw=0.8, label="whole, 95 % interval"))
+    if not _has_interval(frame[frame[CHANGE].notna()]).all():
+        entries.append(Line2D([], [], color="black", label="whole, no interval", **style.TICK))
     entries += style.invalid_handles(frame, style.CROSS)
     style.legend(figure, entries, f"Mean E2E against the baseline, {style.describe_selection(frame)}", "")
     return figure
+
+
+def _has_interval(part: pd.DataFrame) -> pd.Series:
+    return part[[f"{CHANGE}_low", f"{CHANGE}_high"]].notna().all(axis=1)
 
 
 def _draw_bars(ax: Axes, part: pd.DataFrame) -> None:
@@ -76,6 +90,9 @@ def _draw_bars(ax: Axes, part: pd.DataFrame) -> None:
             ax.barh(y, width, 0.66, end, color=colour, hatch=hatch, edgecolor="black", lw=0.4, zorder=2)
             ends[sign] = end + width
     change, error = part[CHANGE] * percent, style.error_bars(part, CHANGE) * percent.to_numpy()
-    ax.errorbar(change, y, xerr=error, color="black", marker="D", mfc="white", ls="", capsize=2, zorder=4)
+    known = _has_interval(part)
+    look: dict[str, Any] = {"color": "black", "marker": "D", "mfc": "white", "ls": "", "capsize": 2, "zorder": 4}
+    ax.errorbar(change[known], y[known], xerr=error[:, known.to_numpy()], **look)
+    ax.plot(change[~known], y[~known], color="black", **style.TICK)
     invalid = part["invalid"].notna()
     ax.plot(change[invalid], y[invalid], **style.CROSS)

@@ -36,5 +36,5 @@ def difficulty(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
     figure = facet(frame, rows, columns, panel, 1.7, "Difficulty and dataset", sharex=True, sharey="row")
     p99 = Line2D([], [], color=style.GREY, label="p99", **DASH)
     entries = [*style.legend_handles(frame), p99, *style.invalid_handles(frame)]
-    style.legend(figure, entries, style.describe_selection(frame))
+    style.legend(figure, entries, style.describe_selection(frame), style.bar_text(frame, METRICS))
     return figure

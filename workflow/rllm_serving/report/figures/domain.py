@@ -24,5 +24,6 @@ def domain(breakdown: pd.DataFrame, pairs: style.Pairs) -> Figure:
     rows = [Facet({"pair": pair}, block=block) for pair, block in pair_blocks(frame)]
     height, xlabel = 0.26 * len(groups) + 0.5, style.label("accuracy")
     figure = facet(frame, rows, engine_columns(frame), panel, height, xlabel, sharex=True, sharey=True)
-    style.legend(figure, [*style.legend_handles(frame), *style.invalid_handles(frame)], style.describe_selection(frame))
+    entries = [*style.legend_handles(frame), *style.invalid_handles(frame)]
+    style.legend(figure, entries, style.describe_selection(frame), style.bar_text(frame, ["accuracy"]))
     return figure

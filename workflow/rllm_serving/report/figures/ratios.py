@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import product
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from ...analysis.metrics import REGISTRY
-from ...analysis.verdicts import UNDECIDED
 from . import style
-from .facet import Facet, facet, pair_blocks
+from .forest import forest
 
-ENDS = ("", "_low", "_high")
 METRICS = ["accuracy", "output_throughput", "ttfvt", "tpot", "e2e_latency", "kv_cache_usage"]
+NOTE_WIDTH = 125
+"""Characters of a line below the panels."""
 
 
 def engines(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
@@ -27,23 +23,33 @@ def engines(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
     frame["line"] = frame["dataset"] + ", " + frame["load"] if frame["load"].nunique() > 1 else frame["dataset"]
     lines = [line for name in _datasets(frame) for line in style.select(frame, dataset=name)["line"].unique()]
     baseline = frame["against"].str.split("/").str[0]
-    frame["engines"] = frame["engine"].map(style.ENGINES) + " / " + baseline.map(style.ENGINES)
-    rows = [
-        Facet({"engines": names, "pair": pair}, f"{names}\n{block}".strip())
-        for names, (pair, block) in product(style.ordered(frame["engines"]), pair_blocks(frame))
-    ]
-    return _ratios(frame, rows, lines, f"Ratio at equal load, budget {frame['budget'].iloc[0]} tokens")
+    names = frame["engine"].map(style.ENGINES) + " / " + baseline.map(style.ENGINES)
+    frame["group"] = names + ", " + frame["pair"] if frame["pair"].nunique() > 1 else names
+    groups = style.ordered(frame["group"])
+    return forest(frame, METRICS, groups, lines, f"Ratio at equal load, budget {frame['budget'].iloc[0]} tokens")
 
 
 def optimisations(comparison: pd.DataFrame, pairs: style.Pairs) -> Figure:
-    """Draw rows of `comparison.compare` with the baseline; a line a setup or weight format."""
-    frame = with_optimisation(style.largest_load(style.with_roles(comparison, pairs, several_servers=True)))
-    rows = [
-        Facet({"engine": engine, "dataset": name, "pair": pair}, f"{style.ENGINES[engine]}\n{name}\n{block}".strip())
-        for engine, name, (pair, block) in product(style.engines(frame), _datasets(frame), pair_blocks(frame))
-    ]
+    """Draw rows of `comparison.compare` with the baseline; a line a setup or weight format.
+
+    Args:
+        comparison: those, and rows with a `reason` for what is unsupported: it is listed below the panels.
+        pairs: {pair: {role: model}}.
+    """
+    measured = comparison["reason"].isna() if "reason" in comparison else pd.Series(True, comparison.index)
+    # Rows without a budget have made decimals of the others'.
+    rows = comparison[measured].astype({"budget": int})
+    frame = with_optimisation(style.largest_load(style.with_roles(rows, pairs, several_servers=True)))
+    several = frame["pair"].nunique() > 1
+
+    def group(engine: str, dataset: str, pair: str) -> str:
+        return ", ".join([style.ENGINES[engine], dataset, *[pair] * several])
+
+    frame["group"] = [group(*key) for key in zip(frame["engine"], frame["dataset"], frame["pair"], strict=True)]
+    groups = [group(*key) for key in product(style.engines(frame), _datasets(frame), style.ordered(frame["pair"]))]
     lines = list(frame["line"].unique())
-    return _ratios(frame, rows, lines, f"Ratio to the baseline, {style.describe_selection(frame)}")
+    fixed = f"Ratio to the baseline, {style.describe_selection(frame)}"
+    return forest(frame, METRICS, groups, lines, fixed, _unsupported(comparison[~measured], frame))
 
 
 def with_optimisation(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,59 +60,27 @@ def with_optimisation(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(line=line).sort_values("quantization", key=lambda names: names != "bf16", kind="stable")
 
 
-def _datasets(comparison: pd.DataFrame) -> list[str]:
-    return style.datasets(style.select(comparison, metric="output_tokens"), "value")
-
-
-def _ratios(frame: pd.DataFrame, rows: list[Facet], lines: list[str], fixed: str) -> Figure:
-    """Draw ratios, of accuracy differences in points; a column a metric.
+def _unsupported(missing: pd.DataFrame, measured: pd.DataFrame) -> str:
+    """Name the servers that an experiment asks for and cannot have, a line an engine; empty where there are none.
 
     Args:
-        frame: rows of `comparison.compare` with a role and `line`.
-        rows: of the grid.
-        lines: values of `line`, from top to bottom of a panel.
-        fixed: what all panels have in common.
+        missing: a row a server, with its keys.
+        measured: rows of those that it has, with `line`; a line of some of the models names those that lack it.
     """
-    frame = frame.assign(position=frame["line"].map(lines.index) + frame["role"].map(style.SHIFTS))
-    points = frame["metric"] == "accuracy"
-    frame = frame.assign(
-        **{f"shown{end}": frame[f"ratio{end}"].mask(points, 100 * frame[f"difference{end}"]) for end in ENDS}
-    )
-    frame = frame[points | (frame["shown"] > 0)]
-    undecided = frame["verdict"] == UNDECIDED
+    if missing.empty:
+        return ""
+    missing = with_optimisation(missing).fillna({"line": "baseline"})
+    texts = []
+    for engine in style.engines(missing):
+        names = []
+        for line, rows in style.select(missing, engine=engine).groupby("line", sort=False):
+            models = ", ".join(rows["model"].unique())
+            partly = len(style.select(measured, engine=engine, line=line)) > 0
+            names.append(f"{line} ({models})" if partly else str(line))
+        texts.append(f"Not supported by {style.ENGINES[engine]}: {', '.join(names)}.")
+    texts.append("The table of the optimisations has the reasons.")
+    return "\n".join(textwrap.fill(text, NOTE_WIDTH) for text in texts)
 
-    def panel(ax: Axes, part: pd.DataFrame, _: Facet) -> None:
-        differs = bool((part["metric"] == "accuracy").any())
-        ax.axvline(0 if differs else 1, color=style.GREY, lw=0.8, zorder=1)
-        for margin in part["margin"].dropna().unique():
-            ends = (-100 * margin, 100 * margin) if differs else (np.exp(-margin), np.exp(margin))
-            ax.axvspan(*ends, color=style.GREY, alpha=0.15, lw=0, zorder=0)
-        style.intervals(ax, part, "shown", part["position"], horizontal=True, hollow=undecided)
-        invalid = part[part["invalid"].notna()]
-        ax.plot(invalid["shown"], invalid["position"], **style.CROSS)
-        style.annotate_empty(ax, part["shown"])
-        ax.set_yticks(range(len(lines)), lines)
-        ax.set_ylim(len(lines) - 0.5, -0.5)
-        ax.grid(axis="y", visible=False)
 
-    labels = {"accuracy": "Accuracy\ndifference (points)"}
-    columns = [Facet({"metric": name}, labels.get(name, REGISTRY[name].label)) for name in METRICS]
-    figure = facet(frame, rows, columns, panel, 0.5 + 0.2 * len(lines), sharex="col", sharey=True)
-    for ax, metric in zip(figure.axes, METRICS, strict=False):
-        if metric == "accuracy":
-            continue
-        ratios = style.select(frame, metric=metric)[[f"shown{end}" for end in ENDS]].to_numpy(dtype=float)
-        ratios = ratios[ratios > 0]
-        limits = pd.Series([*ratios / 1.2, 0.5, 2, *ratios * 1.2])
-        style.log10_axis(ax, limits, "x")
-        ax.set_xlim(limits.min(), limits.max())
-    undecided_handle = Line2D([], [], label="undecided", **style.HOLLOW)
-    margin_handle = Patch(color=style.GREY, alpha=0.15, lw=0, label="changes that do not matter")
-    entries = [
-        *style.legend_handles(frame),
-        undecided_handle,
-        margin_handle,
-        *style.invalid_handles(frame, style.CROSS),
-    ]
-    style.legend(figure, entries, fixed)
-    return figure
+def _datasets(comparison: pd.DataFrame) -> list[str]:
+    return style.datasets(style.select(comparison, metric="output_tokens"), "value")

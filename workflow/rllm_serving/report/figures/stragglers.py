@@ -60,5 +60,5 @@ def stragglers(requests: pd.DataFrame, summary: pd.DataFrame, pairs: style.Pairs
         rows.append(Facet({"pair": pair, "level": "batch"}, block=block, metric=METRIC))
     figure = facet(shown, rows, dataset_columns(frame), panel, 1.6, "Batch size", sharey="row")
     entries = [*style.legend_handles(frame, with_engines=True), *style.invalid_handles(frame)]
-    style.legend(figure, entries, f"budget {budget} tokens")
+    style.legend(figure, entries, f"budget {budget} tokens", style.bar_text(frame, [METRIC]))
     return figure

@@ -26,7 +26,8 @@ from ...serving.engines import ENGINES as engine_classes
 Pairs = dict[str, dict[str, str]]
 """{pair: {role: model}}"""
 
-WIDTH = 7.0  # inches: two columns of a printed page
+WIDTH, HEIGHT = 7.0, 9.5  # inches: two columns of a printed page, without a caption
+THICK, THIN = 0.2, 0.125  # inches: a line of text and markers, as it should be and as it can be
 ROLES = {"llm": "LLM", "rllm": "RLLM"}
 COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
 MARKERS = {"llm": "o", "rllm": "s"}
@@ -36,9 +37,12 @@ ENGINES = {engine.name: engine.title for engine in engine_classes.values()}
 LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1))]
 GREY = "#555555"
 HOLLOW: dict[str, Any] = {"color": GREY, "marker": "D", "mfc": "white", "ls": ""}
+TICK: dict[str, Any] = {"marker": "|", "ms": 7, "mew": 1.2, "ls": "", "zorder": 4}
+"""Mark of a value without an interval among such that are judged by theirs."""
 CROSS: dict[str, Any] = {"color": "black", "marker": "x", "ms": 7, "ls": "", "zorder": 5}
 """Mark of comparisons beyond a validity gate, where a hollow marker has another meaning."""
 LEGEND_COLUMNS = 5
+BARS = "; bars: 95 % intervals"
 RC: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -180,10 +184,9 @@ def intervals(
     metric: str,
     position: pd.Series,
     horizontal: bool = False,
-    hollow: pd.Series | None = None,
     **line: Any,
 ) -> None:
-    """Draw a metric's values with their intervals, in the colours and markers of the roles.
+    """Draw a metric's values with intervals in the colours and markers of the roles, hollow beyond a validity gate.
 
     Args:
         ax: panel.
@@ -191,19 +194,27 @@ def intervals(
         metric: column of `frame`, with _low and _high.
         position: of each row on the other axis.
         horizontal: the metric is on the x axis.
-        hollow: whether a row's marker is hollow; by default where the row is beyond a validity gate.
         line: properties of the line.
     """
-    hollow = frame["invalid"].notna() if hollow is None else hollow
     for role, rows in by_role(frame):
         value, at = rows[metric] * factor(metric), position[rows.index]
         x, y = (value, at) if horizontal else (at, value)
         error = {"xerr" if horizontal else "yerr": error_bars(rows, metric) * factor(metric)}
         look: dict[str, Any] = {"color": COLOURS[role], "ls": "", "capsize": 1.5, "elinewidth": 0.8}
         ax.errorbar(x, y, **(look | error | line))
-        mark = hollow[rows.index]
+        mark = rows["invalid"].notna()
         for chosen, face in ((~mark, COLOURS[role]), (mark, "white")):
             ax.plot(x[chosen], y[chosen], MARKERS[role], color=COLOURS[role], mfc=face, zorder=3)
+
+
+def line_height(lines: int, around: float) -> float:
+    """Return the height of a line (inches) with which a figure fits a page, as far as its text stays legible.
+
+    Args:
+        lines: of text and markers, one below the other.
+        around: height of all else, inches.
+    """
+    return min(THICK, max(THIN, (HEIGHT - around) / max(lines, 1)))
 
 
 def annotate_empty(ax: Axes, values: pd.Series) -> None:
@@ -224,24 +235,26 @@ def log2_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def log10_axis(ax: Axes, values: pd.Series, which: str = "y") -> None:
-    """Make the x or y axis log10 with plain numbers; without ticks when no value is above 0.
+def log10_axis(ax: Axes, values: pd.Series) -> None:
+    """Make the y axis log10 with plain numbers, at least two of them; without ticks when no value is above 0.
 
     Args:
-        ax: panel.
-        values: all that the axis shows.
-        which: "x" or "y"; an x axis has room for fewer numbers.
+        ax: panel in which all is drawn, and all of which stays visible.
+        values: what it shows.
     """
-    values = values[values > 0]
-    if values.empty:
-        ax.set(**{f"{which}ticks": []})
+    if not (values > 0).any():
+        ax.set(yticks=[])
         return
-    ax.set(**{f"{which}scale": "log"})
-    span = values.max() / values.min()
-    axis = ax.yaxis if which == "y" else ax.xaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 12 else (1, 3) if which == "y" or span < 100 else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    subs = (1, 2, 5) if high / low < 15 else (1, 3)
+    steps = [sub * 10.0**k for k in range(int(np.log10(low)) - 2, int(np.log10(high)) + 3) for sub in subs]
+    if sum(low <= step <= high for step in steps) < 2:
+        low, high = max(step for step in steps if step <= low), min(step for step in steps if step >= high)
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def legend_handles(frame: pd.DataFrame, with_engines: bool = False) -> list[Line2D]:
@@ -260,7 +273,18 @@ def invalid_handles(frame: pd.DataFrame, mark: dict[str, Any] = HOLLOW) -> list[
     return [Line2D([], [], label="beyond a validity gate", **mark)] if frame["invalid"].notna().any() else []
 
 
-def legend(figure: Figure, entries: Sequence[Artist], fixed: str, bars: str = "; bars: 95 % intervals") -> None:
+def bar_text(frame: pd.DataFrame, metrics: Iterable[str]) -> str:
+    """Say for a legend what bars are, and that some values have none.
+
+    Args:
+        frame: what a figure shows.
+        metrics: columns of `frame` with _low and _high.
+    """
+    bare = any((frame[name].notna() & frame[f"{name}_low"].isna()).any() for name in metrics)
+    return f"{BARS}, where one is known" if bare else BARS
+
+
+def legend(figure: Figure, entries: Sequence[Artist], fixed: str, bars: str = BARS) -> None:
     """Put a legend above all panels, where it hides nothing; fixed: what all panels have in common."""
     columns = len(entries) if len(entries) <= LEGEND_COLUMNS else -(-len(entries) // 2)
     figure.legend(handles=entries, loc="outside upper center", title=fixed + bars, ncols=columns, columnspacing=1.4)

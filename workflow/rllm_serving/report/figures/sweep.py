@@ -49,5 +49,5 @@ def _sweep(frame: pd.DataFrame, x: str, xlabel: str, fixed: str) -> Figure:
     if partial.any():
         text = "some cut off while thinking: censored"
         entries.append(Line2D([], [], color=style.GREY, marker="D", label=text, **HALF))
-    style.legend(figure, [*entries, *style.invalid_handles(frame)], fixed)
+    style.legend(figure, [*entries, *style.invalid_handles(frame)], fixed, style.bar_text(frame, METRICS))
     return figure

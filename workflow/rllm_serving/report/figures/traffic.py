@@ -49,5 +49,5 @@ def traffic(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
 
     figure = facet(frame, metric_rows(frame, METRICS), columns, panel, 1.3, sharex=True, sharey="row")
     entries = [*style.legend_handles(frame, with_engines=True), *style.invalid_handles(frame)]
-    style.legend(figure, entries, f"budget {frame['budget'].iloc[0]} tokens")
+    style.legend(figure, entries, f"budget {frame['budget'].iloc[0]} tokens", style.bar_text(frame, METRICS))
     return figure
