@@ -109,7 +109,10 @@ def test_a_start_that_lacks_a_condition_takes_no_part() -> None:
 def test_where_hardly_a_start_is_whole_conditions_are_taken_by_themselves() -> None:
     """Each condition has two starts, no start has both: the ratio is known, with the larger error."""
     hard, easy = [4.0, 4.4, np.nan], [np.nan, 2.2, 2.0]
-    others = {(LLM, "hard"): [4.0, 4.3, 4.5], (LLM, "easy"): [2.0, 2.1, 2.3]}
+    others: dict[tuple[tuple[str, ...], str], list[float]] = {
+        (LLM, "hard"): [4.0, 4.3, 4.5],
+        (LLM, "easy"): [2.0, 2.1, 2.3],
+    }
     table = _starts({(RLLM, "hard"): hard, (RLLM, "easy"): easy, **others})
     found = of_starts([Cell(RLLM, (HARD,), 1), Cell(RLLM, (EASY,), -1)], "e2e", False, table)
     assert found.effect.value == pytest.approx(np.log(4 * 4.4) / 2 - np.log(2.2 * 2.0) / 2)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rllm_serving.load.capacity import measured_capacity
-from rllm_serving.load.traces import ArrivalError
+from rllm_serving.load.trace_files import ArrivalError
 from rllm_serving.measurement.rows import REQUESTS
 
 KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline", "dataset": "d"}

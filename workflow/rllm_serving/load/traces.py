@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from .servegen_files import Folder, Window, read_folder
+from .servegen_files import Window, read_folder
 from .trace_files import named, read_recording, too_few
 
 Floats = NDArray[np.float64]

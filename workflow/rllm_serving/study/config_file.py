@@ -169,7 +169,8 @@ def scalar_problem(node: yaml.Node, kinds: Sequence[Any]) -> str | None:
         kinds: types that its key may have; none where it is unknown.
     """
     text, tag = str(node.value), _tag(node)
-    if tag == "str" and node.style is None and kinds and not any(map(is_text, kinds)):
+    is_plain = getattr(node, "style", None) is None
+    if tag == "str" and is_plain and kinds and not any(map(is_text, kinds)):
         return _text_problem(text)
     quoted = f"put it in quotes where text is meant: '{text}'"
     if tag == "timestamp":

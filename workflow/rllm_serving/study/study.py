@@ -13,9 +13,9 @@ from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
 from .checks import (
     NEEDS_DRAFT_MODEL,
+    check_load_names,
     check_options,
     check_quantization_dataset,
-    check_load_names,
     check_questions,
     check_references,
     check_sandbox,
