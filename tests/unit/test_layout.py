@@ -30,7 +30,6 @@ TESTED_IN = {
     "grading/math_worker.py": "unit/grading/test_grader.py",
     "grading/sandbox_worker.py": "unit/grading/test_sandbox.py",
     "load/requests.py": "integration/test_run.py",
-    "load/traces.py": "unit/load/test_arrivals.py",
     "logs.py": "unit/quantization/test_job.py",
     "measurement/fingerprint.py": "integration/test_reruns.py",
     "measurement/paths.py": "integration/test_run.py",

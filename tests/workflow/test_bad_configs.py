@@ -107,7 +107,7 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     "llm without pair": ([("models.tiny-llm.pair", REMOVED)], ["models.tiny-llm: ", "'pair'", "same name"]),
     "pair of two llms": (
         [("models.other", TINY["models"]["tiny-llm"])],
-        ["models.other.pair: ", "'tiny-llm'", "one llm and one rllm"],
+        ["models.tiny-llm.pair: ", "'other'", "one llm and one rllm"],
     ),
     "tensor parallel that does not divide the heads": (
         [("serving.tensor_parallel", 3)],

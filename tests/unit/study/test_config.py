@@ -30,9 +30,11 @@ DEFINITION: dict[str, Any] = json.loads(schema_text())
 
 
 def keys_of(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys that a part of the schema allows, NAME for what the user names; serving options count once."""
+    """Dotted keys that a part of the schema allows, NAME for what the user names; serving options and terms count once."""
     reference = schema.get("$ref", "").rpartition("/")[2]
     if reference in ("Serving", "ExperimentSampling") and prefix != "serving.":
+        return
+    if reference == "Term" and not prefix.endswith("plus."):
         return
     schema = DEFINITION["$defs"][reference] if reference else schema
     for name, part in schema.get("properties", {}).items():

@@ -172,7 +172,7 @@ STREAM = [
         (("capacity", REMOVED), r"experiments\.stream\.capacity: missing, but its loads are a share"),
         (
             ("capacity.experiment", "none"),
-            r"capacity\.experiment: unknown 'none'; allowed: budget, single, full, stream",
+            r"capacity\.experiment: unknown 'none'; allowed: budget, full, single, stream",
         ),
         (("capacity.experiment", "single"), r"'single' does not serve tiny-llm on vllm"),
         (("capacity.experiment", "budget"), r"'budget' does not saturate .*load of size 64"),

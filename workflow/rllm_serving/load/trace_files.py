@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from ..errors import UserError
@@ -235,6 +236,14 @@ RECORDED: dict[str, Callable[[Path], Iterator[Row]]] = {"azure": _azure, "burstg
 """Source of a recorded trace -> what reads its requests."""
 
 
+def _has_more(requests: Iterator[Row]) -> bool:
+    """Whether a file goes on, with a request or with something else, which nobody asked for."""
+    try:
+        return next(requests, None) is not None
+    except ArrivalError:
+        return True
+
+
 def read_recording(source: str, path: Path, rows: int | None = None) -> Recording:
     """Return the requests of a recorded trace.
 
@@ -249,11 +258,8 @@ def read_recording(source: str, path: Path, rows: int | None = None) -> Recordin
     columns = times, prompts, outputs = array("d"), array("d"), array("d")
     unsorted = failed = 0
     before = -math.inf
-    complete = True
-    for number, request in enumerate(RECORDED[source](path)):
-        if number == rows:
-            complete = False
-            break
+    requests = RECORDED[source](path)
+    for request in islice(requests, rows):
         unsorted += request[0] < before
         before = request[0]
         if request[2] == 0:
@@ -261,6 +267,7 @@ def read_recording(source: str, path: Path, rows: int | None = None) -> Recordin
             continue
         for column, value in zip(columns, request, strict=True):
             column.append(value)
+    complete = rows is None or not _has_more(requests)
     if not times:
         raise ArrivalError(f"{path}: no request with an answer in it; expected at least one")
     return Recording(times, prompts, outputs, unsorted, failed, complete)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +247,38 @@ def _divisors(number: int, near: int = 1) -> str:
     smaller = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
     divisors = sorted({*smaller, *(number // n for n in smaller)})
     return ", ".join(map(str, sorted(sorted(divisors, key=lambda n: abs(n - near))[:10])))
+
+
+def check_capacity(
+    config: Mapping[str, Any],
+    datasets: Mapping[str, Any],
+    experiment: str,
+    servers: Callable[[str], Mapping[str, Sequence[Run]]],
+) -> None:
+    """Check that loads with a load factor have a capacity, which another experiment measures at saturation.
+
+    Args:
+        config: a completed one.
+        datasets: the study's.
+        experiment: its name.
+        servers: returns the runs of each server that the capacity of an experiment is measured on.
+
+    Raises:
+        ConfigError: for a missing capacity, unknown names, and an experiment that does not saturate its servers.
+    """
+    entry, key = config["experiments"][experiment], f"experiments.{experiment}"
+    spec = entry.get("capacity")
+    if spec is None:
+        if any("load_factor" in load for load in entry["loads"]):
+            raise ConfigError(f"{key}.capacity: missing, but its loads are a share of one; name experiment and dataset")
+        return
+    resolve_names(f"{key}.capacity.experiment", [spec["experiment"]], config["experiments"])
+    other = config["experiments"][spec["experiment"]]
+    resolve_names(f"{key}.capacity.dataset", [spec["dataset"]], resolve_names("", other["datasets"], datasets))
+    needed = max(run.options.max_running_requests for runs in servers(experiment).values() for run in runs)
+    sizes = [load["size"] for load in other["loads"] if load["type"] == "closed"]
+    if max(sizes, default=0) < needed:
+        raise ConfigError(
+            f"{key}.capacity.experiment: '{spec['experiment']}' does not saturate its servers; allowed: an "
+            f"experiment with a closed load of size {needed} (serving.max_running_requests) or more"
+        )

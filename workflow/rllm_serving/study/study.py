@@ -13,6 +13,7 @@ from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
 from .checks import (
     NEEDS_DRAFT_MODEL,
+    check_capacity,
     check_load_names,
     check_options,
     check_quantization_dataset,
@@ -72,7 +73,7 @@ class Study:
             self.servers[run.experiment].setdefault(run.server, []).append(run)
         self.priorities = self._priorities()
         for name in config["experiments"]:
-            self._check_capacity(name)
+            check_capacity(config, self.datasets, name, self.capacity)
         if config["grading"]["execute_code"] and any(map(self.code, self.experiments)):
             check_sandbox()
 
@@ -285,28 +286,6 @@ class Study:
                 )
             runs[f"{engine}/{model}"] = self.servers[spec["experiment"]][server]
         return runs
-
-    def _check_capacity(self, name: str) -> None:
-        """Check that loads with a load factor have a capacity, which another experiment measures at saturation."""
-        entry, key = self.config["experiments"][name], f"experiments.{name}"
-        spec = entry.get("capacity")
-        if spec is None:
-            if any("load_factor" in load for load in entry["loads"]):
-                raise ConfigError(
-                    f"{key}.capacity: missing, but its loads are a share of one; name experiment and dataset"
-                )
-            return
-        resolve_names(f"{key}.capacity.experiment", [spec["experiment"]], self.config["experiments"])
-        other = self.config["experiments"][spec["experiment"]]
-        datasets = resolve_names("", other["datasets"], self.datasets)
-        resolve_names(f"{key}.capacity.dataset", [spec["dataset"]], datasets)
-        needed = max(run.options.max_running_requests for runs in self.capacity(name).values() for run in runs)
-        sizes = [load["size"] for load in other["loads"] if load["type"] == "closed"]
-        if max(sizes, default=0) < needed:
-            raise ConfigError(
-                f"{key}.capacity.experiment: '{spec['experiment']}' does not saturate its servers; allowed: an "
-                f"experiment with a closed load of size {needed} (serving.max_running_requests) or more"
-            )
 
     def code(self, experiment: str) -> list[str]:
         """Datasets of an experiment whose answers are code."""
