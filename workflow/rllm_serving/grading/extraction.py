@@ -39,7 +39,7 @@ _LABEL = re.compile(
 )
 _DISPLAY = re.compile(r"(\\\[|\$\$)(.+?)(\\\]|\$\$)", re.DOTALL)
 _DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_EMPHASIS = re.compile(r"\*\*([^*\n]+)\*\*|__([^_\n]+)__|`([^`\n]+)`")
+_EMPHASIS = re.compile(r"(?<![\w)}\]])\*{2,3}|\*{2,3}(?![\w({\\])|(?<=\S)\*(?=[\s.,]|$)|__|`")
 _CLOSING = re.compile(r"\s*(?:</answer>|I hope it is correct\.?)\s*$")
 _AGAINST = re.compile(
     r"(?i:\b(?:not|never|neither|nor|cannot|unless|without|except|least|most|more|less|fewer|greater|larger|smaller|over"
@@ -135,7 +135,7 @@ def _tidy(text: str) -> str | None:
     if len(text) > LONGEST:
         return None
     text = _DISPLAY.sub(lambda found: found[1] + " ".join(found[2].split()) + found[3], _CLOSING.sub("", text)).strip()
-    text = _EMPHASIS.sub(lambda mark: mark[1] or mark[2] or mark[3], text)
+    text = _EMPHASIS.sub("", text)
     before = None
     while text != before:
         before = text

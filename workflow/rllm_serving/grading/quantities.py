@@ -58,7 +58,7 @@ def number(text: str) -> str | None:
         value = decimal_text(Decimal(value) * _factor(scale[0]))
         rest = rest[scale.end() :].strip()
     unit = re.sub(r"\s*\^\s*\{?-?[0-9]\}?$", "", rest.removesuffix(".").strip())
-    known = not unit or re.fullmatch(r"[A-Za-z]{2,}[A-Za-z\s./'-]*|\(?s\)?", unit) or (spoken and _spoken(unit))
+    known = not unit or re.fullmatch(r"(?:an? )?[A-Za-z]{2,}[A-Za-z\s./'-]*|\(?s\)?", unit) or (spoken and _spoken(unit))
     if not known or _NO_UNIT.search(unit):
         return None
     return value + (r"\%" if percent else "")
