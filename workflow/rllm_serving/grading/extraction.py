@@ -32,8 +32,8 @@ LONGEST = 4000
 _LABEL = re.compile(
     r"(?:^[ \t]*####(?![#\s*_]*(?i:the\b|final|correct|my\b|answer))|<answer>"
     r"|^[^\w\n]*(?i:(?:the\s)?(?:final\s|correct\s|my\s)?answer)[^\w\n]*$"
-    r"|(?i:\b(?:answer|option|choice)\b)(?:[^.\n:=]{0,60}?\b(?i:is)\b|[\s*_`\"']*[:=])"
-    r"|(?i:\banswer\b)[*_`\"' ]*[-\u2013\u2014]+(?=\s)"
+    r"|(?i:\b(?:answers?|option|choice)\b)(?:[^.\n:=]{0,60}?\b(?i:is)\b|[\s*_`\"']*[:=])"
+    r"|(?i:\banswers?\b)[*_`\"' ]*[-\u2013\u2014]+(?=\s)"
     r"|\u7b54\u6848[\u662f\u4e3a]?)[\s*_:`\"']*",
     re.MULTILINE,
 )
@@ -126,7 +126,9 @@ def _alone(text: str, kind: str) -> str | None:
         return letter(answer, alone=True)
     if kind == "math" and _DELIMITED.fullmatch(answer.rstrip(".")):
         return _delimited(answer)
-    return number(_undelimit(answer))
+    found = number(_undelimit(answer))
+    formula = kind == "math" and _is_value(answer) and re.search(r"[0-9\\]", answer)
+    return found or (_undelimit(answer) if formula else None)
 
 
 def _tidy(text: str) -> str | None:

@@ -61,7 +61,7 @@ def normalize(formula: str, grouped: bool = True) -> str:
         grouped: whether "1,200" is a number; if not, it is a list.
     """
     text = _strip(" ".join(plain(formula).split()))
-    text = _fonts(_NOTHING.sub(" ", _DELIMITER.sub("", text)))
+    text = _fonts(_NOTHING.sub(" ", _DELIMITER.sub("", text.replace("**", "^"))))
     text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\ ", text)
     text = SPACE.sub(" ", _join_digits(text, grouped))
     text = _IN_BRACKETS.sub(r"\1", _MATRIX_END.sub(r"\\end{pmatrix}", _MATRIX.sub(r"\\begin{pmatrix}", text)))

@@ -24,7 +24,7 @@ from typing import Any
 
 import math_verify.grader
 import sympy
-from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+from latex2sympy2_extended import NormalizationConfig, convert_to_pct, latex2sympy, normalize_latex
 from math_verify import verify
 from rllm_serving.grading.comparison import same_decimals, settle
 
@@ -35,6 +35,8 @@ FORM = NormalizationConfig(
 _PART_ONLY = re.compile(r"\\[lcd]?dots[a-z]?(?![a-z])|\.\.|[0-9]\s+[0-9.]")
 """What the parser reads wrongly: dots are dropped, numbers side by side added."""
 _RELATION = re.compile(r"[<>,;]|\\(?:l|g)(?:e|t|eq)(?![a-z])|\\(?:ne|neq|in|approx|equiv|leqslant|geqslant)(?![a-z])")
+_FACTOR = re.compile(r"\\[A-Za-z]+|(?<![_^0-9.])([0-9.]+|[abcekl-orstxz])\s*\(")
+"""A number or a letter before a bracket: 2(3) is no mixed number, n(n+1) no function; the names of functions stay."""
 DIGITS = 40
 EXACT = sympy.Rational(1, 10**25)
 NOISE = sympy.Rational(1, 10**12)
@@ -64,9 +66,12 @@ def read(latex: str, real: bool = True) -> Any:
     """
     if _PART_ONLY.search(latex):
         raise UnreadableError(latex)
-    latex = re.sub(r"(?<![_^0-9.])([0-9.]+)\s*\(", r"\1 \\cdot (", latex)  # 2(3) is no mixed number
+    if turned := re.fullmatch(r"([^=A-Za-z]+)=\s*([A-Za-z])", latex):
+        latex = f"{turned[2]} = {turned[1]}"  # of an equation the right side is the value
+    latex = _FACTOR.sub(lambda factor: rf"{factor[1]} \cdot (" if factor[1] else factor[0], latex)
     latex = re.sub(r"\)\s*(?=[(0-9]|\\frac|\\sqrt)", r") \\cdot ", latex)
-    latex = normalize_latex(re.sub(r",\s*", ", ", latex), FORM)
+    percent = re.fullmatch(r"(.*[^0-9.\s])\s*\\%", latex)
+    latex = normalize_latex(re.sub(r",\s*", ", ", percent[1] if percent else latex), FORM)
     try:
         found = _parse(latex, real)
     except Exception:
@@ -75,7 +80,7 @@ def read(latex: str, real: bool = True) -> Any:
         found = _parse(latex.rpartition("=")[2], real)
     if not isinstance(found, (sympy.Basic, sympy.MatrixBase)):
         raise UnreadableError(latex)
-    return found
+    return convert_to_pct(found) if percent else found
 
 
 def _parse(latex: str, real: bool) -> Any:
