@@ -111,7 +111,10 @@ def test_aime_says_which_years_a_file_holds(tmp_path: Path) -> None:
             {"id": "7", "problem": "p", "answer": "4", "url": None, "year": None},
         ],
     )
-    assert [row["domain"] for row in rows] == [*(f"mathematics/AIME {year}" for year in (2022, 2024, 2025)), "mathematics"]
+    assert [row["domain"] for row in rows] == [
+        *(f"mathematics/AIME {year}" for year in (2022, 2024, 2025)),
+        "mathematics",
+    ]
     assert [row["question_id"] for row in rows] == ["aime2022-0", "aime2024-60", "aime2025-2025-I-4", "aime-7"]
 
 

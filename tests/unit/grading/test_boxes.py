@@ -19,7 +19,9 @@ def test_boxes_that_were_given_up_are_left_out() -> None:
     assert [box.content for box in meant(text)] == ["4"]
 
 
-@pytest.mark.parametrize("between", [" and ", ", ", r",\ ", "; ", " & ", r" \quad \text{and} \quad ", "\n- ", ".\n2. x = ", ""])
+@pytest.mark.parametrize(
+    "between", [" and ", ", ", r",\ ", "; ", " & ", r" \quad \text{and} \quad ", "\n- ", ".\n2. x = ", ""]
+)
 def test_joined_boxes_are_one_answer(between: str) -> None:
     text = rf"\boxed{{0}}. Then \boxed{{1}}{between}\boxed{{2}}"
     assert last_group(text, boxes(text)) == (["1", "2"], False)

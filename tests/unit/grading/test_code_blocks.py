@@ -13,14 +13,21 @@ FENCED = f"```python\n{FUNCTION}\n```\n"
 
 @pytest.mark.parametrize(
     "later",
-    ["def g():\n    return 1", "class Test:\n    def f(self): ...", "def f(x):\n    ...", "def f(x): raise NotImplementedError"]
+    [
+        "def g():\n    return 1",
+        "class Test:\n    def f(self): ...",
+        "def f(x):\n    ...",
+        "def f(x): raise NotImplementedError",
+    ]
     + ["import f", "assert f(1) == 1", "x = f == 1"],
 )
 def test_what_stands_behind_the_function_does_not_count(later: str) -> None:
     assert code(f"{FENCED}```python\n{later}\n```", entry_point="f") == FUNCTION
 
 
-@pytest.mark.parametrize("better", ["def f(y):\n    return y + 1", "async def f(x):\n    return 2", "f = lambda x: 2", "def f("])
+@pytest.mark.parametrize(
+    "better", ["def f(y):\n    return y + 1", "async def f(x):\n    return 2", "f = lambda x: 2", "def f("]
+)
 def test_a_later_function_of_that_name_does(better: str) -> None:
     assert code(f"{FENCED}```\n{better}\n```", entry_point="f") == better
 

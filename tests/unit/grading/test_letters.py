@@ -8,8 +8,28 @@ from rllm_serving.grading.letters import gold_letter, letter
 
 @pytest.mark.parametrize(
     "text",
-    ["C", "c", "(C)", "[C]", "**C**.", '"C"', r"\text{(C)}", r"$\mathbf{C}$", r"{\text{C}}", r"\color{red} C", "Option (C)"]
-    + ["The correct answer is: C", "C. Tripoli", "C: Tripoli", "C) Tripoli", r"C\ \text{Tripoli}", r"C \; 5", "C - Tripoli"]
+    [
+        "C",
+        "c",
+        "(C)",
+        "[C]",
+        "**C**.",
+        '"C"',
+        r"\text{(C)}",
+        r"$\mathbf{C}$",
+        r"{\text{C}}",
+        r"\color{red} C",
+        "Option (C)",
+    ]
+    + [
+        "The correct answer is: C",
+        "C. Tripoli",
+        "C: Tripoli",
+        "C) Tripoli",
+        r"C\ \text{Tripoli}",
+        r"C \; 5",
+        "C - Tripoli",
+    ]
     + [r"C \text{ (Tripoli)}", r"\text{C}~5", "C 2.5 m", "(c) Tripoli", "C, since it is near"],
 )
 def test_a_letter_is_found(text: str) -> None:
@@ -18,7 +38,19 @@ def test_a_letter_is_found(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "A metal", "AB", "A, B", "A/B", "A & B", r"A \text{ or } B", "A and B", "A or B) 5", r"A \quad B", "A) 5 or B) 6"]
+    [
+        "",
+        "A metal",
+        "AB",
+        "A, B",
+        "A/B",
+        "A & B",
+        r"A \text{ or } B",
+        "A and B",
+        "A or B) 5",
+        r"A \quad B",
+        "A) 5 or B) 6",
+    ]
     + ["A 5 m rope", "x + y", "(A, B)", "Tripoli", r"x \quad 5", r"\alpha", "I think"],
 )
 def test_several_letters_an_article_and_symbols_are_none(text: str) -> None:

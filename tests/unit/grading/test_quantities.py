@@ -30,7 +30,8 @@ def test_a_number_is_found_in_what_stands_around_it(text: str, expected: str) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["18x", "5 m", r"2\pi", "18 or more", "18 and a half", "1,2000", "0,123", "x", r"18\mathrm{i}", "", "3 for 2"]
+    "text",
+    ["18x", "5 m", r"2\pi", "18 or more", "18 and a half", "1,2000", "0,123", "x", r"18\mathrm{i}", "", "3 for 2"],
 )
 def test_what_is_more_than_a_number_is_none(text: str) -> None:
     assert number(text) is None

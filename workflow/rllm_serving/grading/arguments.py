@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_COMMAND = re.compile(r"\\(?:[dtc]?frac|nicefrac|sfrac|sqrt)(?![A-Za-z])|(?<![A-Za-z\\])sqrt(?=\s*[({])")
+_COMMAND = re.compile(r"\\(?:[dtc]?frac|nicefrac|sfrac|sqrt)(?![A-Za-z])|(?<![A-Za-z\\])sqrt(?=\s*[({])|\^(?=\s*\()")
 _SINGLE = re.compile(r"\\[A-Za-z]+|[0-9A-Za-z]")
 
 
@@ -24,7 +24,7 @@ def with_braces(text: str) -> str:
     A root takes the whole number or the parenthesis behind it: that is meant by "\sqrt17" and "\sqrt(2)".
     """
     for command in reversed(list(_COMMAND.finditer(text))):
-        read = _fraction if command[0].endswith("frac") else _root
+        read = _power if command[0] == "^" else _fraction if command[0].endswith("frac") else _root
         if found := read(text, command.end()):
             plain, end = found
             text = f"{text[: command.start()]}{plain}{text[end:]}"
@@ -35,6 +35,12 @@ def _fraction(text: str, start: int) -> tuple[str, int] | None:
     above = _argument(text, start)
     below = _argument(text, above[1]) if above else None
     return (rf"\frac{{{above[0]}}}{{{below[0]}}}", below[1]) if above and below else None
+
+
+def _power(text: str, start: int) -> tuple[str, int] | None:
+    opening = text.index("(", start)
+    end = closing(text, opening + 1, "()")
+    return None if end is None else (f"^{{{text[opening + 1 : end]}}}", end + 1)
 
 
 def _root(text: str, start: int) -> tuple[str, int] | None:

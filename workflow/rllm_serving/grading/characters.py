@@ -7,7 +7,9 @@ import unicodedata
 
 _FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _DIGITS = "0123456789"
-_HIGH = dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", _DIGITS + "+-", strict=True))
+_HIGH = dict(
+    zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", _DIGITS + "+-", strict=True)
+)
 _LOW = dict(zip("\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", _DIGITS, strict=True))
 _FRACTIONS = "\u00bd\u2153\u2154\u00bc\u00be\u2155\u2156\u2157\u2158\u2159\u215a\u215b\u215c\u215d\u215e"
 _SYMBOLS = {
@@ -43,7 +45,9 @@ _TABLE = _FULL_WIDTH | {ord(character): text for character, text in _SYMBOLS.ite
 _RUN_HIGH = re.compile(f"[{''.join(_HIGH)}]+")
 _RUN_LOW = re.compile(f"[{''.join(_LOW)}]+")
 _FRACTION = re.compile(f"[{_FRACTIONS}]")
-_ROOT = re.compile(r"([\u221a\u221b\u221c])\s*(?:\(([^()\n]{1,200})\)|\{([^{}\n]{1,200})\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\\pi))")
+_ROOT = re.compile(
+    r"([\u221a\u221b\u221c])\s*(?:\(([^()\n]{1,200})\)|\{([^{}\n]{1,200})\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\\pi))"
+)
 _ROOTS = {"\u221a": "", "\u221b": "[3]", "\u221c": "[4]"}
 _LETTERS = re.compile("[\U0001d400-\U0001d7ff]+")
 

@@ -12,7 +12,11 @@ from .latex import elements, normalize
 from .letters import gold_letter, letter
 
 _NAMES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_BASES = {name: str(number) for number, name in enumerate(_NAMES, 2)} | {"sixteen": "16", "binary": "2", "hexadecimal": "16"}
+_BASES = {name: str(number) for number, name in enumerate(_NAMES, 2)} | {
+    "sixteen": "16",
+    "binary": "2",
+    "hexadecimal": "16",
+}
 _IN_BASE = re.compile(
     r"\(?\s*(?P<digits>[0-9A-F]*[0-9][0-9A-F]*)\s*\)?\s*(?:_|,?\s*(?:in\s+)?(?=\(?\s*(?:\\text\s*\{\s*\(?\s*)?(?:in\s+)?base))"
     rf"[\s({{]*(?:\\text\s*\{{)?[\s(]*(?:in\s+)?(?:base)?[\s-]*(?P<base>[0-9]+|{'|'.join(_BASES)})[\s)}}]*"
@@ -21,7 +25,9 @@ _MODULUS = re.compile(
     r"\s*(?:\\pmod\s*\{?\s*(?P<pmod>[^{}()]+?)\s*\}?"
     r"|\(?\s*(?:\\text\s*\{\s*mod(?:ulo)?\s*\}|\\b?mod(?![a-z])|mod(?:ulo)?(?![a-z]))\s*\{?\s*(?P<mod>[^{}()=]+?)\s*\}?\s*\)?)\s*$"
 )
-_CLOCK = re.compile(r"(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-5][0-9]))?(?:\s*(?:\\text\s*\{)?\s*(?P<half>[aApP])\.?\s*[mM]\.?\s*\}?)?")
+_CLOCK = re.compile(
+    r"(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-5][0-9]))?(?:\s*(?:\\text\s*\{)?\s*(?P<half>[aApP])\.?\s*[mM]\.?\s*\}?)?"
+)
 _PLAIN = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 
 

@@ -85,7 +85,7 @@ def _boxed(contents: list[str], choice: bool, kind: str) -> str | None:
     if sum(map(len, contents)) > LONGEST:
         return None
     if kind == "choice":
-        letters = {letter(content) for content in contents}
+        letters = set(filter(None, map(letter, contents)))
         return letters.pop() if len(letters) == 1 else None
     if kind == "number":
         if choice and len(contents) > 1:

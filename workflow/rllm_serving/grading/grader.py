@@ -148,7 +148,9 @@ class Grader:
             found |= {"kind": "choice", "gold": wanted}
         entry_point = sandbox_worker.entry_point(found["gold"]) if found["kind"] == "code" else None
         text, cut_off = row["answer_text"] or "", row["finish_reason"] == "length"
-        kinds = dict.fromkeys((found["kind"], question["kind"]))  # for a letter, what else was said shows that it is wrong
+        kinds = dict.fromkeys(
+            (found["kind"], question["kind"])
+        )  # for a letter, what else was said shows that it is wrong
         answers = (extract(text, kind, cut_off, entry_point) for kind in kinds if row["status"] == "ok")
         found["extracted"] = next(filter(None, answers), None)
         found["ungraded"] = FORCED_LENGTH if row["forced_output_tokens"] is not None else None

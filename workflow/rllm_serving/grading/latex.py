@@ -50,6 +50,7 @@ _IN_BRACKETS = re.compile(r"[(\[]\s*(\\begin\{pmatrix\}(?:(?!\\begin).)*?\\end\{
 _LEADING = re.compile(r"\s*(?:\\text\s*\{[^{}]*(?::|=|\bis|\bare)\s*\}|\\approx(?![A-Za-z])|=)\s*")
 _TRAILING = re.compile(r"(?:[\s.,;:]|\\\\)+$")
 _AND = re.compile(r"\s*,?\s*(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\})\s*,?\s*")
+_NAMES = {"pi": r"\pi ", "infinity": r"\infty ", "infty": r"\infty "}
 _NUMBER_IN_BRACES = re.compile(r"(?<![\^_}\]A-Za-z])\{\s*(-?[0-9.]+)\s*\}")
 
 
@@ -155,7 +156,8 @@ def _symbols(text: str) -> str:
     """The imaginary unit as I, whole numbers with fractions, repeating decimals and powers of ten as parsers know them."""
     text = _MIXED.sub(_mixed, _REPEATING.sub(_repeating, text))
     text = _POWER_OF_TEN.sub(r"\1 \\cdot 10^{\2}", text)
-    text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi ", re.sub(r"\^\s*(-[0-9]+)", r"^{\1}", text))
+    text = re.sub(r"\^\s*(-[0-9]+)", r"^{\1}", re.sub(r"\\log_\s*([0-9a-z])", r"\\log_{\1}", text))
+    text = re.sub(r"(?<![A-Za-z\\])(?:pi|inf(?:ini)?ty)(?![A-Za-z])", lambda name: _NAMES[name[0]], text)
     if not _INDEX.search(text):
         text = _IMAGINARY.sub(r" \1 I", text)
     return _NUMBER_IN_BRACES.sub(r" \1 ", text)

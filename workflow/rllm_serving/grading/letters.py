@@ -9,7 +9,9 @@ from .quantities import SPACE, TEXTS
 
 _EDGE = "\t"
 """Stands for what separates a letter from the text of its option better than a blank: a space or a group of LaTeX."""
-_GROUP = re.compile(rf"\\(?:{TEXTS}|texttt|boldsymbol|bm|underline|emph|boxed|fbox|textcolor\s*\{{[^{{}}]*\}})\s*\{{|[{{}}]")
+_GROUP = re.compile(
+    rf"\\(?:{TEXTS}|texttt|boldsymbol|bm|underline|emph|boxed|fbox|textcolor\s*\{{[^{{}}]*\}})\s*\{{|[{{}}]"
+)
 _DELIMITER = re.compile(
     r"\$|(?<!\\)\\[()\[\]]|\\color\s*\{[^{}]*\}|\\(?:left|right|displaystyle|Large|large|bf|rm)(?![A-Za-z])"
 )

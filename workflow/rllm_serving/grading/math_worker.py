@@ -24,18 +24,15 @@ from typing import Any
 
 import math_verify.grader
 import sympy
-from latex2sympy2_extended import NormalizationConfig, convert_to_pct, latex2sympy, normalize_latex
+from latex2sympy2_extended import convert_to_pct, latex2sympy
 from math_verify import verify
 from rllm_serving.grading.comparison import same_decimals, settle
 
 MEMORY_BYTES = 4 << 30
-FORM = NormalizationConfig(
-    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-)
 _PART_ONLY = re.compile(r"\\[lcd]?dots[a-z]?(?![a-z])|\.\.|[0-9]\s+[0-9.]")
 """What the parser reads wrongly: dots are dropped, numbers side by side added."""
 _RELATION = re.compile(r"[<>,;]|\\(?:l|g)(?:e|t|eq)(?![a-z])|\\(?:ne|neq|in|approx|equiv|leqslant|geqslant)(?![a-z])")
-_FACTOR = re.compile(r"\\[A-Za-z]+|(?<![_^0-9.])([0-9.]+|[abcekl-orstxz])\s*\(")
+_FACTOR = re.compile(r"\\[A-Za-z]+|((?<![_^0-9.])[0-9.]+|(?<![_^])[abcekl-orstxz])\s*\(")
 """A number or a letter before a bracket: 2(3) is no mixed number, n(n+1) no function; the names of functions stay."""
 DIGITS = 40
 EXACT = sympy.Rational(1, 10**25)
@@ -71,7 +68,7 @@ def read(latex: str, real: bool = True) -> Any:
     latex = _FACTOR.sub(lambda factor: rf"{factor[1]} \cdot (" if factor[1] else factor[0], latex)
     latex = re.sub(r"\)\s*(?=[(0-9]|\\frac|\\sqrt)", r") \\cdot ", latex)
     percent = re.fullmatch(r"(.*[^0-9.\s])\s*\\%", latex)
-    latex = normalize_latex(re.sub(r",\s*", ", ", percent[1] if percent else latex), FORM)
+    latex = re.sub(r",\s*", ", ", percent[1] if percent else latex)  # the parser takes 100,200 for a number
     try:
         found = _parse(latex, real)
     except Exception:

@@ -8,7 +8,7 @@ from decimal import Decimal
 SEPARATOR = r"(?:,?\s*\\!\s*,?\s*|\{,\}|\\[,;: ]|~|,| )"
 """What stands between groups of three digits."""
 GROUPED = rf"[1-9][0-9]{{0,2}}(?:{SEPARATOR}[0-9]{{3}})+(?![0-9])"
-SPACE = re.compile(r"\\[,;:! ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace)(?![A-Za-z])")
+SPACE = re.compile(r"(?<!\\)\\[,;:! ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace)(?![A-Za-z])")
 TEXTS = "text|textrm|textnormal|textup|textbf|textit|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf"
 """Commands that words are written in."""
 
@@ -52,13 +52,17 @@ def number(text: str) -> str | None:
     spoken = rest.lstrip(r" ~,;:\!").startswith(("text", "mathrm", "mbox"))
     rest = SPACE.sub(" ", _IN_TEXT.sub(r" \1 ", rest)).strip()
     percent = _PERCENT.match(rest)
-    rest = re.sub(r"^(?:\\?[$]|[\u20ac\u00a3\u00a5\u20b9])", "", rest[percent.end() if percent else 0 :].strip()).strip()
+    rest = re.sub(
+        r"^(?:\\?[$]|[\u20ac\u00a3\u00a5\u20b9])", "", rest[percent.end() if percent else 0 :].strip()
+    ).strip()
     scale = re.match(_SCALE, rest)
     if scale:
         value = decimal_text(Decimal(value) * _factor(scale[0]))
         rest = rest[scale.end() :].strip()
     unit = re.sub(r"\s*\^\s*\{?-?[0-9]\}?$", "", rest.removesuffix(".").strip())
-    known = not unit or re.fullmatch(r"(?:an? )?[A-Za-z]{2,}[A-Za-z\s./'-]*|\(?s\)?", unit) or (spoken and _spoken(unit))
+    known = (
+        not unit or re.fullmatch(r"(?:an? )?[A-Za-z]{2,}[A-Za-z\s./'-]*|\(?s\)?", unit) or (spoken and _spoken(unit))
+    )
     if not known or _NO_UNIT.search(unit):
         return None
     return value + (r"\%" if percent else "")
