@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
 
 from .arguments import closing, with_braces
 from .characters import plain
@@ -49,7 +50,8 @@ _MATRIX_END = re.compile(r"(?:\\\\\s*)?\\end\s*\{(?:(?:small|[pbB])?matrix\*?|ar
 _IN_BRACKETS = re.compile(r"[(\[]\s*(\\begin\{pmatrix\}(?:(?!\\begin).)*?\\end\{pmatrix\})\s*[)\]]", re.DOTALL)
 _LEADING = re.compile(r"\s*(?:\\text\s*\{[^{}]*(?::|=|\bis|\bare)\s*\}|\\approx(?![A-Za-z])|=)\s*")
 _TRAILING = re.compile(r"(?:[\s.,;:]|\\\\)+$")
-_AND = re.compile(r"\s*,?\s*(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\})\s*,?\s*")
+_AND = re.compile(r"\s*,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*,?\s*")
+_AND_IN_TEXT = re.compile(r"\s*,?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}\s*,?\s*")
 _NAMES = {"pi": r"\pi ", "infinity": r"\infty ", "infty": r"\infty "}
 _NUMBER_IN_BRACES = re.compile(r"(?<![\^_}\]A-Za-z])\{\s*(-?[0-9.]+)\s*\}")
 
@@ -68,7 +70,7 @@ def normalize(formula: str, grouped: bool = True) -> str:
     text = _IN_BRACKETS.sub(r"\1", _MATRIX_END.sub(r"\\end{pmatrix}", _MATRIX.sub(r"\\begin{pmatrix}", text)))
     text = _DEGREE.sub("", _PERCENT.sub(r"\\%", text))
     if re.search(r"[0-9\\]|\b[A-Za-z]\b", _TEXT.sub(" ", text)):
-        text = _AND.sub(", ", text)
+        text = _outside_words(partial(_AND.sub, ", "), _AND_IN_TEXT.sub(", ", text))
     text = re.sub(f"^(?:{_LEADING.pattern})", "", scaled(text))
     text = without_unit(_strip(" ".join(text.split())))
     text = _outside_words(_symbols, with_braces(text))
