@@ -41,8 +41,13 @@ def test_or_is_told_and_the_same_box_counts_once() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [r"\boxed{" * 100_000, r"\boxed{1}," * 60_000, r"\boxed{" * 50_000 + "}" * 50_000, r"not \boxed{1} " * 50_000]
-    + [r"\boxed{1}" + " " * 300_000 + r"and \boxed{" + "1,000," * 60_000 + "}"],
+    [
+        r"\boxed{" * 100000,
+        r"\boxed{1}," * 60000,
+        r"\boxed{" * 50000 + "}" * 50000,
+        r"not \boxed{1} " * 50000,
+        r"\boxed{1}" + " " * 300000 + r"and \boxed{" + "1,000," * 60000 + "}",
+    ],
 )
 def test_the_time_is_linear(text: str) -> None:
     before = time.process_time()

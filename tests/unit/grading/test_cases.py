@@ -25,10 +25,15 @@ def cases(kind: str) -> list[dict[str, Any]]:
 def graded(kind: str) -> list[dict[str, Any]]:
     """Rows of grades, each with its case."""
     found = cases(kind)
-    question = {"question": "?", "kind": kind, "domain": "d", "difficulty": "easy"}
+    question: dict[str, Any] = {"question": "?", "kind": kind, "domain": "d", "difficulty": "easy"}
     question["choices"] = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ") if kind == "choice" else []
     questions = [question | {"question_id": str(n), "gold": case["gold"]} for n, case in enumerate(found)]
-    request = dict.fromkeys(SERVER_KEYS, "x") | {"dataset": "set", "load": "batch-1", "budget": 64, "repeat": 0}
+    request: dict[str, Any] = dict.fromkeys(SERVER_KEYS, "x") | {
+        "dataset": "set",
+        "load": "batch-1",
+        "budget": 64,
+        "repeat": 0,
+    }
     request |= {"status": "ok", "finish_reason": "stop"}
     requests = [
         request | {"index": n, "question_id": str(n), "answer_text": case["answer"]} for n, case in enumerate(found)

@@ -18,8 +18,10 @@ FENCED = f"```python\n{FUNCTION}\n```\n"
         "class Test:\n    def f(self): ...",
         "def f(x):\n    ...",
         "def f(x): raise NotImplementedError",
-    ]
-    + ["import f", "assert f(1) == 1", "x = f == 1"],
+        "import f",
+        "assert f(1) == 1",
+        "x = f == 1",
+    ],
 )
 def test_what_stands_behind_the_function_does_not_count(later: str) -> None:
     assert code(f"{FENCED}```python\n{later}\n```", entry_point="f") == FUNCTION

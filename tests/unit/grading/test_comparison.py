@@ -63,8 +63,11 @@ def test_the_rest_is_left_to_a_parser_in_plain_form() -> None:
         ("0.3333333", "0.333333", True),
         ("0.0000672", "0.0000673", False),
         ("0.014286", "0.0142857", True),
-    ]
-    + [("0.5", "0.4999", False), ("16386.17", "16386.169", False), ("1e-400", "2e-400", False), ("0", "1e-9", False)],
+        ("0.5", "0.4999", False),
+        ("16386.17", "16386.169", False),
+        ("1e-400", "2e-400", False),
+        ("0", "1e-9", False),
+    ],
 )
 def test_decimals_are_rounded_relatively(gold: str, answer: str, same: bool) -> None:
     assert same_decimals(Decimal(gold), Decimal(answer)) is same

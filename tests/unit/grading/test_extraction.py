@@ -197,8 +197,19 @@ def test_nothing_longer_than_an_answer_is_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["number", "math", "choice"])
 @pytest.mark.parametrize(
     "text",
-    [r"\[" * 60_000, "$" * 60_000, "answer " * 30_000, "The answer is " * 20_000, "**" * 60_000, "\n" * 200_000]
-    + [r"\boxed{" * 12_000, r"\boxed{\text{1,000}}, " * 10_000, "#### " * 30_000, "(" * 100_000, "A or " * 40_000],
+    [
+        r"\[" * 60000,
+        "$" * 60000,
+        "answer " * 30000,
+        "The answer is " * 20000,
+        "**" * 60000,
+        "\n" * 200000,
+        r"\boxed{" * 12000,
+        r"\boxed{\text{1,000}}, " * 10000,
+        "#### " * 30000,
+        "(" * 100000,
+        "A or " * 40000,
+    ],
 )
 def test_the_time_is_linear(kind: str, text: str) -> None:
     before = time.process_time()

@@ -20,8 +20,6 @@ from rllm_serving.grading.letters import gold_letter, letter
         r"{\text{C}}",
         r"\color{red} C",
         "Option (C)",
-    ]
-    + [
         "The correct answer is: C",
         "C. Tripoli",
         "C: Tripoli",
@@ -29,8 +27,12 @@ from rllm_serving.grading.letters import gold_letter, letter
         r"C\ \text{Tripoli}",
         r"C \; 5",
         "C - Tripoli",
-    ]
-    + [r"C \text{ (Tripoli)}", r"\text{C}~5", "C 2.5 m", "(c) Tripoli", "C, since it is near"],
+        r"C \text{ (Tripoli)}",
+        r"\text{C}~5",
+        "C 2.5 m",
+        "(c) Tripoli",
+        "C, since it is near",
+    ],
 )
 def test_a_letter_is_found(text: str) -> None:
     assert letter(text) == "C"
@@ -50,8 +52,14 @@ def test_a_letter_is_found(text: str) -> None:
         "A or B) 5",
         r"A \quad B",
         "A) 5 or B) 6",
-    ]
-    + ["A 5 m rope", "x + y", "(A, B)", "Tripoli", r"x \quad 5", r"\alpha", "I think"],
+        "A 5 m rope",
+        "x + y",
+        "(A, B)",
+        "Tripoli",
+        r"x \quad 5",
+        r"\alpha",
+        "I think",
+    ],
 )
 def test_several_letters_an_article_and_symbols_are_none(text: str) -> None:
     assert letter(text) is None

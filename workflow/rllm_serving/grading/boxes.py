@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .quantities import TEXTS
 
-_TOKEN = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(r"\\{1,2}(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _GIVEN_UP = re.compile(
     r"(?i:(?:\b(?:not|never|rather\s+than|instead\s+of|no\s+longer)|n't)\s+(?:(?:equal|be|to|simply|just)\s+)*)"
     r"[$\\(\[*_\s]*(?:[A-Za-z]\w*\s*=\s*)?$"
@@ -17,7 +17,8 @@ FARTHEST = 200
 """Characters before a box that may say it is not meant, and between two that belong together."""
 _BULLET = re.compile(r"[.,;]?\s*\n\s*(?:[-+*\u2022]|[0-9]{1,2}[.)]|\([a-z0-9]\))\s+")
 _NOISE = re.compile(
-    r"\$|\\[()\[\]]|\\(?:quad|qquad|enspace|thinspace|displaystyle|left|right|hspace\{[^{}]*\})(?![A-Za-z])|\\[,;:! ]|[*_`~]"
+    r"\$|\\[()\[\]]|\\(?:quad|qquad|enspace|thinspace|displaystyle|left|right|hspace\{[^{}]*\})(?![A-Za-z])"
+    r"|\\[,;:! ]|[*_`~]"
 )
 _ROW = re.compile(r"\\\\(?:\[[^\[\]]*\])?|&")
 _TEXT = re.compile(rf"\\(?:{TEXTS})\s*\{{([^{{}}]*)\}}")

@@ -1,4 +1,4 @@
-"""Unicode as models write it, in the ASCII and LaTeX that the rules of answers know: signs, digits, roots, fractions."""
+"""Unicode as models write it, in the ASCII and LaTeX that the rules know: signs, digits, roots, fractions."""
 
 from __future__ import annotations
 

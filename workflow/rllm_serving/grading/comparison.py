@@ -1,4 +1,4 @@
-r"""What the texts of a gold and an answer tell, before a parser of LaTeX is asked: letters, words, bases, moduli, times.
+r"""What the texts of a gold and an answer tell, before a parser is asked: letters, words, bases, moduli, times.
 
 A parser drops the base of "2516_8" and the modulus of "10 \pmod{17}", and reads "12:00" as a division.
 """
@@ -19,7 +19,7 @@ _BASES = {name: str(number) for number, name in enumerate(_NAMES, 2)} | {
 }
 _IN_BASE = re.compile(
     r"\(?\s*(?P<digits>[0-9A-F]*[0-9][0-9A-F]*)\s*\)?\s*(?:_|,?\s*(?:in\s+)?(?=\(?\s*(?:\\text\s*\{\s*\(?\s*)?(?:in\s+)?base))"
-    rf"[\s({{]*(?:\\text\s*\{{)?[\s(]*(?:in\s+)?(?:base)?[\s-]*(?P<base>[0-9]+|{'|'.join(_BASES)})[\s)}}]*"
+    rf"[\s({{]*(?:\\text\s*\{{)?[\s(]*(?:in\s+)?(?:base)?[\s}})-]*(?P<base>[0-9]+|{'|'.join(_BASES)})[\s)}}]*"
 )
 _MODULUS = re.compile(
     r"\s*(?:\\pmod\s*\{?\s*(?P<pmod>[^{}()]+?)\s*\}?"

@@ -19,6 +19,8 @@ Code: see `code_blocks`.
 from __future__ import annotations
 
 import re
+from collections import deque
+from itertools import pairwise
 
 from .boxes import joined, last_group, meant
 from .characters import plain
@@ -33,7 +35,7 @@ _LABEL = re.compile(
     r"(?:^[ \t]*####(?![#\s*_]*(?i:the\b|final|correct|my\b|answer))|<answer>"
     r"|^[^\w\n]*(?i:(?:the\s)?(?:final\s|correct\s|my\s)?answer)[^\w\n]*$"
     r"|(?i:\b(?:answers?|option|choice)\b)(?:[^.\n:=]{0,60}?\b(?i:is)\b|[\s*_`\"']*[:=])"
-    r"|(?i:\banswers?\b)[*_`\"' ]*[-\u2013\u2014]+(?=\s)"
+    r"|(?i:\banswers?\b)[*_`\"' ]*(?:[-\u2013\u2014]+(?=\s)|(?=\$|\\[(\[]))"
     r"|\u7b54\u6848[\u662f\u4e3a]?)[\s*_:`\"']*",
     re.MULTILINE,
 )
@@ -69,10 +71,8 @@ def extract(text: str, kind: str, cut_off: bool = False, entry_point: str | None
         return code(text, cut_off, entry_point)
     text = plain(text)
     found = meant(text)
-    label: re.Match[str] | None = None
-    if not cut_off:
-        for label in _LABEL.finditer(text):
-            pass
+    labels = deque(() if cut_off else _LABEL.finditer(text), maxlen=1)
+    label = labels[0] if labels else None
     if found and (label is None or label.start() < found[-1].end):
         return _boxed(*last_group(text, found), kind)
     if label:
@@ -152,7 +152,7 @@ def _tidy(text: str) -> str | None:
 def _delimited(text: str) -> str | None:
     """The formulas of a text that says nothing else of weight; several are one answer if only joined."""
     parts = list(_DELIMITED.finditer(text))
-    between = [text[one.end() : other.start()] for one, other in zip(parts, parts[1:], strict=False)]
+    between = [text[one.end() : other.start()] for one, other in pairwise(parts)]
     before, after = text[: parts[0].start()], text[parts[-1].end() :]
     if not all(gap.strip() and joined(gap) for gap in between) or len(before.split()) > 4 or re.search("[0-9]", after):
         return None

@@ -17,8 +17,8 @@ from .quantities import GROUPED, SPACE, TEXTS, scaled, without_unit
 
 _FONT = re.compile(
     r"\\(?:(?P<color>textcolor|colorbox)\s*(?:\[[^\[\]{}]*\])?\s*\{[^{}]*\}"
-    rf"|(?P<name>{TEXTS}|texttt|textsc|mathtt|mathnormal|boldsymbol|bm|bold|pmb|emph|underline|uline|ensuremath|fbox|boxed"
-    r"|mathord|mathop))\s*\{"
+    rf"|(?P<name>{TEXTS}|operatorname(?=\s*\{{\s*mod)|texttt|textsc|mathtt|mathnormal|boldsymbol|bm|bold|pmb|emph"
+    r"|underline|uline|ensuremath|fbox|boxed|mathord|mathop))\s*\{"
 )
 _NOTHING = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|limits|nolimits|middle|[bB]igg?[lrm]?"
@@ -48,7 +48,9 @@ _INDEX = re.compile(r"_\s*\{?\s*i|\\(?:sum|prod|bigcup|bigcap)|(?<![A-Za-z\\])i\
 _MATRIX = re.compile(r"\\begin\s*\{(?:small|[pbB])?matrix\*?\}(?:\s*\[[a-z]\])?|\\begin\s*\{array\}\s*\{[^{}]*\}")
 _MATRIX_END = re.compile(r"(?:\\\\\s*)?\\end\s*\{(?:(?:small|[pbB])?matrix\*?|array)\}")
 _IN_BRACKETS = re.compile(r"[(\[]\s*(\\begin\{pmatrix\}(?:(?!\\begin).)*?\\end\{pmatrix\})\s*[)\]]", re.DOTALL)
-_LEADING = re.compile(r"\s*(?:\\text\s*\{[^{}]*(?::|=|\bis|\bare)\s*\}|\\approx(?![A-Za-z])|=)\s*")
+_LEADING = re.compile(
+    r"^\s*(?:\\text\s*\{[^{}]*(?::|=|\bis|\bare)\s*\}|(?:[A-Za-z]{3,} ?)+:(?=\s)|\\approx(?![A-Za-z])|=)\s*"
+)
 _TRAILING = re.compile(r"(?:[\s.,;:]|\\\\)+$")
 _AND = re.compile(r"\s*,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*,?\s*")
 _AND_IN_TEXT = re.compile(r"\s*,?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}\s*,?\s*")
@@ -64,14 +66,16 @@ def normalize(formula: str, grouped: bool = True) -> str:
         grouped: whether "1,200" is a number; if not, it is a list.
     """
     text = _strip(" ".join(plain(formula).split()))
+    if r"\begin" not in text:  # where there are no rows, two backslashes are one, escaped
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = _fonts(_NOTHING.sub(" ", _DELIMITER.sub("", text.replace("**", "^"))))
-    text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\ ", text)
+    text = re.sub(r"\\\\\s*\[[^\[\]]*\]|\\cr(?![A-Za-z])", r"\\\\ ", text)
     text = SPACE.sub(" ", _join_digits(text, grouped))
     text = _IN_BRACKETS.sub(r"\1", _MATRIX_END.sub(r"\\end{pmatrix}", _MATRIX.sub(r"\\begin{pmatrix}", text)))
     text = _DEGREE.sub("", _PERCENT.sub(r"\\%", text))
     if re.search(r"[0-9\\]|\b[A-Za-z]\b", _TEXT.sub(" ", text)):
         text = _outside_words(partial(_AND.sub, ", "), _AND_IN_TEXT.sub(", ", text))
-    text = re.sub(f"^(?:{_LEADING.pattern})", "", scaled(text))
+    text = _LEADING.sub("", scaled(text))
     text = without_unit(_strip(" ".join(text.split())))
     text = _outside_words(_symbols, with_braces(text))
     return _strip(" ".join(text.split()))
@@ -155,7 +159,7 @@ def _outside_words(change: Callable[[str], str], text: str) -> str:
 
 
 def _symbols(text: str) -> str:
-    """The imaginary unit as I, whole numbers with fractions, repeating decimals and powers of ten as parsers know them."""
+    """Names, the imaginary unit as I, mixed numbers, repeating decimals and powers of ten as the parser knows them."""
     text = _MIXED.sub(_mixed, _REPEATING.sub(_repeating, text))
     text = _POWER_OF_TEN.sub(r"\1 \\cdot 10^{\2}", text)
     text = re.sub(r"\^\s*(-[0-9]+)", r"^{\1}", re.sub(r"\\log_\s*([0-9a-z])", r"\\log_{\1}", text))

@@ -1,12 +1,12 @@
-"""A process that compares answers: JSON lines {"gold", "answer"} in, true, false or null (not comparable) out.
+r"""A process that compares answers: JSON lines {"gold", "answer"} in, true, false or null (not comparable) out.
 
-Run as ``python -P math_worker.py SECONDS``, with the library on PYTHONPATH. SymPy can hang inside one C call (9^(9^9)),
-where no Python exception arrives. So the kernel holds the time limit: a timer of CPU time (a busy machine changes no
+Run as ``python -P math_worker.py SECONDS``, the library on PYTHONPATH. SymPy can hang in one C call (9^(9^9)), where
+no Python exception arrives. So the kernel holds the time limit: a timer of CPU time (a busy machine changes no
 verdict) whose signal ends the process, even if its parent is gone. math-verify's own time-outs, which turn a hang into
 "not equal", are off.
 
 Of math-verify come the parser and the comparison of what it read. Not its search for numbers in a text: that would find
-4 in a "4\\sqrt{2" which could not be read. And not its comparison of numbers, which rounds to six decimals only, so that
+4 in a "4\sqrt{2" which could not be read. And not its comparison of numbers, which rounds to six decimals only, so that
 0.0000672 is 0.0000673, and takes 1/2^99 and 1/2^98 both for 0.
 """
 
@@ -26,6 +26,7 @@ import math_verify.grader
 import sympy
 from latex2sympy2_extended import convert_to_pct, latex2sympy
 from math_verify import verify
+
 from rllm_serving.grading.comparison import same_decimals, settle
 
 MEMORY_BYTES = 4 << 30

@@ -8,7 +8,9 @@ from decimal import Decimal
 SEPARATOR = r"(?:,?\s*\\!\s*,?\s*|\{,\}|\\[,;: ]|~|,| )"
 """What stands between groups of three digits."""
 GROUPED = rf"[1-9][0-9]{{0,2}}(?:{SEPARATOR}[0-9]{{3}})+(?![0-9])"
-SPACE = re.compile(r"(?<!\\)\\[,;:! ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace)(?![A-Za-z])")
+SPACE = re.compile(
+    r"(?<!\\)\\[,;:! ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace)(?![A-Za-z])"
+)
 TEXTS = "text|textrm|textnormal|textup|textbf|textit|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf"
 """Commands that words are written in."""
 
@@ -25,7 +27,7 @@ _NO_UNIT = re.compile(
 _SHORT = "cm|mm|km|dm|nm|kg|mg|ml|mL|kJ|Hz|ft|in|yd|mi|hr|hrs|lb|lbs|oz|mph|kph"
 _LONG = "degrees?|dollars?|cents?|hours?|minutes?|min|seconds?|sec|days?|feet|inches|met(?:er|re)s?|units?"
 _UNIT = re.compile(
-    rf"(?<=[0-9)}}%])(?:\s*\\text\s*\{{(?P<text>[^{{}}]*)\}}|(?P<attached>{_SHORT}|{_LONG})(?![A-Za-z])"
+    rf"(?:(?<=[0-9)}}%])|(?<=\\pi)|(?<=\\pi\s))(?:\s*\\text\s*\{{(?P<text>[^{{}}]*)\}}|(?P<attached>{_SHORT}|{_LONG})(?![A-Za-z])"
     rf"|\s(?P<words>(?:[A-Za-z]{{3,}}|{_SHORT})(?![A-Za-z])[A-Za-z /]*))\s*(?:\^\s*\{{?-?[0-9]\}}?)?\s*$"
 )
 _ONE_LETTER = re.compile(r"(-?[0-9.]+)\s+[mshg]")
@@ -59,9 +61,11 @@ def number(text: str) -> str | None:
     if scale:
         value = decimal_text(Decimal(value) * _factor(scale[0]))
         rest = rest[scale.end() :].strip()
-    unit = re.sub(r"\s*\^\s*\{?-?[0-9]\}?$", "", rest.removesuffix(".").strip())
+    unit = re.sub(r"(?<=[A-Za-z])\s*\^\s*\{?-?[0-9]\}?$", "", rest.removesuffix(".").strip())
     known = (
-        not unit or re.fullmatch(r"(?:an? )?[A-Za-z]{2,}[A-Za-z\s./'-]*|\(?s\)?", unit) or (spoken and _spoken(unit))
+        not unit
+        or re.fullmatch(r"(?:an? )?[A-Za-z]{2,}[A-Za-z\s./'-]*|\(?s\)?|\([A-Za-z][A-Za-z\s-]+\)", unit)
+        or (spoken and _spoken(unit))
     )
     if not known or _NO_UNIT.search(unit):
         return None
