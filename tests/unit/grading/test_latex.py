@@ -2,6 +2,8 @@ r"""The plain form of LaTeX, and what fractions and roots take."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from rllm_serving.grading.arguments import with_braces
 from rllm_serving.grading.latex import elements, normalize
@@ -70,3 +72,25 @@ def test_elements_stand_in_no_brackets() -> None:
 )
 def test_arguments_stand_in_braces(formula: str, expected: str) -> None:
     assert with_braces(formula) == expected
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        r"\text{" * 650,
+        r"\frac" * 790,
+        r"\sqrt(" * 600,
+        "1,000," * 660,
+        "(" * 3900,
+        "5 " + "abc " * 990,
+        r"1\, " * 990,
+        "1" + r"\, " * 1300,
+        r"1 \text{ and } " * 250,
+        r"[(\begin{pmatrix} " * 200,
+        "{" * 1900 + "5" + "}" * 1900,
+    ],
+)
+def test_the_longest_answers_are_brought_into_form_soon(formula: str) -> None:
+    before = time.process_time()
+    normalize(formula)
+    assert time.process_time() - before < 5

@@ -70,7 +70,7 @@ def normalize(formula: str, grouped: bool = True) -> str:
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = _fonts(_NOTHING.sub(" ", _DELIMITER.sub("", text.replace("**", "^"))))
     text = re.sub(r"\\\\\s*\[[^\[\]]*\]|\\cr(?![A-Za-z])", r"\\\\ ", text)
-    text = SPACE.sub(" ", _join_digits(text, grouped))
+    text = " ".join(SPACE.sub(" ", _join_digits(text, grouped)).split())
     text = _IN_BRACKETS.sub(r"\1", _MATRIX_END.sub(r"\\end{pmatrix}", _MATRIX.sub(r"\\begin{pmatrix}", text)))
     text = _DEGREE.sub("", _PERCENT.sub(r"\\%", text))
     if re.search(r"[0-9\\]|\b[A-Za-z]\b", _TEXT.sub(" ", text)):
