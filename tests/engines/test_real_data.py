@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, run, snakemake
+from helpers.needs import skip_unless_there
 from rllm_serving.datasets.prompts import render
 from rllm_serving.grading import sandbox
 from rllm_serving.grading.grader import CODE_NOT_EXECUTED, Grader
+from rllm_serving.grading.letters import gold_letter
 from rllm_serving.measurement.rows import REQUESTS
 
 CONFIG = ROOT / "tests" / "data" / "real.yaml"
@@ -88,6 +90,8 @@ def grouped(gold: str) -> str:
 
 def changed(gold: str) -> str | None:
     """Another answer of the same form: its last whole number is one more, or it is negative; None for words."""
+    if letter := gold_letter(gold):
+        return chr(ord(letter) + 1)
     numbers = list(re.finditer(r"\d+", gold))
     if not numbers:
         return None if "\\text" in gold else f"-({gold})"
@@ -112,6 +116,11 @@ FORMS: dict[str, tuple[Any, ...]] = {
         lambda gold: f"First $\\boxed{{17^{{17}}}}$. No: so it is \\(\\boxed{{{gold}}}\\).",
     ),
     "phrase": ("number", lambda gold: f"Adding up.\n\nThe answer is ${grouped(gold)}."),
+    "name": ("number", lambda gold: f"\\boxed{{x = {grouped(gold)}}}"),
+    "text": ("number", lambda gold: f"\\boxed{{\\text{{{grouped(gold)}}}}}"),
+    "computation": ("number", lambda gold: f"\\boxed{{1 \\times {gold} = {grouped(gold)}}}"),
+    "thin space": ("number", lambda gold: f"$\\boxed{{{grouped(gold)}}}$".replace(",", "\\,")),
+    "bold": ("number", lambda gold: f"**Answer**: **{grouped(gold)}**."),
     "formula": ("math", lambda gold: f"Adding up.\n\nThe final answer is ${gold}$."),
     "display": ("number", "math", lambda gold: f"**Final answer:**\n\\[ {gold} \\]"),
 }
@@ -161,8 +170,7 @@ def test_some_questions_go_through_a_real_engine(small_study: Path, tmp_path: Pa
         assert set(grades.grader[code]) == {CODE_NOT_EXECUTED} and grades.correct[~code].notna().all()
     table = pd.read_csv(small_study / "results/tables/real-main.csv").set_index("dataset")
     assert table.accuracy.isna().to_dict() == {"gsm8k": False, "math500": False, "humaneval": True}
-    if fault := sandbox.unavailable_reason():
-        pytest.skip(f"code is not run here: {fault}")
+    skip_unless_there(sandbox.unavailable_reason())
     started = (folder / "run.json").stat().st_mtime_ns
     running = tmp_path / "running.yaml"
     running.write_text(f"{CONFIG.read_text()}grading: {{execute_code: true}}\n")

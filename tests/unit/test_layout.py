@@ -27,6 +27,7 @@ TESTED_IN = {
     "measurement/sampling.py": "unit/measurement/test_warm_up.py",
     "datasets/micro_facts.py": "unit/datasets/test_micro_questions.py",
     "errors.py": "unit/quantization/test_job.py",
+    "grading/arguments.py": "unit/grading/test_latex.py",
     "grading/math_worker.py": "unit/grading/test_grader.py",
     "grading/sandbox_worker.py": "unit/grading/test_sandbox.py",
     "load/requests.py": "integration/test_run.py",

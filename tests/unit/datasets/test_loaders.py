@@ -99,6 +99,34 @@ def test_aime2024_reads_both_copies(tmp_path: Path, rows: list[dict[str, Any]]) 
     assert from_file(tmp_path, "aime2024", [{"ID": "1", "Problem": "p", "Answer": "000"}])[0]["gold"] == "0"
 
 
+def test_aime_says_which_years_a_file_holds(tmp_path: Path) -> None:
+    address = "https://example.org/2022_AIME_I_Problems/Problem_1"
+    rows = from_file(
+        tmp_path,
+        "aime2024",
+        [
+            {"id": 0, "problem": "p", "answer": "1", "url": address, "year": None},
+            {"id": 60, "problem": "p", "answer": "2", "url": "", "year": "2024"},
+            {"id": "2025-I-4", "problem": "p", "answer": "3", "url": None, "year": None},
+            {"id": "7", "problem": "p", "answer": "4", "url": None, "year": None},
+        ],
+    )
+    assert [row["domain"] for row in rows] == [
+        *(f"mathematics/AIME {year}" for year in (2022, 2024, 2025)),
+        "mathematics",
+    ]
+    assert [row["question_id"] for row in rows] == ["aime2022-0", "aime2024-60", "aime2025-2025-I-4", "aime-7"]
+
+
+def test_gpqa_refuses_a_wrong_choice_that_repeats_the_right_one(tmp_path: Path) -> None:
+    rows = [GPQA[0], GPQA[1] | {"Incorrect Answer 2": "right ", "Incorrect Answer 3": "wrong 1"}]
+    message = r"datasets\.mine: row 1, question rec1: Incorrect Answer 2 repeats the Correct Answer, 'right': .*take"
+    with pytest.raises(DatasetError, match=message):
+        from_file(tmp_path, "gpqa", rows)
+    # Two wrong choices may be the same: the right one stays the only one.
+    assert from_file(tmp_path, "gpqa", [GPQA[1] | {"Incorrect Answer 3": "wrong 1"}])[0]["question_id"] == "rec1"
+
+
 def test_gpqa_shuffles_each_question_its_own_way_and_always_the_same(tmp_path: Path) -> None:
     rows = from_file(tmp_path, "gpqa", GPQA)
     assert {row["choices"]["ABCD".index(row["gold"])] for row in rows} == {"right"}
@@ -160,6 +188,16 @@ def test_micro_suites_come_in_the_same_schema() -> None:
         ("gsm8k", [{"question": "?", "answer": "#### a few"}], "the gold 'a few' is no number"),
         ("gsm8k", [{"question": None, "answer": "#### 1"}], "row 0 has an empty or wrongly typed column"),
         ("aime2024", AIME_SMALL * 2, r"row 1 \(question_id 'aime2024-60'\): the question_id is there twice"),
+        (
+            "aime2024",
+            [{"problem_idx": 1, "answer": 70, "problem": "p"}],
+            r"row 0 has no column 'id'; format aime2024 needs id, problem, answer; there are: problem_idx, answer",
+        ),
+        (
+            "aime2024",
+            [{"question": "p", "answer": "70"}],
+            r"row 0 has no column 'id'; format aime2024 needs id, problem, answer; there are: question, answer",
+        ),
         ("mmlu", [{"a": 1}], r"datasets\.mine\.format: unknown format 'mmlu'; known: gsm8k"),
     ],
 )

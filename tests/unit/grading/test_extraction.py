@@ -2,8 +2,11 @@ r"""What counts as an answer: the box, an explicit phrase, a bare value, and not
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from rllm_serving.grading.extraction import boxes, extract
+from rllm_serving.grading.boxes import boxes
+from rllm_serving.grading.extraction import LONGEST, extract
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,6 @@ def test_numbers_are_found(text: str, expected: str) -> None:
         r"The answer is \boxed{18",
         r"\boxed{}",
         "18x",
-        "2 dozen",
     ],
 )
 def test_a_number_in_prose_is_no_answer(text: str) -> None:
@@ -166,9 +168,53 @@ def test_texts_of_a_looping_model_end(kind: str, text: str, found: bool) -> None
         assert extract(text, kind) == "B"
 
 
-def test_boxes_nest_and_must_close() -> None:
-    text = r"\boxed{a{b}} \boxed{ } \boxed{\boxed{3}} \boxed{open {"
-    assert [content for _, _, content in boxes(text)] == ["a{b}", r"\boxed{3}", "3"]
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        (r"\boxed{3}. The final answer is 5.", "number", "5"),
+        (r"\boxed{3}. The final answer is unknown.", "number", "3"),
+        (r"\boxed{3}. This answer is correct.", "math", "3"),
+        (r"\boxed{3}. The answer is $x$ if $x > 3$.", "math", "3"),
+        (r"\boxed{x}. **Answer: D**", "choice", "D"),
+        (r"\boxed{C}. The answer is a surprise.", "choice", "C"),
+        (r"The answer is 5. \boxed{3}", "number", "3"),
+    ],
+)
+def test_a_final_answer_behind_a_box_counts_if_it_is_a_value(text: str, kind: str, expected: str) -> None:
+    assert extract(text, kind) == expected
+
+
+def test_of_a_text_that_was_cut_off_no_label_counts() -> None:
+    assert extract(r"\boxed{3}. The final answer is 5", "number", cut_off=True) == "3"
+
+
+@pytest.mark.parametrize("kind", ["number", "math", "choice"])
+def test_nothing_longer_than_an_answer_is_one(kind: str) -> None:
+    assert extract(rf"\boxed{{{'1,000,' * LONGEST}}}", kind) is None
+    assert extract(f"The answer is {'1 ' * LONGEST}", kind) is None
+
+
+@pytest.mark.parametrize("kind", ["number", "math", "choice"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\[" * 60000,
+        "$" * 60000,
+        "answer " * 30000,
+        "The answer is " * 20000,
+        "**" * 60000,
+        "\n" * 200000,
+        r"\boxed{" * 12000,
+        r"\boxed{\text{1,000}}, " * 10000,
+        "#### " * 30000,
+        "(" * 100000,
+        "A or " * 40000,
+    ],
+)
+def test_the_time_is_linear(kind: str, text: str) -> None:
+    before = time.process_time()
+    extract(text, kind)
+    assert time.process_time() - before < 5
 
 
 FUNCTION = "def f(x):\n    return x"

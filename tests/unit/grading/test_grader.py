@@ -15,6 +15,7 @@ from rllm_serving.grading.grader import (
     CODE_NOT_EXECUTED,
     FORCED_LENGTH,
     GRADE_SCHEMA,
+    NOT_COMPARABLE,
     Grade,
     Grader,
     GradingError,
@@ -292,3 +293,42 @@ def test_a_worker_that_is_killed_is_asked_once_more(monkeypatch: pytest.MonkeyPa
         "math-verify",
     ]
     assert [verdict.correct for verdict in verdicts.values()] == [True, False, True]
+
+
+def test_what_the_parser_reads_in_part_is_not_comparable_and_counted_apart() -> None:
+    texts = [
+        r"\boxed{\ge 18}",
+        r"\boxed{1, 2, \ldots, 18}",
+        r"\boxed{18\foo}",
+        r"\boxed{17}",
+        r"\boxed{P(x \mid y) = 18}",
+    ]
+    rows = grade(requests(*({"answer_text": text} for text in texts)), {"set": questions(("math", "18"))}).to_pylist()
+    assert [row["failure_mode"] for row in rows] == [*["not-comparable"] * 3, "wrong", None]
+    assert [row["grader"] for row in rows] == [*[NOT_COMPARABLE] * 3, "math-verify", "math-verify"]
+
+
+def test_a_gold_that_is_a_letter_is_graded_as_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "_WORKER", Path("nowhere.py"))
+    texts = [r"\boxed{\text{(C) Plane}}", "C) Plane", r"\boxed{\text{(B)}}", r"\boxed{\text{Plane}}", "Plane"]
+    rows = grade(
+        requests(*({"answer_text": text} for text in texts)), {"set": questions(("math", r"\text{(C)}"))}
+    ).to_pylist()
+    assert [row["failure_mode"] for row in rows] == [None, None, "wrong", "wrong", "no-answer"]
+    assert {row["grader"] for row in rows} == {"letter"}
+
+
+def test_code_without_the_function_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(
+        sandbox, "check", lambda *_: ExecutionResult(False, "tests-missing", "the function f is missing")
+    )
+    table = requests({"answer_text": "```python\ndef g(): ...\n```"})
+    (row,) = grade(table, {"set": questions(("code", "check(f)"))}, execute_code=True).to_pylist()
+    assert (row["grader"], row["failure_mode"]) == ("tests-missing", "no-answer")
+
+
+def test_the_function_that_the_tests_ask_for_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "check", lambda *_: pytest.fail("code was run"))
+    table = requests({"answer_text": f"{CODE}\n```python\ndef test_f():\n    assert f() == 1\n```"})
+    assert grade(table, {"set": questions(("code", "check(f)"))})["extracted"].to_pylist() == ["def f():\n    return 1"]

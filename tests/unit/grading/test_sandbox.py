@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.mock_server import eventually
+from helpers.needs import needs
 from rllm_serving.grading import sandbox
 from rllm_serving.grading.sandbox import ExecutionResult, SandboxError, check
 from rllm_serving.grading.sandbox_worker import data, parts, plain
 
 FAULT = sandbox.unavailable_reason()
-needs_sandbox = pytest.mark.skipif(FAULT is not None, reason=f"no sandbox on this machine: {FAULT}")
+needs_sandbox = needs(FAULT)
 
 QUESTION = '''from typing import List
 
@@ -82,7 +83,8 @@ def test_right_code_passes(code: str) -> None:
         ("def total(numbers, more=0):\n    return sum(map(shift, numbers))", "tests", "more is added"),
         ("def total(numbers, more=0):\n    return undefined", "tests", "NameError"),
         ("def total(numbers, more=0)\n    return 0", "tests", "SyntaxError"),
-        ("def other():\n    return 0", "tests", "AssertionError"),
+        ("def other():\n    return 0", "tests-missing", "the function total is missing"),
+        ("x = 1", "tests-missing", "the function total is missing"),
         ("def total(numbers, more=0):\n    return (n for n in numbers)", "tests", "generator"),
         ("def total(numbers, more=0):\n    return 'x' * 2**21", "tests", "returned more than"),
         ("def total(numbers, more=0):\n    return bytearray(10**10)", "tests", "MemoryError"),

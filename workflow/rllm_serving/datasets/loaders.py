@@ -34,10 +34,15 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 KINDS = ("number", "math", "choice", "code")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _CHECK = re.compile(r"^check\(\w+\)\s*\Z", re.MULTILINE)
+_YEAR = re.compile(r"(?<![0-9])(?:19|20)[0-9]{2}(?![0-9])")
 
 
 class DatasetError(UserError):
     """A dataset that cannot be loaded or used; the message names its key in the config and what to do."""
+
+
+class _UnusableError(Exception):
+    """A record that is no usable question; says why, and what to do."""
 
 
 Record = Mapping[str, Any]
@@ -78,11 +83,19 @@ def _math500(row: int, record: Record) -> dict[str, Any]:
 
 
 def _aime2024(row: int, record: Record) -> dict[str, Any]:
-    # Two copies on the hub differ in capitals and in the answer's type: "073", 73.
+    # Two copies on the hub differ in capitals and in the answer's type: "073", 73. Files of more years have the same
+    # columns; the year stands in one of its own, in the id, or in the address of the problem.
     record = {key.lower(): value for key, value in record.items()}
     gold = str(record["answer"]).strip().lstrip("0") or "0"
+    places = [str(record.get(column) or "") for column in ("year", "id", "url")]
+    year = next((found[0] for place in places if (found := _YEAR.search(place))), None)
     return _question(
-        f"aime2024-{record['id']}", record["problem"], gold, "number", domain="mathematics", difficulty="hard"
+        f"aime{year or ''}-{record['id']}",
+        record["problem"],
+        gold,
+        "number",
+        domain=f"mathematics/AIME {year}" if year else "mathematics",
+        difficulty="hard",
     )
 
 
@@ -91,6 +104,12 @@ def _gpqa(row: int, record: Record) -> dict[str, Any]:
     # study, repeat and model sees the same prompt.
     correct = record["Correct Answer"].strip()
     choices = [correct, *(record[f"Incorrect Answer {n}"].strip() for n in (1, 2, 3))]
+    same = [n for n in (1, 2, 3) if choices[n].split() == correct.split()]
+    if same:
+        raise _UnusableError(
+            f"question {record['Record ID']}: Incorrect Answer {same[0]} repeats the Correct Answer, {correct!r}: two "
+            "letters would be right; take the row out, or correct it"
+        )
     random.Random(f"gpqa/{record['Record ID']}").shuffle(choices)
     return _question(
         record["Record ID"],
@@ -181,6 +200,8 @@ def _read(name: str, form: str, records: list[Record]) -> Iterator[dict[str, Any
                 f"datasets.{name}: row {row} has no column {error}; format {form} needs {columns}; "
                 f"there are: {', '.join(record)}"
             ) from error
+        except _UnusableError as error:
+            raise DatasetError(f"datasets.{name}: row {row}, {error}") from error
         except (AttributeError, TypeError) as error:
             raise DatasetError(f"datasets.{name}: row {row} has an empty or wrongly typed column: {error}") from error
 

@@ -2,164 +2,171 @@ r"""The answer that a model gave: the one place that decides what counts as an a
 
 The rules, the same for every model (only text after ``</think>`` comes here):
 
-1. The last non-empty ``\boxed{...}`` with its closing brace wins, whatever else the text says.
-2. Without a box, an explicit phrase ("the answer is ...", "Answer: ...") counts if nothing but the answer
-   follows it, on one line.
-3. Without a phrase, a text that is nothing but a value (``18``, ``$18.50``, ``$\frac12$``, ``(C)``) counts.
+1. The last non-empty ``\boxed{...}`` with its closing brace, together with the boxes that it is joined to ("and", ";").
+2. Without a box, or behind the last one, an explicit label ("the answer is ...", "Answer: ...", "#### ...", a heading)
+   counts if nothing but the answer follows it, on one line.
+3. Without either, a text that is nothing but a value (``18``, ``$18.50``, ``$\frac12$``, ``(C)``) counts.
 4. Everything else is no answer. A number or a capital letter somewhere in prose is never picked up: that
    would credit texts that mention the gold on the way, the longer the text the more often.
 
-A text that the token budget cut off can only be answered by a box: in "the answer is 12" the next token might
-have been a 0.
+An answer that is denied or limited ("not 5", "at least 5") is none, nor are two choices or numbers with "or" between
+them. A text that the token budget cut off can only be answered by a box: in "the answer is 12" the next token might
+have been a 0. The time is linear in the text, and nothing longer than LONGEST is an answer.
 
-Code is the last fenced Python block that defines something, so that an example of its use behind it does not count,
-else the last one (a function's body alone); without a fence, a text that is nothing but a definition. In a text that
-was cut off the fence must be closed.
+Code: see `code_blocks`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from itertools import pairwise
 
-_BOX = re.compile(r"\\boxed\s*\{")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BETWEEN_BOXES = re.compile(r"\$*(?:\\[)\]])? ?(?:,|,? ?(?:and|or)) ?(?:\\[(\[])?\$*")
-_PHRASE = re.compile(r"(?i:\b(?:answer|option|choice)\b(?:[^.\n:=]{0,60}?\bis\b|[\s*_]*[:=]))[\s*_:]*")
+from .boxes import joined, last_group, meant
+from .characters import plain
+from .code_blocks import code
+from .letters import letter
+from .quantities import number
+
+LONGEST = 4000
+"""Characters of the longest answer that is looked at."""
+
+_LABEL = re.compile(
+    r"(?:^[ \t]*####(?![#\s*_]*(?i:the\b|final|correct|my\b|answer))|<answer>"
+    r"|^[^\w\n]*(?i:(?:the\s)?(?:final\s|correct\s|my\s)?answer)[^\w\n]*$"
+    r"|(?i:\b(?:answers?|option|choice)\b)(?:[^.\n:=]{0,60}?\b(?i:is)\b|[\s*_`\"']*[:=])"
+    r"|(?i:\banswers?\b)[*_`\"' ]*(?:[-\u2013\u2014]+(?=\s)|(?=\$|\\[(\[]))"
+    r"|\u7b54\u6848[\u662f\u4e3a]?)[\s*_:`\"']*",
+    re.MULTILINE,
+)
 _DISPLAY = re.compile(r"(\\\[|\$\$)(.+?)(\\\]|\$\$)", re.DOTALL)
 _DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_WRAPPER = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
-
-_SEPARATOR = r"(?:,\\!|,|\{,\}|\\[,;:! ]|~|[ \xa0\u202f])"
-_DIGITS = rf"(?:\d{{1,3}}(?:{_SEPARATOR}\d{{3}})+(?!\d)|\d+)?(?:\.\d+)?"
-# A lone letter is a symbol (18x), these words are numbers; any other word of two letters or more is a unit.
-_UNIT = (
-    r"(?!.*\b(?:pi|dozen|hundred|thousand|million|billion|trillion)\b)"
-    r"(?:\\text\{[^{}\d]*\}|\\mathrm\{[^{}\d]*\}|[A-Za-z]{2,}[A-Za-z\s./-]*)"
+_EMPHASIS = re.compile(r"(?<![\w)}\]])\*{2,3}|\*{2,3}(?![\w({\\])|(?<=\S)\*(?=[\s.,]|$)|__|`")
+_CLOSING = re.compile(r"\s*(?:</answer>|I hope it is correct\.?)\s*$")
+_AGAINST = re.compile(
+    r"(?i:\b(?:not|never|neither|nor|cannot|unless|without|except|least|most|more|less|fewer|greater|larger|smaller|over"
+    r"|under|above|below|between|but|perhaps|maybe|possibly|probably|either|if|when)\b|n't\b)"
 )
-_NUMBER = re.compile(
-    rf"(?P<sign>[-+\u2212]?)\s*(?:\\?[$]|[€£¥])?\s*(?P<digits>(?=[\d.]){_DIGITS})"
-    rf"\s*(?P<percent>\\?%)?(?:\s|\\[, ])*{_UNIT}?\s*\.?"
+_SAYS = re.compile(r"\b(?:is|are|equals)\b[\s:]*")
+_ARITHMETIC = re.compile(
+    r"(?=[^0-9]*[0-9])(?:[0-9.+\-*/^(){}\s!]|\\(?:[dtc]?frac|sqrt|times|cdot|div|left|right|pi|[%,!;]))+"
 )
-_PYTHON = ("", "python", "python3", "py")
-_DEFINES = re.compile(r"^(?:async def|def|class)\b", re.MULTILINE)
-_BARE = re.compile(r"(?:async def|def|class|import|from|@\w+)\b")
-_LETTER = re.compile(r"(?i:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?=\s*(?:[.:)]|$)))[.:)]?")
+_WORD = re.compile(r"(?<![\\A-Za-z])(?!sin|cos|tan|log|exp|sqrt)[A-Za-z]{3,}")
 
 
-def boxes(text: str) -> list[tuple[int, int, str]]:
-    r"""Start, end and content of every closed, non-empty ``\boxed{...}``; ``\{`` is no brace."""
-    result = []
-    for opening in _BOX.finditer(text):
-        depth = 1
-        for brace in _BRACE.finditer(text, opening.end()):
-            depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-            if depth == 0:
-                if content := text[opening.end() : brace.start()].strip():
-                    result.append((opening.start(), brace.end(), content))
-                break
-    return result
-
-
-def extract(text: str, kind: str, cut_off: bool = False) -> str | None:
+def extract(text: str, kind: str, cut_off: bool = False, entry_point: str | None = None) -> str | None:
     """The answer in `text` for a question of `kind` ("number", "math", "choice", "code"), or None.
 
-    `cut_off`: the budget ended the text, so only a closed box or fence counts. Returned is what will be compared or
-    run: a number without currency, separators and unit words, LaTeX without its delimiters, one capital letter, or
-    Python.
+    Args:
+        text: what the model said after thinking.
+        kind: of the question.
+        cut_off: the budget ended the text, so only a closed box or fence counts.
+        entry_point: of code, the function that was asked for.
+
+    Returns:
+        What will be compared or run: a number without currency, separators and unit words, LaTeX without its
+        delimiters, one capital letter, or Python.
     """
     if kind == "code":
-        return _code(text, cut_off)
-    boxed = boxes(text)
-    if boxed:
-        return _from_box(text, boxed, kind)
-    if cut_off:
-        return None
-    text = _DISPLAY.sub(lambda display: display[1] + display[2].strip() + display[3], text).strip()
-    phrases = list(_PHRASE.finditer(text))
-    answer = (text[phrases[-1].end() :] if phrases else text).strip().strip("*_").strip()
-    if not answer or "\n" in answer:
+        return code(text, cut_off, entry_point)
+    text = plain(text)
+    found = meant(text)
+    labels = deque(() if cut_off else _LABEL.finditer(text), maxlen=1)
+    label = labels[0] if labels else None
+    if found and (label is None or label.start() < found[-1].end):
+        return _boxed(*last_group(text, found), kind)
+    if label:
+        stated = _stated(text[label.end() :], kind, later=bool(found))
+        return stated if stated or not found else _boxed(*last_group(text, found), kind)
+    return None if cut_off else _alone(text, kind)
+
+
+def _boxed(contents: list[str], choice: bool, kind: str) -> str | None:
+    if sum(map(len, contents)) > LONGEST:
         return None
     if kind == "choice":
-        return _letter(answer, alone=not phrases)
+        letters = set(filter(None, map(letter, contents)))
+        return letters.pop() if len(letters) == 1 else None
     if kind == "number":
-        return _number(_undelimit(answer.rpartition("=")[2] if phrases else answer))
-    return _formula(answer, alone=not phrases)
+        if choice and len(contents) > 1:
+            return None
+        contents = [number(content) or content for content in contents]
+    return _undelimit(", ".join(dict.fromkeys(contents)))
 
 
-def _from_box(text: str, boxed: list[tuple[int, int, str]], kind: str) -> str | None:
-    content = boxed[-1][2]
+def _stated(text: str, kind: str, later: bool) -> str | None:
+    """The answer behind a label. later: it stands behind a box, which only a value replaces."""
+    answer = _tidy(text)
+    if not answer:
+        return None
     if kind == "choice":
-        return _letter(content, alone=False)
-    if kind == "math":  # "\boxed{1} and \boxed{2}" is one answer of two parts
-        for (_, end, before), (start, _, _) in zip(boxed[-2::-1], boxed[:0:-1], strict=True):
-            if not _BETWEEN_BOXES.fullmatch(_one_line(text[end:start])):
-                break
-            content = f"{before}, {content}"
-    return _number(content) or _undelimit(content) if kind == "number" else _undelimit(content)
+        return letter(answer)
+    said = answer
+    for word in _SAYS.finditer(answer):
+        said = answer[word.end() :]
+    if _AGAINST.search(answer[: len(answer) - len(said)]):
+        return None
+    if kind == "number":
+        formulas = [_undelimit(part) for part in (answer, answer.rpartition("=")[2], said)]
+        numbers = map(number, formulas)
+        return next(filter(None, numbers), None) or next(filter(_ARITHMETIC.fullmatch, formulas), None)
+    if _DELIMITED.search(answer):
+        return _delimited(answer) or (_undelimit(said) if said != answer and _is_value(said) else None)
+    if re.search("[0-9]", answer) and _AGAINST.search(answer):
+        return None
+    best = next(filter(_is_value, (answer, said)), None)
+    return _undelimit(best or ("" if later else answer)) or None
 
 
-def _one_line(text: str) -> str:
-    """Without runs of blanks, on which the patterns above would take cubic time (models do loop on blanks)."""
-    return re.sub(r"\s+", " ", text).strip()
+def _alone(text: str, kind: str) -> str | None:
+    answer = _tidy(text)
+    if not answer:
+        return None
+    if kind == "choice":
+        return letter(answer, alone=True)
+    if kind == "math" and _DELIMITED.fullmatch(answer.rstrip(".")):
+        return _delimited(answer)
+    found = number(_undelimit(answer))
+    formula = kind == "math" and _is_value(answer) and re.search(r"[0-9\\]", answer)
+    return found or (_undelimit(answer) if formula else None)
+
+
+def _tidy(text: str) -> str | None:
+    """One line without marks of emphasis and quotes around the whole and within it; None if there are more lines."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return None
+    text = _DISPLAY.sub(lambda found: found[1] + " ".join(found[2].split()) + found[3], _CLOSING.sub("", text)).strip()
+    text = _EMPHASIS.sub("", text)
+    before = None
+    while text != before:
+        before = text
+        text = text.strip("*_`\"' ").strip()
+        if re.search(r"[*_`\"'\])]\.$", text):
+            text = text[:-1]
+        if bracketed := re.fullmatch(r"\[([^\[\],;]+)\]|\(([^(),;]+)\)", text):
+            text = bracketed[1] or bracketed[2]
+    return None if "\n" in text else text
+
+
+def _delimited(text: str) -> str | None:
+    """The formulas of a text that says nothing else of weight; several are one answer if only joined."""
+    parts = list(_DELIMITED.finditer(text))
+    between = [text[one.end() : other.start()] for one, other in pairwise(parts)]
+    before, after = text[: parts[0].start()], text[parts[-1].end() :]
+    if not all(gap.strip() and joined(gap) for gap in between) or len(before.split()) > 4 or re.search("[0-9]", after):
+        return None
+    if _AGAINST.search(before) or _AGAINST.search(after):
+        return None
+    return _undelimit(", ".join(next(filter(None, part.groups())) for part in parts)) or None
+
+
+def _is_value(text: str) -> bool:
+    return not _WORD.search(re.sub(r"\\text\s*\{[^{}]*\}", "", text)) and bool(text.strip())
 
 
 def _undelimit(formula: str) -> str:
     """One line, without math delimiters, markdown stars and a closing full stop."""
     formula = re.sub(r"(?<!\\)(?:\$|\\[()\[\]])", "", formula)
-    return re.sub(r"(?<!\\right)\.$", "", _one_line(formula).strip(" *")).strip()
-
-
-def _number(text: str) -> str | None:
-    r"""The plain number that `text` is ("\$1,200.50 a day" -> "1200.50"; a percent sign stays), or None."""
-    match = _NUMBER.fullmatch(_one_line(text))
-    if match is None:
-        return None
-    sign = "-" if match["sign"] in ("-", "\u2212") else ""
-    digits = re.sub(_SEPARATOR, "", match["digits"])
-    return sign + digits + (r"\%" if match["percent"] else "") if digits else None
-
-
-def _formula(text: str, alone: bool) -> str | None:
-    delimited = [next(filter(None, match.groups())) for match in _DELIMITED.finditer(text)]
-    if alone and not _DELIMITED.fullmatch(text.rstrip(".")):
-        return _number(text)
-    if len(delimited) > 1:
-        return None
-    return _undelimit(delimited[0] if delimited else text) or None
-
-
-def _letter(text: str, alone: bool) -> str | None:
-    """The option's letter at the start of `text` ("C", "(C)", "C. Paris"); `alone`: nothing may follow it."""
-    text = _undelimit(_WRAPPER.sub(r"\1", re.sub(r"\\[()\[\]]", "", text))).strip("{}").strip()
-    match = _LETTER.match(text)
-    rest = text[match.end() :].strip() if match else ""
-    if match is None or (alone and rest) or re.match(r"(?:,|/|&|and\b|or\b)", rest):
-        return None
-    return (match[1] or match[2]).upper()
-
-
-def _code(text: str, cut_off: bool) -> str | None:
-    blocks = list(_blocks(text, cut_off))
-    candidates = ([block for block in blocks if _DEFINES.search(block)] or blocks)[-1:]
-    if not candidates and not cut_off and _BARE.match(text.strip()) and _DEFINES.search(text):
-        candidates = [text.strip()]
-    return candidates[0] if candidates and candidates[0].strip() else None
-
-
-def _blocks(text: str, cut_off: bool) -> Iterator[str]:
-    """Content of each fenced block of Python or of no named language, without the indentation of its fence."""
-    indent: str | None = None
-    language, lines = "", list[str]()
-    for line in text.split("\n"):
-        mark = line.strip()
-        if indent is None and mark.startswith("```") and "`" not in mark[3:]:
-            indent, language, lines = line[: line.index("`")], mark[3:].strip().lower(), []
-        elif indent is not None and mark == "```":
-            if language in _PYTHON:
-                yield "\n".join(lines)
-            indent = None
-        elif indent is not None:
-            lines.append(line.removeprefix(indent))
-    if indent is not None and not cut_off and language in _PYTHON:
-        yield "\n".join(lines)
+    formula = " ".join(formula.split()).strip(" *")
+    return re.sub(r"(?<!\\right)(?<!\.)\.$", "", formula).strip()

@@ -1,7 +1,8 @@
 """Grades of runs' requests: numbers and math by math-verify, multiple choice by the exact letter, code by its tests.
 
-What counts as an answer is decided in `answers`. math-verify reads "50%" as equal to 50 and to 0.5, drops
-units, takes 1/2 for 0.5, compares floats to 6 decimals, and a tuple's order counts where a set's does not.
+What counts as an answer is decided in `extraction`, what the texts of gold and answer tell in `comparison`. Of what is
+left, math-verify reads "50%" as equal to 50 and to 0.5, takes 1/2 for 0.5, and lets the order of a tuple count, but not
+that of a set.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import pyarrow as pa
 
 from ..errors import UserError
 from ..schemas import SERVER_KEYS
-from . import sandbox
+from . import sandbox, sandbox_worker
 from .extraction import extract
+from .letters import gold_letter
 
 GRADE_SCHEMA = pa.schema(
     [
@@ -44,7 +46,9 @@ _KEYS = GRADE_SCHEMA.names[: GRADE_SCHEMA.get_field_index("extracted")]
 READ = [*_KEYS, "forced_output_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
 """Columns of requests.parquet that grading reads."""
 _WORKER = Path(__file__).with_name("math_worker.py")
+_LIBRARY = Path(__file__).parents[2]
 
+NOT_COMPARABLE = "math-verify-not-comparable"
 CODE_NOT_EXECUTED = "not graded: grading.execute_code is off"
 FORCED_LENGTH = "not graded: the answer was made to have a length"
 
@@ -93,14 +97,16 @@ class Grader:
     def grade(self, requests: pa.Table) -> pa.Table:
         """One row of GRADE_SCHEMA a request, in the order of `requests`, which has the columns READ.
 
-        grader: "letter" for choices; "tests" for code, "tests-timeout" or "tests-crash" where its process was ended or
-        died; else "math-verify" (also where there was nothing to compare), "math-verify-timeout" or "-crash". correct
-        and failure_mode are null, and `grader` says why, where nothing was graded: answers that were made to have a
-        length, and code without `execute_code`.
+        grader: "letter" for choices, and for mathematics whose gold is a letter; "tests" for code, "tests-missing"
+        where it lacks the function that was asked for, "tests-timeout" or "tests-crash" where its process was ended or
+        died; else "math-verify" (also where there was nothing to compare), "math-verify-not-comparable", "-timeout" or
+        "-crash". correct and failure_mode are null, and `grader` says why, where nothing was graded: answers that were
+        made to have a length, and code without `execute_code`.
         failure_mode says why an answer is not correct, and is null where it is:
         failed (status is not "ok"; its text is never graded), truncated-thinking (the budget ended before any
         answer), truncated-answer (the budget ended within the answer and what is there is not right), no-answer
-        (nothing that counts as an answer, or one that math-verify could not finish), wrong.
+        (nothing that counts as an answer, code without the function, or a comparison that did not end), not-comparable
+        (math-verify's parser cannot read the answer, or only in part), wrong.
         Raises GradingError if a question has no gold, or math-verify or the sandbox does not start.
         """
         rows = requests.select(READ).to_pylist()
@@ -138,11 +144,15 @@ class Grader:
         if question is None:
             raise GradingError(f"datasets.{row['dataset']}: no gold for question {row['question_id']!r}")
         found = {name: question[name] for name in ("question", "gold", "kind")}
-        found["extracted"] = (
-            extract(row["answer_text"] or "", question["kind"], cut_off=row["finish_reason"] == "length")
-            if row["status"] == "ok"
-            else None
-        )
+        if found["kind"] == "math" and (wanted := gold_letter(found["gold"])):
+            found |= {"kind": "choice", "gold": wanted}
+        entry_point = sandbox_worker.entry_point(found["gold"]) if found["kind"] == "code" else None
+        text, cut_off = row["answer_text"] or "", row["finish_reason"] == "length"
+        kinds = dict.fromkeys(
+            (found["kind"], question["kind"])
+        )  # for a letter, what else was said shows that it is wrong
+        answers = (extract(text, kind, cut_off, entry_point) for kind in kinds if row["status"] == "ok")
+        found["extracted"] = next(filter(None, answers), None)
         found["ungraded"] = FORCED_LENGTH if row["forced_output_tokens"] is not None else None
         if question["kind"] == "code" and not self._execute_code:
             found["ungraded"] = CODE_NOT_EXECUTED
@@ -174,8 +184,10 @@ def _failure_mode(row: Mapping[str, Any], verdict: Grade) -> str | None:
     if row["finish_reason"] == "length":
         thinking = row["reasoning_text"] and not (row["answer_text"] or "").strip()
         return "truncated-thinking" if thinking else "truncated-answer"
-    unfinished = row["extracted"] is None or verdict.grader.startswith("math-verify-")
-    return "no-answer" if unfinished else "wrong"
+    if verdict.grader == NOT_COMPARABLE:
+        return "not-comparable"
+    unfinished = verdict.grader in ("math-verify-timeout", "math-verify-crash", "tests-missing")
+    return "no-answer" if row["extracted"] is None or unfinished else "wrong"
 
 
 def execute(programs: Sequence[Program], workers: int = 1, timeout_s: float = 10.0) -> dict[Program, Grade]:
@@ -214,13 +226,14 @@ class _Worker:
             self.process = None
 
     def _start(self) -> subprocess.Popen[str]:
+        path = os.pathsep.join(filter(None, [str(_LIBRARY), os.environ.get("PYTHONPATH")]))
         process = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER), str(self.timeout_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=os.environ | {"PYTHONHASHSEED": "0"},  # SymPy's order of terms follows the hash
+            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},  # SymPy's order of terms follows the hash
         )
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
@@ -239,7 +252,8 @@ class _Worker:
             except BrokenPipeError:
                 reply = ""
             if reply:
-                return Grade(json.loads(reply), "math-verify")
+                equal = json.loads(reply)
+                return Grade(False, NOT_COMPARABLE) if equal is None else Grade(equal, "math-verify")
             code = self.process.wait()
             self.process = None
             if code == -signal.SIGPROF:

@@ -41,7 +41,7 @@ class SandboxError(RuntimeError):
 
 
 class ExecutionResult(NamedTuple):
-    """Whether an answer passed; grader: "tests", "tests-timeout", "tests-crash"; reason: what failed, or ""."""
+    """Whether an answer passed; grader: "tests", "tests-missing", "-timeout", "-crash"; reason: what failed, or ""."""
 
     passed: bool
     grader: str
@@ -133,7 +133,8 @@ def _result(answer: Process, tester: Process, job: bytes, wall_s: float) -> Exec
     if reason is None:
         raise SandboxError("the sandbox of an answer did not start; is the machine out of memory or of processes?")
     if reason != sandbox_worker.ENDED:
-        return ExecutionResult(not reason, "tests", reason)
+        missing = reason.endswith(sandbox_worker.MISSING)
+        return ExecutionResult(not reason, "tests-missing" if missing else "tests", reason)
     code = answer.wait()
     if code in OUT_OF_TIME:
         return ExecutionResult(False, "tests-timeout", "out of CPU time")

@@ -20,6 +20,7 @@ MEMORY_BYTES = 1 << 30
 LONGEST_REPLY = 1 << 20
 LONGEST_REASON = 300
 ENDED = "the process of the answer has ended"
+MISSING = "is missing from the answer"
 
 
 class AnswerError(Exception):
@@ -91,6 +92,12 @@ def _execute(code: str, name: str, namespace: dict[str, Any]) -> None:
     exec(compile(code, name, "exec", dont_inherit=True), namespace)
 
 
+def entry_point(tests: str) -> str | None:
+    """Return the function that tests ask for, whose last line is ``check(NAME)``; None without such a line."""
+    match = re.search(r"check\((\w+)\)\s*\Z", tests)
+    return match[1] if match else None
+
+
 def parts(question: str, code: str) -> list[str]:
     """Texts to run one after the other.
 
@@ -112,10 +119,13 @@ def answer() -> None:
     namespace: dict[str, Any] = {"__name__": "answer"}
     try:
         for part in parts(job["question"], job["code"]):
+            asked = namespace.get(job["name"])
             _execute(part, "answer", namespace)
-        function = namespace[job["name"]]
+        function = namespace.get(job["name"])
     except BaseException as error:
         return _say(going, {"error": _describe(error)})
+    if function is None or function is asked:
+        return _say(going, {"error": f"the function {job['name']} {MISSING}"})
     _say(going, {"value": None})
     for line in coming:
         try:
@@ -164,7 +174,7 @@ def tests(ask: int, hear: int) -> None:
 
 def _run(job: dict[str, str], exchange: Callable[[Any], Any]) -> None:
     """The question's helpers and the tests run here; the function that was asked for, in the answer's process."""
-    (name,) = re.findall(r"check\((\w+)\)\s*\Z", job["tests"])
+    name = entry_point(job["tests"]) or ""
     exchange({"question": job["question"], "code": job["code"], "name": name})
     namespace: dict[str, Any] = {"__name__": "tests"}
     _execute(job["question"], "question", namespace)
