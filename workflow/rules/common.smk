@@ -1,10 +1,12 @@
 # What all rules share: the validated study and small helpers. Functions live here, rules in the other files.
+import hashlib
 import os
 import re
 import sys
 from functools import cache
 from pathlib import Path
 
+import yaml
 from snakemake.logging import logger
 
 # Relative, because Snakemake records inputs by their paths: a study that is moved or cloned anew keeps its results.
@@ -259,6 +261,29 @@ def figures_of(experiment):
         for figure in catalogue.possible(catalogue.FIGURES, STUDY, experiment)
         for suffix in ("pdf", "png")
     ]
+
+
+# What the report shows, of all default experiments.
+REPORTED_TABLES = [file for experiment in DEFAULT_EXPERIMENTS for file in tables_of(experiment)]
+REPORTED_FIGURES = [file for experiment in DEFAULT_EXPERIMENTS for file in figures_of(experiment)]
+FALSE_POSITIVES = ["results/tables/false-positives.csv"] if IDENTICAL else []
+
+
+def claims_files():
+    """The verdicts on the study's claims, for the report; none as long as nothing makes them."""
+    return []
+
+
+def page_digest():
+    """What the report's templates are, as one digest: a changed one makes the page again."""
+    folder = LIBRARY.folder / "report" / "templates"
+    content = b"".join(file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file())
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def reported_config():
+    """The whole config as text. Not where wheels are taken from, which is the machine's and decides no result."""
+    return yaml.safe_dump({key: value for key, value in config.items() if key != "environments"}, sort_keys=True)
 
 
 wildcard_constraints:
