@@ -12,7 +12,7 @@ import pytest
 from helpers.checkouts import Job, edited, plan, rules, runs, snakemake, sources
 from helpers.studies import TINY, changed
 
-ANALYSED = {"compute_metrics": 2, "collect_results": 3, "plot_figure": 8, "make_table": 8}
+ANALYSED = {"compute_metrics": 2, "collect_results": 3, "plot_figure": 8, "make_table": 8, "write_report": 1}
 """What follows from grades, of the tiny study."""
 NEW_MODEL = {"source": "micro", "role": "llm", "pair": "other", "training_scale": 0.5}
 
@@ -37,6 +37,8 @@ def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
         # Five of the budget sweep, and three where there are no batches and nothing is swept.
         "plot_figure": 8,
         "make_table": 8,
+        "collect_runs": 1,
+        "write_report": 1,
     }
     assert runs(jobs) == {"budget/tiny-llm", "budget/tiny-rllm", "single/tiny-rllm"}
     assert environments(jobs) == {
@@ -126,12 +128,13 @@ def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> 
         ),
         (
             "rllm_serving/analysis/points.py",
-            {"compute_metrics": 2, "collect_results": 3, "plot_figure": 8, "make_table": 8},
+            ANALYSED,
         ),
-        ("rllm_serving/report/tables.py", {"make_table": 8}),
-        ("rllm_serving/report/figures/style.py", {"plot_figure": 8}),
-        ("rllm_serving/report/figures/domain.py", {"plot_figure": 2}),
-        ("scripts/collect_results.py", {"collect_results": 3}),
+        ("rllm_serving/report/tables.py", {"make_table": 8, "write_report": 1}),
+        ("rllm_serving/report/templates/style.css", {"write_report": 1}),
+        ("rllm_serving/report/figures/style.py", {"plot_figure": 8, "write_report": 1}),
+        ("rllm_serving/report/figures/domain.py", {"plot_figure": 2, "write_report": 1}),
+        ("scripts/collect_results.py", {"collect_results": 3, "write_report": 1}),
     ],
 )
 def test_changed_code_redoes_what_it_makes_and_starts_no_server(
@@ -207,7 +210,7 @@ def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:
     # Laid over the default study, the experiment that is not in the file would still be there.
     config = changed()
     del config["experiments"]["single"]
-    assert rules(plan(done, config=config)) == {"collect_results": 3}
+    assert rules(plan(done, config=config)) == {"collect_results": 3, "collect_runs": 1, "write_report": 1}
 
 
 def test_the_order_of_keys_defaults_written_out_and_the_source_of_wheels_change_nothing(done: Path) -> None:
@@ -229,6 +232,8 @@ def test_runs_are_measured_again_on_demand(done: Path) -> None:
         "collect_results": 3,
         "plot_figure": 8,
         "make_table": 8,
+        "collect_runs": 1,
+        "write_report": 1,
     }
     one = "results/runs/budget/vllm/tiny-llm/bf16/baseline/1/run.json"
     assert runs(plan(done, "--forcerun", one)) == {"budget/tiny-llm"}

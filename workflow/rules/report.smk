@@ -114,3 +114,63 @@ rule compare_studies:
         margins=config["analysis"]["margins"],
     script:
         "../scripts/compare_studies.py"
+
+
+rule collect_runs:
+    """Collect what every run recorded about itself: versions, machine, times, hashes; a row a run."""
+    input:
+        records=[
+            f"results/runs/{run.folder}/run.json" for name in DEFAULT_EXPERIMENTS for run in STUDY.experiments[name]
+        ],
+    output:
+        "results/runs.csv",
+    log:
+        "logs/collect_runs.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("collect_runs.py"),
+    script:
+        "../scripts/collect_runs.py"
+
+
+# Not `report`, which is a word of Snakemake's own language.
+rule write_report:
+    """Write the study's report, one HTML file: claims, a chapter an experiment, optimisations, how to measure again."""
+    input:
+        tables=[file for file in REPORTED_TABLES if file.endswith(".csv")],
+        figures=[file for file in REPORTED_FIGURES if file.endswith(".png")],
+        points=["results/points.parquet"],
+        summary=["results/summary.parquet"],
+        runs=["results/runs.csv"],
+        false_positives=FALSE_POSITIVES,
+        claims=["results/claims.json"],
+        captions=[WORKFLOW / "report" / "figure.rst", WORKFLOW / "report" / "table.rst"],
+    output:
+        report(
+            "results/report.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    log:
+        "logs/write_report.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code={**code("write_report.py"), "rllm_serving/report/templates": page_digest()},
+        experiments=list(DEFAULT_EXPERIMENTS),
+        pairs=STUDY.pairs,
+        identical=sorted(server for servers in IDENTICAL.values() for server in servers),
+        config=reported_config(),
+    script:
+        "../scripts/write_report.py"

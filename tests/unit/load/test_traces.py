@@ -123,7 +123,7 @@ def test_lengths_are_the_last_ones_told_before(tmp_path: Path) -> None:
 
 
 def means(folder: Path, start: float) -> tuple[float, np.ndarray, float, float]:
-    """Of a window that begins at `start`: requests/s, those of each client, mean prompt and output tokens, as published."""
+    """Of a window that begins at `start`, as published: requests/s, each client's, mean prompt and output tokens."""
     published = read_folder(folder)
     rates = np.array([client.windows[start].rate if start in client.windows else 0.0 for client in published.clients])
     lengths = []

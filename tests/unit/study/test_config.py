@@ -30,7 +30,7 @@ DEFINITION: dict[str, Any] = json.loads(schema_text())
 
 
 def keys_of(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys that a part of the schema allows, NAME for what the user names; serving options and terms count once."""
+    """Dotted keys that a part of the schema allows, NAME for what users name; serving options and terms count once."""
     reference = schema.get("$ref", "").rpartition("/")[2]
     if reference in ("Serving", "ExperimentSampling") and prefix != "serving.":
         return

@@ -238,7 +238,7 @@ def _with_ends(table: Table, name: str) -> list[str]:
     return [name, *(end for end in (f"{name}_low", f"{name}_high", f"{name}_verdict") if end in table.frame)]
 
 
-def _change(table: Table, name: str) -> str | None:
+def change_column(table: Table, name: str) -> str | None:
     """Return the column with the change of a metric against its baseline, where the table has one."""
     return next((f"{name}{end}" for end in CHANGE if table.changes and f"{name}{end}" in table.frame), None)
 
@@ -253,7 +253,7 @@ def _number_cells(table: Table, name: str, factor: float) -> list[str]:
 
 
 def _metric_cells(table: Table, name: str) -> list[str]:
-    factor, change = REGISTRY[name].factor, _change(table, name)
+    factor, change = REGISTRY[name].factor, change_column(table, name)
     if REGISTRY[name].unit in COUNTED and not REGISTRY[name].units:
         return [DASH if math.isnan(count) else f"{count:.0f}" for count in table.frame[name].astype(float)]
     if change is None:
@@ -271,7 +271,7 @@ def _key_cells(column: pd.Series) -> list[str]:
     return [DASH if pd.isna(value) else str(value) for value in whole]
 
 
-def _for_reading(table: Table) -> pd.DataFrame:
+def for_reading(table: Table) -> pd.DataFrame:
     """Return the table's cells as text under their headers."""
     cells = {key: _key_cells(table.frame[key]) for key in table.keys}
     cells |= {name: _metric_cells(table, name) for name in table.metrics}
@@ -289,21 +289,24 @@ def csv(table: Table) -> str:
     """Return raw numbers in the units of the registry, with `_low` and `_high` columns; missing is empty."""
     columns = list(table.keys)
     for name in table.metrics:
-        columns += [*_with_ends(table, name), *(_with_ends(table, change) if (change := _change(table, name)) else [])]
+        columns += [
+            *_with_ends(table, name),
+            *(_with_ends(table, change) if (change := change_column(table, name)) else []),
+        ]
     columns += [name for name in ("reason", "invalid") if name in table.frame]
     return table.frame[columns].to_csv(index=False)
 
 
 def markdown(table: Table) -> str:
     """Return a pipe table; keys to the left, numbers to the right."""
-    escaped = _for_reading(table).map(lambda text: text.replace("|", "\\|"))
+    escaped = for_reading(table).map(lambda text: text.replace("|", "\\|"))
     align = ["left"] * len(table.keys) + ["right"] * len(table.metrics)
     return escaped.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
 
 
 def latex(table: Table) -> str:
     r"""Return a booktabs tabular for `\input`; no float, so that the paper sets size and caption."""
-    styled = _for_reading(table).style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
+    styled = for_reading(table).style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
     text = styled.to_latex(hrules=True, column_format="l" * len(table.keys) + "r" * len(table.metrics))
     for sign, command in IN_LATEX.items():
         text = text.replace(sign, command)

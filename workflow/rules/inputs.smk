@@ -1,0 +1,205 @@
+# What rules take in, and what an experiment can give: functions of wildcards, and lists for the rules of the whole study.
+import hashlib
+
+import yaml
+
+
+def run_of(wildcards):
+    """The run that a rule's wildcards name."""
+    return STUDY.runs["/".join(wildcards[name] for name in RUN_WILDCARDS)]
+
+
+RUN_WILDCARDS = ("experiment", "engine", "model", "quantization", "setup", "start")
+RUN = "results/runs/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}"
+# What is analysed together: all servers of an experiment, for they share what starts differ by.
+ANALYSIS = "results/analysis/{experiment}"
+
+
+def graded_requests(wildcards):
+    """What the runs of a model in an experiment were answered."""
+    return [
+        f"results/runs/{run.folder}/requests.parquet"
+        for run in STUDY.experiments[wildcards.experiment]
+        if run.model == wildcards.model
+    ]
+
+
+def analysis_inputs(wildcards):
+    """What the runs of an experiment measured, and the grades of each model."""
+    experiment = wildcards.experiment
+    names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
+    files = {
+        key: [f"results/runs/{run.folder}/{name}" for run in STUDY.experiments[experiment]]
+        for key, name in names.items()
+    }
+    models = dict.fromkeys(run.model for run in STUDY.experiments[experiment])
+    return files | {"grades": [f"results/analysis/{experiment}/grades/{model}.parquet" for model in models]}
+
+
+def analysis_servers(wildcards):
+    """The server of each run of an experiment, in the order of analysis_inputs."""
+    return [run.server for run in STUDY.experiments[wildcards.experiment]]
+
+
+def capacity_runs(wildcards):
+    """(server, run) of each start of the servers that an experiment's capacity is measured on."""
+    return [(server, run) for server, runs in STUDY.capacity(wildcards.experiment).items() for run in runs]
+
+
+def run_datasets(wildcards):
+    """Question files that a run asks, in the order of run_dataset_names."""
+    return [f"resources/datasets/{name}.parquet" for name in run_dataset_names(wildcards)]
+
+
+def run_dataset_names(wildcards):
+    """Datasets that an experiment, and so each of its runs, asks."""
+    return sorted(STUDY.sweeps[wildcards.experiment]["datasets"])
+
+
+def experiment_sweep(wildcards):
+    """What the points of an experiment are combined from: the same for all its servers."""
+    return STUDY.sweeps[wildcards.experiment]
+
+
+def run_executes_code(wildcards):
+    """Whether answers of an experiment are code that is to be run; false, whatever the config, where none are."""
+    return config["grading"]["execute_code"] and bool(STUDY.code(wildcards.experiment))
+
+
+def run_inputs(wildcards):
+    """What a run needs. One function for all: Snakemake takes a quarter of a millisecond to call one, for every run."""
+    experiment, options = wildcards.experiment, run_of(wildcards).options
+    drafts = [options.draft_model] if options.draft_model else []
+    return {
+        "environment": f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
+        "model": model_record(wildcards),
+        "draft": [f"resources/models/{draft}/model.json" for draft in drafts],
+        "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.open_loop(experiment) else [],
+        "datasets": run_datasets(wildcards),
+        "templates": [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)],
+    }
+
+
+def files_of(experiment, level):
+    """That file of an experiment; `comparison-…`, `interaction-…` and `decomposition-…` where something is compared."""
+    kind, _, basis = level.partition("-")
+    compared = not basis or STUDY.comparisons(experiment, basis)
+    return [f"results/analysis/{experiment}/{level}.parquet"] if compared else []
+
+
+def claimed():
+    """Experiments that claims ask about: those of the default study, and optional ones that were measured already."""
+    return [
+        experiment
+        for experiment in claimed_experiments(CLAIMS, STUDY)
+        if experiment in DEFAULT_EXPERIMENTS or Path(f"results/analysis/{experiment}/starts.parquet").exists()
+    ]
+
+
+CLAIMED = claimed()
+# Tables and figures that each of them has, for the evidence.
+OUTPUTS = {
+    experiment: {
+        "figures": catalogue.possible(catalogue.FIGURES, STUDY, experiment),
+        "tables": catalogue.possible(catalogue.TABLES, STUDY, experiment),
+    }
+    for experiment in CLAIMED
+}
+
+
+def table_inputs(wildcards):
+    """The files that a table is made from."""
+    return [
+        file for source in catalogue.TABLES[wildcards.table].sources for file in files_of(wildcards.experiment, source)
+    ]
+
+
+def unsupported_servers(experiment, output):
+    """Servers that an experiment asks for and cannot have, for the tables and the figure that list them all."""
+    listed = output in ("main", "optimisations")
+    return [row for row in STUDY.unsupported if listed and row["experiment"] == experiment]
+
+
+def figure_inputs(wildcards):
+    """A figure's files, named by what they hold, of all of its experiment."""
+    runs = STUDY.experiments[wildcards.experiment]
+    return {
+        source: (
+            [f"results/runs/{run.folder}/{source}.parquet" for run in runs]
+            if source in ("requests", "server")
+            else files_of(wildcards.experiment, source)
+        )
+        for source in catalogue.FIGURES[wildcards.figure].sources
+    }
+
+
+def older_study():
+    """The results folder that this study is compared with, or None."""
+    return config["compare_with"] and str(Path(config["compare_with"]).expanduser())
+
+
+def studies_inputs(wildcards):
+    """What two studies are compared by, of both; nothing where the config names no older one."""
+    if older_study() is None:
+        return {}
+    tables = ("starts.parquet", "summary.parquet")
+    return {
+        "then": [f"{older_study()}/{table}" for table in tables],
+        "now": [*(f"results/{table}" for table in tables), "results/claims.parquet"],
+        "comparisons": [
+            file
+            for experiment in DEFAULT_EXPERIMENTS
+            for basis in ("engine", "baseline")
+            for file in files_of(experiment, f"comparison-{basis}")
+        ],
+    }
+
+
+def measuring_is_forced():
+    """Whether the user asks for runs again that need not be measured (--forceall, --force, --forcerun)."""
+    asked = workflow.dag_settings
+    named = any(name == "measure" or str(name).startswith("results/runs") for name in asked.forcerun)
+    return asked.forceall or asked.forcetargets or named
+
+
+def target_name(experiment):
+    """The target of an experiment is its name, unless a stage of the workflow has that already."""
+    if experiment in {stage.name for stage in workflow.rules}:
+        sys.exit(f"Error in the config: experiments.{experiment}: the workflow has a rule so named; choose another")
+    return experiment
+
+
+def tables_of(experiment):
+    """Every table that an experiment can give, in its three formats."""
+    return [
+        f"results/tables/{experiment}-{table}.{suffix}"
+        for table in catalogue.possible(catalogue.TABLES, STUDY, experiment)
+        for suffix in ("csv", "md", "tex")
+    ]
+
+
+def figures_of(experiment):
+    """Every figure that an experiment can give, in both formats."""
+    return [
+        f"results/figures/{experiment}-{figure}.{suffix}"
+        for figure in catalogue.possible(catalogue.FIGURES, STUDY, experiment)
+        for suffix in ("pdf", "png")
+    ]
+
+
+# What the report shows, of all default experiments.
+REPORTED_TABLES = [file for experiment in DEFAULT_EXPERIMENTS for file in tables_of(experiment)]
+REPORTED_FIGURES = [file for experiment in DEFAULT_EXPERIMENTS for file in figures_of(experiment)]
+FALSE_POSITIVES = ["results/tables/false-positives.csv"] if IDENTICAL else []
+
+
+def page_digest():
+    """What the report's templates are, as one digest: a changed one makes the page again."""
+    folder = LIBRARY.folder / "report" / "templates"
+    content = b"".join(file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file())
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def reported_config():
+    """The whole config as text. Not where wheels are taken from, which is the machine's and decides no result."""
+    return yaml.safe_dump({key: value for key, value in config.items() if key != "environments"}, sort_keys=True)
