@@ -87,9 +87,8 @@ def _compose(text: str) -> yaml.Node:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"line {line}: not YAML: the character {chr(error.character)!r} is not allowed") from None
     if second is not None:
-        raise ConfigError(
-            f"line {text.count(chr(10), 0, second.start_mark.index)}: a second document; one file is one study: remove it, or the '---'"
-        )
+        line = text.count("\n", 0, second.start_mark.index)
+        raise ConfigError(f"line {line}: a second document; one file is one study: remove it, or the '---'")
     if first is None:
         raise ConfigError("the file is empty; a config is a mapping (key: value)")
     if not isinstance(first, yaml.MappingNode):
