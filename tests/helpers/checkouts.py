@@ -70,7 +70,8 @@ def runs(jobs: list[Job], rule: str = "measure") -> set[str]:
 def sources(checkout: Path) -> list[Path]:
     """Files of a checkout that come with a clone."""
     folders = [checkout / "workflow", checkout / "resources" / "prompts", checkout / "config"]
-    return [checkout / "Snakefile", *(file for folder in folders for file in folder.rglob("*") if file.is_file())]
+    single = [checkout / "Snakefile", checkout / "resources" / "claims.yaml"]
+    return [*single, *(file for folder in folders for file in folder.rglob("*") if file.is_file())]
 
 
 @contextmanager
@@ -91,7 +92,8 @@ def new_checkout(checkout: Path) -> Path:
     """A checkout whose study is TINY, with nothing done yet."""
     for folder in ("workflow", "profiles", "resources/prompts"):
         shutil.copytree(ROOT / folder, checkout / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(ROOT / "Snakefile", checkout)
+    for file in ("Snakefile", "resources/claims.yaml"):
+        shutil.copy2(ROOT / file, checkout / file)
     (checkout / "config").mkdir()
     write(TINY, checkout / "config" / "config.yaml")
     return checkout

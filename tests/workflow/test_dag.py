@@ -37,6 +37,7 @@ def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
         # Five of the budget sweep, and three where there are no batches and nothing is swept.
         "plot_figure": 8,
         "make_table": 8,
+        "evaluate_claims": 1,
         "collect_runs": 1,
         "write_report": 1,
     }
@@ -128,7 +129,7 @@ def test_a_new_clone_elsewhere_keeps_the_results(done: Path, tmp_path: Path) -> 
         ),
         (
             "rllm_serving/analysis/points.py",
-            ANALYSED,
+            {**ANALYSED, "evaluate_claims": 1},
         ),
         ("rllm_serving/report/tables.py", {"make_table": 8, "write_report": 1}),
         ("rllm_serving/report/templates/style.css", {"write_report": 1}),
@@ -210,7 +211,12 @@ def test_a_config_file_takes_the_place_of_the_default_one(done: Path) -> None:
     # Laid over the default study, the experiment that is not in the file would still be there.
     config = changed()
     del config["experiments"]["single"]
-    assert rules(plan(done, config=config)) == {"collect_results": 3, "collect_runs": 1, "write_report": 1}
+    assert rules(plan(done, config=config)) == {
+        "collect_results": 3,
+        "evaluate_claims": 1,
+        "collect_runs": 1,
+        "write_report": 1,
+    }
 
 
 def test_the_order_of_keys_defaults_written_out_and_the_source_of_wheels_change_nothing(done: Path) -> None:

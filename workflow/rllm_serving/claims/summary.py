@@ -54,7 +54,10 @@ def claim_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_json(
-    rows: pd.DataFrame, claims: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, Mapping[str, list[str]]]
+    rows: pd.DataFrame,
+    claims: Mapping[str, Mapping[str, Any]],
+    outputs: Mapping[str, Mapping[str, list[str]]],
+    invalid_points: int = 0,
 ) -> dict[str, Any]:
     """Return all of it as plain data: each claim with its verdicts, hypotheses and where the evidence is.
 
@@ -62,6 +65,7 @@ def as_json(
         rows: as `evaluation.evaluate` returns them.
         claims: id -> claim.
         outputs: experiment -> "figures" and "tables" -> names of those that it has.
+        invalid_points: of all experiments, left out of the claims.
     """
     verdicts = claim_verdicts(rows)
     found = []
@@ -94,17 +98,13 @@ def as_json(
             }
         )
     tested = rows["primary"].astype(bool) & rows["p"].notna()
-    return {"claims": found, "primaries": int(tested.sum()), "level": 0.95, "invalid_points": _total(rows)}
+    return {"claims": found, "primaries": int(tested.sum()), "level": 0.95, "invalid_points": invalid_points}
 
 
 def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")
     ]
-
-
-def _total(rows: pd.DataFrame) -> int:
-    return int(rows["invalid_points"].fillna(0).max()) if len(rows) else 0
 
 
 def as_markdown(rows: pd.DataFrame, claims: Mapping[str, Mapping[str, Any]]) -> str:

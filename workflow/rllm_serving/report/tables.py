@@ -222,6 +222,8 @@ def pivot_metrics(comparison: pd.DataFrame, parts: list[tuple[str, str]]) -> pd.
 def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return `value [low, high]` with three significant digits of the value (whole numbers keep all).
 
+    A value of 0 has the digits of its interval, so that no interval that reaches further looks like none.
+
     Args:
         value: what the cell says.
         low: lower end of its interval.
@@ -229,7 +231,8 @@ def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """
     if math.isnan(value):
         return DASH
-    digits = 0 if value == 0 else min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
+    size = abs(value) or max((abs(end) for end in (low, high) if not math.isnan(end)), default=0.0)
+    digits = 0 if size == 0 else min(6, max(0, 2 - math.floor(math.log10(size))))
     text = f"{value:.{digits}f}"
     return text if math.isnan(low) or math.isnan(high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
