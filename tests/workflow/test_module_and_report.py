@@ -66,6 +66,7 @@ def test_a_cluster_gets_one_job_for_the_analysis_tables_and_figures_of_an_experi
             "all",
             "collect_results",
             "collect_runs",
+            "evaluate_claims",
             "write_report",
         }  # which run where Snakemake is called
         assert submitted == {"build_environment", "train_model", "load_dataset", "measure", "grade"}

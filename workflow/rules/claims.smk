@@ -15,6 +15,7 @@ rule evaluate_claims:
         json="results/claims.json",
     log:
         "logs/evaluate_claims.log",
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     threads: 1
