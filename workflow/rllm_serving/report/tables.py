@@ -220,9 +220,7 @@ def pivot_metrics(comparison: pd.DataFrame, parts: list[tuple[str, str]]) -> pd.
 
 
 def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Return `value [low, high]` with three significant digits of the value (whole numbers keep all).
-
-    A value of 0 has the digits of its interval, so that no interval that reaches further looks like none.
+    """Return `value [low, high]` with three significant digits of the value, or of its interval where that is 0.
 
     Args:
         value: what the cell says.
