@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers.fake_engine import METRICS_PAGE, FakeEngine
 from helpers.sse_fixtures import EOS, THINK_CLOSE
-from rllm_serving.analysis.validity import GATES
+from rllm_serving.analysis.gates import GATES
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.engines import ENGINES, Options

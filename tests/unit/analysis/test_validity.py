@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.run_harness import POINTS, QUESTIONS, RUN, RunHarness
 from rllm_serving.analysis import validity
+from rllm_serving.analysis.gates import GATES
 from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.measurement.run import RunError
 
@@ -39,12 +40,12 @@ def samples(count: int = 50, grown: float = 20.0, **columns: list | pa.Array) ->
 
 def test_a_point_that_nothing_is_wrong_with() -> None:
     seen = validity.compute_gates(FINE, requests(), samples(), 5, 4)
-    assert set(seen) == set(validity.GATES)
+    assert set(seen) == set(GATES)
     assert seen["loop_lag_p99_s"] == pytest.approx(0.001) and seen["client_cpu_utilization"] == pytest.approx(0.1)
     assert seen["schedule_lag_p99_s"] == pytest.approx(0.002, rel=0.01)
     for name in set(seen) - {"loop_lag_p99_s", "client_cpu_utilization", "schedule_lag_p99_s"}:
         assert seen[name] == 0, name
-    assert validity.invalid(seen, dict.fromkeys(validity.GATES, math.inf)) is None
+    assert validity.invalid(seen, dict.fromkeys(GATES, math.inf)) is None
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_each_gate_sees_its_fault(
 ) -> None:
     seen = validity.compute_gates(health, table, sampled, 5, 4)
     assert seen[name] == pytest.approx(value, rel=0.01)
-    limits = {**dict.fromkeys(validity.GATES, math.inf), name: value * 0.9}
+    limits = {**dict.fromkeys(GATES, math.inf), name: value * 0.9}
     assert f"{name} " in str(validity.invalid(seen, limits))
     assert validity.invalid(seen, {**limits, name: value * 1.1}) is None
 

@@ -76,10 +76,28 @@ def _linearised(tops: Array, bottoms: Array) -> Estimate:
         return Estimate(value, np.nan, np.nan)
     squares = np.square((tops - value * bottoms) / bottoms.mean())
     error = float(np.sqrt(squares.sum() / (clusters * (clusters - 1))))
-    # Few questions with long tails tell less of their variance: the df whose chi-square has the variance that the
-    # fourth moment gives (Satterthwaite 1946).
-    excess = max(0.0, float(np.square(squares).mean() / squares.mean() ** 2) - 3) if error > 0 else 0.0
-    return Estimate(value, error, 2 / (2 / (clusters - 1) + excess / clusters))
+    return Estimate(value, error, variance_df(squares))
+
+
+def variance_df(squares: Array) -> float:
+    """Degrees of freedom of a variance over clusters, from the squares of their residuals.
+
+    Few questions with long tails tell less of their variance: the df whose chi-square has the variance that the fourth
+    moment gives (Satterthwaite 1946).
+    """
+    clusters = len(squares)
+    excess = max(0.0, float(np.square(squares).mean() / squares.mean() ** 2) - 3) if squares.any() else 0.0
+    return 2 / (2 / (clusters - 1) + excess / clusters)
+
+
+def further_pairs(clusters: int, requests: float) -> float:
+    """Variance that two further pairs which differ once add to a difference of shares (Agresti and Min 2005).
+
+    Args:
+        clusters: number of questions.
+        requests: mean number of each.
+    """
+    return 1 / (requests * (clusters + 1) * (clusters + 2))
 
 
 def estimate(values: Array, cluster: Codes, weights: Array | None = None) -> Estimate:
@@ -152,8 +170,7 @@ def paired_difference(candidate: Array, baseline: Array, cluster: Codes) -> Esti
     found = _linearised(tops, bottoms)
     if np.isnan(found.error):
         return found
-    clusters = len(bottoms)
-    more = 1 / (bottoms.mean() * (clusters + 1) * (clusters + 2))
+    more = further_pairs(len(bottoms), float(bottoms.mean()))
     return found._replace(error=float(np.sqrt(found.error**2 + more)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .validity import CLIENT_GATES
+from .gates import CLIENT_GATES
 
 Units = Literal["", "questions", "starts"]
 

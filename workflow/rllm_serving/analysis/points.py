@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from . import kv_occupancy, says, server_metrics, timing
+from .gates import CLIENT_GATES
 from .intervals import MISSING, Codes, Interval, codes, share
 from .metrics import METRICS
 from .noise import NoiseTable
@@ -22,7 +23,6 @@ from .question_table import question_table
 from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
 from .server_data import POINT, START, ServerData
 from .timing import Slo
-from .validity import CLIENT_GATES
 
 FROM_STARTS = [name for name, metric in METRICS.items() if metric.units == "starts"]
 LINEAR = [name for name in FROM_STARTS if METRICS[name].linear]

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schemas import START_KEYS
+from .gates import CLIENT_GATES
 from .request_metrics import CONDITION, SERVER, Chunks, latencies, read
-from .validity import CLIENT_GATES
 
 GRADED = ["correct", "failure_mode", "extracted"]
 START = list(START_KEYS)

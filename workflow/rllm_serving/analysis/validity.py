@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .gates import FAILED, GATES
+
 
 @dataclass
 class ClientHealth:
@@ -24,46 +26,6 @@ class ClientHealth:
     lags: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
     wall_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class ValidityGate:
-    """A number of a point that must not be above a limit. text: what it is, unit included; digits for the log."""
-
-    text: str
-    factor: float
-    unit: str
-
-    def format(self, value: float) -> str:
-        """The value as people read it."""
-        return f"{value * self.factor:.3g} {self.unit}"
-
-
-FAILED = "failed_rate"
-GATES = {
-    "loop_lag_p99_s": ValidityGate("99 % quantile of how late the client's event loop was", 1e3, "ms"),
-    "client_cpu_utilization": ValidityGate(
-        "CPU time of the client / wall time, a share of one core", 100, "% of a core"
-    ),
-    "schedule_lag_p99_s": ValidityGate("99 % quantile of sent - scheduled", 1e3, "ms"),
-    "missing_samples_rate": ValidityGate("time that no sample of the server tells of / duration", 100, "%"),
-    "usage_mismatch_rate": ValidityGate(
-        "|token ids that came in streams - tokens that the usage tells| / the latter", 100, "%"
-    ),
-    "counter_mismatch_rate": ValidityGate(
-        "|growth of the server's token counter - sum of usage| / the latter", 100, "%"
-    ),
-    "others_cpu_utilization": ValidityGate(
-        "CPU time of others than server and client / time of the cores, mean of samples", 100, "%"
-    ),
-    "steal_rate": ValidityGate("CPU time that the hypervisor took / time of the cores, mean of samples", 100, "%"),
-    "throttled_rate": ValidityGate("samples at which a GPU was slowed down for heat or power / samples", 100, "%"),
-    "foreign_processes": ValidityGate("most processes on the server's GPUs that are not the server's", 1, "processes"),
-    FAILED: ValidityGate("requests that failed / asked", 100, "%"),
-}
-"""Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
-CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
-"""All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_rate`."""
 
 
 def compute_gates(

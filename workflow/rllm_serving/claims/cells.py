@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..analysis.request_metrics import CONDITION
+from ..analysis.request_metrics import SERVER
+from ..analysis.server_data import POINT
 from .facts import StudyFacts
 
-SERVER_NAMES = ["engine", "model", "quantization", "setup"]
+SERVER_NAMES = SERVER[1:]
 """Name a server within an experiment."""
+CELL = POINT[:-1]
+"""Name a condition."""
 
 
 class NotTestedError(Exception):
@@ -67,6 +70,14 @@ def resolve(
     return [_cell(term, sign, selection, starts, facts) for term, sign in terms]
 
 
+def of_server(frame: pd.DataFrame, server: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows of a server, named as in `Cell`."""
+    found = pd.Series(True, frame.index)
+    for name, value in zip(SERVER_NAMES, server, strict=True):
+        found &= frame[name] == value
+    return frame[found]
+
+
 def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.DataFrame, facts: StudyFacts) -> Cell:
     model = facts.pairs[selection.pair].get(term["role"])
     if model is None:
@@ -74,9 +85,7 @@ def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.D
     changed = selection.candidate if term["changed"] else None
     quantization, setup = changed or ("bf16", "baseline")
     server = (selection.engine, model, quantization, setup)
-    rows = starts
-    for name, value in zip(SERVER_NAMES, server, strict=True):
-        rows = rows[rows[name] == value]
+    rows = of_server(starts, server)
     if rows.empty:
         raise NotTestedError(f"{selection.experiment} has no valid point of {'/'.join(server)}")
     datasets = _datasets(term, sorted(rows["dataset"].unique()), facts)
@@ -89,7 +98,7 @@ def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.D
     rows = rows[rows["budget"] == budget]
     load = _load(term, rows, facts.loads[selection.experiment])
     rows = rows[rows["load"] == load]
-    conditions = rows[[name for name in CONDITION if name != "load_level"]].drop_duplicates()
+    conditions = rows[CELL].drop_duplicates()
     found = tuple(sorted((str(d), str(name), int(b)) for d, name, b in conditions.itertuples(index=False)))
     return Cell(server, found, sign)
 

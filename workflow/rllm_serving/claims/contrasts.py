@@ -16,14 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..analysis.intervals import MIN_CLUSTERS, Array, Estimate
+from ..analysis.intervals import MIN_CLUSTERS, Array, Estimate, further_pairs, variance_df
 from ..analysis.noise import MIN_STARTS, Noise, NoiseTable, difference, on_scale
-from .cells import SERVER_NAMES, Cell, NotTestedError
+from .cells import CELL, SERVER_NAMES, Cell, NotTestedError, of_server
 from .definitions import LENGTHS
 
 VALUE = "value"
-CELL = ["dataset", "load", "budget"]
-"""Name a condition."""
 
 
 class Contrast(NamedTuple):
@@ -87,15 +85,11 @@ def _stratified(value: float, residuals: pd.Series, pairs: float, requests: floa
             return Estimate(value, np.nan, np.nan)
         squares = np.square(z - z.mean())
         own = float(count / (count - 1) * squares.sum())
-        # Few questions with long tails tell less of their variance: see `intervals`.
-        excess = max(0.0, float(np.square(squares).mean() / squares.mean() ** 2) - 3) if own > 0 else 0.0
-        df = 2 / (2 / (count - 1) + excess / count)
         variance += own
-        below += own**2 / df
+        below += own**2 / variance_df(squares)
     df = variance**2 / below if below > 0 else len(residuals) - 1.0
     if not is_ratio:
-        questions = len(residuals)
-        variance += pairs / (requests * (questions + 1) * (questions + 2))
+        variance += pairs * further_pairs(len(residuals), requests)
     return Estimate(value, float(np.sqrt(variance)), float(df))
 
 
@@ -144,7 +138,7 @@ def _of_server(
     """
     of_engine = starts[starts["engine"] == server[0]]
     table = _per_start(asked, metric, is_linear, of_engine)
-    values = table.loc[_is_server(table, server), VALUE].to_numpy(dtype=float)
+    values = of_server(table, server)[VALUE].to_numpy(dtype=float)
     if len(values) >= MIN_STARTS or len(asked) == 1:
         if not len(values):
             raise NotTestedError(f"no start of {'/'.join(server)} has {metric} of all that is asked")
@@ -180,14 +174,7 @@ def _noise(table: pd.DataFrame, server: tuple[str, ...], weights: Iterable[tuple
     return (noise.between if several else noise.of)(VALUE, engine, model, [])
 
 
-def _is_server(table: pd.DataFrame, server: tuple[str, ...]) -> pd.Series:
-    found = pd.Series(True, table.index)
-    for name, value in zip(SERVER_NAMES, server, strict=True):
-        found &= table[name] == value
-    return found
-
-
 def _rows(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
-    rows = frame[_is_server(frame, cell.server)]
+    rows = of_server(frame, cell.server)
     conditions = pd.MultiIndex.from_frame(rows[CELL])
     return rows[conditions.isin(list(cell.conditions))]

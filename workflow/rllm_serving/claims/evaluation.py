@@ -13,8 +13,8 @@ import pandas as pd
 from ..analysis.intervals import Estimate, from_log
 from ..analysis.points import LINEAR
 from ..analysis.request_metrics import SERVER
-from .cells import Cell, NotTestedError, Selection, check_ends_differ, resolve
-from .contrasts import CELL, Contrast, of_questions, of_starts
+from .cells import CELL, SERVER_NAMES, Cell, NotTestedError, Selection, check_ends_differ, resolve
+from .contrasts import Contrast, of_questions, of_starts
 from .decisions import NOT_TESTED, UNDECIDED, adjusted, examine, needed, threshold, verdict
 from .definitions import SAID
 from .facts import StudyFacts
@@ -207,8 +207,7 @@ def _invalid(cells: list[Cell], points: pd.DataFrame) -> int:
     """Number of points beyond a validity gate among those of the cells."""
     invalid = points[points["invalid"].notna()]
     asked = {(*cell.server, *condition) for cell in cells for condition in cell.conditions}
-    names = ["engine", "model", "quantization", "setup", *CELL]
-    return sum(tuple(row) in asked for row in invalid[names].itertuples(index=False))
+    return sum(tuple(row) in asked for row in invalid[[*SERVER_NAMES, *CELL]].itertuples(index=False))
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:

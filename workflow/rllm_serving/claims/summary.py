@@ -89,7 +89,7 @@ def as_json(
                 "claim": claim["claim"],
                 "paper": claim.get("paper"),
                 "verdicts": of_claim.to_dict("records"),
-                "hypotheses": _plain(own),
+                "hypotheses": plain_rows(own),
                 "experiments": experiments,
                 **files,
                 "command": f"snakemake --cores all --resources gpu=1 {' '.join(experiments)} --forcerun measure"
@@ -101,7 +101,8 @@ def as_json(
     return {"claims": found, "primaries": int(tested.sum()), "level": 0.95, "invalid_points": invalid_points}
 
 
-def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain data; missing is None."""
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()} for row in rows.to_dict("records")
     ]

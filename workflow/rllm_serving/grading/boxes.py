@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .quantities import TEXTS
+from .quantities import IN_TEXT
 
 _TOKEN = re.compile(r"\\{1,2}(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _GIVEN_UP = re.compile(
@@ -21,7 +21,6 @@ _NOISE = re.compile(
     r"|\\[,;:! ]|[*_`~]"
 )
 _ROW = re.compile(r"\\\\(?:\[[^\[\]]*\])?|&")
-_TEXT = re.compile(rf"\\(?:{TEXTS})\s*\{{([^{{}}]*)\}}")
 _GLUE = re.compile(
     r"\s*(?P<joins>(?:(?:,|;|(?:and|or)(?![A-Za-z]))\s*)*)"
     r"(?:[A-Za-z](?:_?\s*\{?[0-9A-Za-z]{1,3}\}?|')?\s*(?:=|\\in(?![a-z])|\\equiv)\s*)?"
@@ -87,7 +86,7 @@ def _joins(between: str) -> str | None:
     if len(between) > FARTHEST:
         return None
     flat = _NOISE.sub(" ", _ROW.sub(",", _BULLET.sub(" , ", between)))
-    match = _GLUE.fullmatch(_TEXT.sub(r" \1 ", flat))
+    match = _GLUE.fullmatch(IN_TEXT.sub(r" \1 ", flat))
     if match is None or (not match["joins"] and (between == " " or "\n" in between)):
         return None
     return match["joins"]

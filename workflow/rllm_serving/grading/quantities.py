@@ -36,7 +36,7 @@ _NUMBER = re.compile(
     rf"(?P<digits>(?=[0-9.])(?:{GROUPED}|[0-9]+)?(?:\.[0-9]+)?)"
 )
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:per\s?cent(?:age)?|pct)(?![A-Za-z]))")
-_IN_TEXT = re.compile(rf"\\(?:{TEXTS})\s*\{{([^{{}}]*)\}}")
+IN_TEXT = re.compile(rf"\\(?:{TEXTS})\s*\{{([^{{}}]*)\}}")
 
 
 def number(text: str) -> str | None:
@@ -52,7 +52,7 @@ def number(text: str) -> str | None:
     value = ("-" if "-" in (match["sign"], match["minus"]) else "") + re.sub(SEPARATOR, "", match["digits"])
     rest = text[match.end() :]
     spoken = rest.lstrip(r" ~,;:\!").startswith(("text", "mathrm", "mbox"))
-    rest = SPACE.sub(" ", _IN_TEXT.sub(r" \1 ", rest)).strip()
+    rest = SPACE.sub(" ", IN_TEXT.sub(r" \1 ", rest)).strip()
     percent = _PERCENT.match(rest)
     rest = re.sub(
         r"^(?:\\?[$]|[\u20ac\u00a3\u00a5\u20b9])", "", rest[percent.end() if percent else 0 :].strip()

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..analysis.interaction import ROLES
 from ..analysis.metrics import REGISTRY
 from . import tables
 
-ROLES = ("llm", "rllm")
 CONDITION = ["dataset", "load", "budget"]
 SERVER = ["quantization", "setup"]
 

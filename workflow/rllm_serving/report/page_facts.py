@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.validity import GATES
+from ..analysis.gates import GATES
+from ..claims.summary import plain_rows
 from .run_records import FINGERPRINT, SHORT
+from .tables import DASH
 
 GB = 1e9
 FINGERPRINT_MEANS = {
@@ -30,15 +32,15 @@ def machines(runs: pd.DataFrame) -> list[dict[str, Any]]:
     columns = ["device", "cpu", "cores", "memory_bytes", "gpus", "driver", "system"]
     counts = runs.groupby(columns, dropna=False, sort=False).size().reset_index(name="runs")
     memory: list[Any] = [f"{size / GB:.0f} GB" if size > 0 else None for size in counts["memory_bytes"]]
-    return _records(counts.assign(memory=memory, cores=counts["cores"].astype("Int64")))
+    return plain_rows(counts.assign(memory=memory, cores=counts["cores"].astype("Int64")))
 
 
 def versions(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the environments of the engines: engine, version, Python, lock and the start of its SHA-256, runs."""
     columns = ["engine", "engine_version", "python", "lock", "lock_sha256"]
-    counts = runs[columns].astype("string").fillna("–").value_counts(sort=False).reset_index(name="runs")  # noqa: RUF001
+    counts = runs[columns].astype("string").fillna(DASH).value_counts(sort=False).reset_index(name="runs")
     counts["lock_sha256"] = counts["lock_sha256"].str[:SHORT]
-    return _records(counts.sort_values(columns))
+    return plain_rows(counts.sort_values(columns))
 
 
 def models(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -47,7 +49,7 @@ def models(runs: pd.DataFrame) -> list[dict[str, Any]]:
     own = runs.assign(quantized=runs["model_source"] == "quantized").sort_values(["model", "quantized"], kind="stable")
     found = own.drop_duplicates("model")[columns]
     sizes: list[Any] = [f"{count / 1e6:,.4g} M" if count > 0 else None for count in found["parameters"]]
-    return _records(found.assign(parameters=sizes))
+    return plain_rows(found.assign(parameters=sizes))
 
 
 def measured(runs: pd.DataFrame, points: pd.DataFrame, experiments: Sequence[str]) -> list[dict[str, Any]]:
@@ -129,11 +131,3 @@ def unique(runs: pd.DataFrame, column: str) -> list[str]:
     values = runs[column].dropna()
     whole = values.astype("Int64") if pd.api.types.is_float_dtype(values) else values
     return list(whole.astype(str).unique())
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows as dicts; missing is None."""
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
