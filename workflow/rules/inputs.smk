@@ -152,6 +152,7 @@ def studies_inputs(wildcards):
             for basis in ("engine", "baseline")
             for file in files_of(experiment, f"comparison-{basis}")
         ],
+        "questions": [file for experiment in DEFAULT_EXPERIMENTS for file in files_of(experiment, "questions")],
     }
 
 

@@ -44,3 +44,17 @@ def test_a_question_with_an_ungraded_answer_has_no_number_of_correct_ones(server
     table = question_table(ServerData(server.requests, grades, server.samples, server.records))
     assert table["correct"].isna().sum() == 1
     assert table["requests"].notna().all()
+
+
+def test_invalid_points_are_left_out_where_a_condition_has_others() -> None:
+    """A late repeat of one condition; and a condition that has nothing but late points."""
+    small: dict[str, Any] = {"loads": (4,), "budgets": (32, 512), "questions": 8, "repeats": 2}
+    requests, grades, samples, record = run_fixtures.study(("vllm",), run_fixtures.PAIRS, **small)[-1]
+    late = [
+        point | {"invalid": "late" if point["repeat"] == 1 or point["budget"] == 32 else None}
+        for point in record["points"]
+    ]
+    every, marked = (ServerData(requests, grades, samples, [entry]) for entry in (record, record | {"points": late}))
+    asked = question_table(every).groupby("budget")["requests"].unique()
+    valid = question_table(marked.valid()).groupby("budget")["requests"].unique()
+    assert valid[512].tolist() == [asked[512].item() - 1] and valid[32].tolist() == asked[32].tolist()

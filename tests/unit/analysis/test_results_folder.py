@@ -9,49 +9,24 @@ from typing import Any
 import pandas as pd
 import pytest
 from helpers.two_studies import keys, record, study
-from rllm_serving.analysis.results_folder import StudyResults, by_question, invalid_points
-
-SERVER = {name: keys("m_llm", "")[name] for name in ("experiment", "engine", "model", "quantization", "setup")}
+from rllm_serving.analysis.results_folder import StudyResults, by_question
 
 
-def requests(repeats: int = 2) -> pd.DataFrame:
-    """Two questions, asked once in each repeat; the second one fails in the last."""
-    rows = []
-    for repeat in range(repeats):
-        for index in range(2):
-            failed = index == 1 and repeat == repeats - 1
-            row: dict[str, Any] = keys("m_llm", "d") | {"repeat": repeat, "index": index, "question_id": f"q{index}"}
-            row |= {"status": "http" if failed else "ok", "first_visible_token": None if failed else 0.1}
-            rows.append(row | {"output_tokens": 10 * (repeat + 1), "reasoning_tokens": 5})
-    return pd.DataFrame(rows)
-
-
-def grades(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.drop(columns=["load_level", "question_id", "status", "first_visible_token"]).assign(
-        correct=frame["status"] == "ok"
-    )[[*SERVER, "dataset", "load", "budget", "repeat", "index", "correct"]]
-
-
-def point(repeat: int, invalid: str | None, dataset: str = "d") -> dict[str, Any]:
-    return {"dataset": dataset, "load": "batch-4", "budget": 64, "repeat": repeat, "invalid": invalid}
+def sums() -> pd.DataFrame:
+    """Two questions, asked twice; the second one fails once. Tokens are 10 in one request, 20 in the other."""
+    known: list[dict[str, Any]] = [
+        {"question_id": "q0", "completed": 2, "answered": 2, "correct": 2.0, "output_tokens": 30.0},
+        {"question_id": "q1", "completed": 1, "answered": 1, "correct": 1.0, "output_tokens": 10.0},
+    ]
+    return pd.DataFrame([keys("m_llm", "d") | {"requests": 2, "reasoning_tokens": 5.0} | row for row in known])
 
 
 def test_requests_of_a_question_are_averaged() -> None:
-    frame = requests()
-    found: Any = by_question(frame, grades(frame), invalid_points([])).set_index("question_id")
+    found: Any = by_question(sums()).set_index("question_id")
     assert found.loc["q0", ["accuracy", "answered_rate", "output_tokens"]].tolist() == [1, 1, 15]
     assert found["requests"].tolist() == [2, 2]
     # Failed requests are wrong and unanswered, and their tokens do not count.
     assert found.loc["q1", ["accuracy", "answered_rate", "output_tokens"]].tolist() == [0.5, 0.5, 10]
-
-
-def test_invalid_points_are_left_out_where_a_condition_has_others() -> None:
-    points = [point(0, None), point(1, "late"), point(0, "late", "e")]
-    left_out = invalid_points([{"server": SERVER, "points": points}])
-    assert left_out[["dataset", "repeat"]].to_numpy().tolist() == [["d", 1]]
-    frame = requests()
-    found = by_question(frame, grades(frame), left_out)
-    assert found["output_tokens"].tolist() == [10, 10] and (found["accuracy"] == 1).all()
 
 
 @pytest.fixture
@@ -62,12 +37,11 @@ def folder(tmp_path: Path) -> Path:
     run = tmp_path / "runs" / "e" / "vllm" / "m_llm" / "bf16" / "baseline" / "1"
     run.mkdir(parents=True)
     (run / "run.json").write_text(json.dumps(record("m_llm")))
-    requests().to_parquet(run / "requests.parquet")
-    graded = tmp_path / "analysis" / "e" / "grades"
-    graded.mkdir(parents=True)
-    grades(requests()).to_parquet(graded / "m_llm.parquet")
+    analysed = tmp_path / "analysis" / "e"
+    analysed.mkdir(parents=True)
+    sums().to_parquet(analysed / "questions.parquet")
     verdict = pd.DataFrame([keys("m_llm", "d", "fast") | {"metric": "tpot", "verdict": "changed"}])
-    verdict.to_parquet(graded.parent / "comparison-baseline.parquet")
+    verdict.to_parquet(analysed / "comparison-baseline.parquet")
     # Of an experiment that is not in the summary.
     other = tmp_path / "runs" / "optional" / "vllm" / "m_llm" / "bf16" / "baseline" / "1"
     other.mkdir(parents=True)
@@ -86,7 +60,6 @@ def test_a_folder_is_read(folder: Path) -> None:
     assert claims is not None and claims["claim"].tolist() == ["C1"]
 
 
-def test_without_requests_or_grades_nothing_is_known_by_question(folder: Path) -> None:
-    for file in folder.glob("runs/e/*/*/*/*/*/requests.parquet"):
-        file.unlink()
+def test_without_tables_of_questions_nothing_is_known_by_question(folder: Path) -> None:
+    (folder / "analysis" / "e" / "questions.parquet").unlink()
     assert StudyResults.read(folder).questions.empty
