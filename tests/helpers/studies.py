@@ -50,6 +50,18 @@ TINY: dict[str, Any] = {
     },
 }
 
+STREAM = [
+    (
+        "experiments.full",
+        {"datasets": ["easy"], "budgets": [64], "starts": 1, "loads": [{"type": "closed", "size": 64}]},
+    ),
+    ("datasets.easy", {"source": "micro", "suite": "arith-easy", "num_questions": 64, "prompt": "arith"}),
+    ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "starts": 1, "repeats": 3, "optional": True}),
+    ("experiments.stream.capacity", {"experiment": "full", "dataset": "easy"}),
+    ("experiments.stream.loads", [{"type": "open", "load_factor": 0.5, "burstiness": 0.25}]),
+]
+"""Changes to TINY: an open-loop experiment, and one that measures its capacity."""
+
 
 def changed(*changes: tuple[str, Any], base: dict[str, Any] = TINY) -> dict[str, Any]:
     """A copy of `base` with values put at dotted keys ("experiments.budget.budgets"), or REMOVED from there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,41 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import run_fixtures
 from helpers.analysed import breakdown, points, summary
+from helpers.request_rows import KEYS, POINT, dead, request, three
 from rllm_serving.analysis import request_metrics
 from rllm_serving.analysis.metrics import METRICS
 from rllm_serving.analysis.points import experiment_tables
 from rllm_serving.analysis.server_data import ServerData
 from rllm_serving.analysis.timing import Slo
 from rllm_serving.measurement.rows import REQUESTS, SERVER
-
-KEYS = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline"}
-POINT = {"dataset": "d", "load": "batch-3", "load_level": 3, "budget": 8, "repeat": 0}
-START = {"start": 1, "restart": 0}
-
-
-def request(index: int, **changes: Any) -> dict[str, Any]:
-    row = KEYS | START | POINT | {"index": index, "batch": 0, "question_id": f"q{index}", "status": "ok"}
-    row |= {"domain": "algebra", "difficulty": "easy", "finish_reason": "stop", "scheduled": None}
-    row |= {"prompt_tokens": 5, "reasoning_tokens": 1, "answer_tokens": 2, "forced_output_tokens": None}
-    return row | changes
-
-
-def three() -> list[dict[str, Any]]:
-    """Two that answer and one whose thinking the budget cut."""
-    return [
-        request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=3.0, output_tokens=3)
-        | {"chunk_times": [1.0, 2.0, 3.0], "chunk_tokens": [1, 1, 1]},
-        request(1, sent=0.5, first_token=1.0, first_visible_token=4.0, last_token=5.0, output_tokens=6)
-        | {"chunk_times": [1.0, 4.0, 5.0], "chunk_tokens": [1, 4, 1]},
-        request(2, sent=1.0, first_token=2.0, first_visible_token=None, last_token=10.0, output_tokens=1)
-        | {"chunk_times": [2.0], "chunk_tokens": [1], "finish_reason": "length"},
-    ]
-
-
-def dead(index: int, **changes: Any) -> dict[str, Any]:
-    row = request(index, sent=0.0, first_token=0.5, first_visible_token=None, last_token=100.0, output_tokens=50)
-    row |= {"status": "truncated", "chunk_times": [0.5, 100.0], "chunk_tokens": [1, 49]}
-    return row | changes
 
 
 def grades(correct: list[bool]) -> pd.DataFrame:
@@ -263,40 +234,6 @@ def test_throughput_of_other_loads_is_that_of_the_span() -> None:
     point = one(rows)
     assert point["output_throughput"] == pytest.approx(12 / 10)
     assert np.isnan(point["straggler_time_fraction"])
-
-
-def test_batches_of_a_point_add_up_to_its_span() -> None:
-    rows = three() + [row | {"batch": 1, "sent": 11.0, "last_token": 12.0 + i} for i, row in enumerate(three())]
-    table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist(rows)))
-    assert table["seconds"].tolist() == [11.0, 3.0]
-    # in the second batch all three finish at 12, 13, 14: one of three runs in the last third
-    assert table["straggler_time_fraction"].tolist() == pytest.approx([0.55, 1 / 3])
-    assert (table["last_quarter_time_fraction"] <= table["straggler_time_fraction"]).all()
-
-
-def test_a_failed_request_that_a_batch_waits_for_is_a_straggler() -> None:
-    # Three run from 0, 0.5 and 1 to 3, 5 and 10; the failed one from 0, or whenever, to 100; or to 0.25.
-    rows = [row | {"closed": row["last_token"]} for row in three()]
-    for sent, closed, share in ((0.0, 100.0, 0.9), (None, 100.0, 0.9), (0.0, 0.25, (0.25 + 5) / 10)):
-        failed = dead(3, sent=sent, last_token=None, closed=closed)
-        table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist([*rows, failed])))
-        assert table["straggler_time_fraction"].tolist() == pytest.approx([share])
-        assert table["end"].tolist() == [max(10, closed)]
-
-
-def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> None:
-    # Each batch waits 10 s for a success or 100 s for a failure that is told when it was over.
-    good = [row | {"closed": row["last_token"]} for row in three()]
-    lost = [dead(index, last_token=None, closed=100.0) for index in range(3)]
-    for order in ([good, lost], [lost, good]):
-        shift = 10.0 if order[0] is good else 100.0
-        times = ("sent", "first_token", "first_visible_token", "last_token", "closed")
-        later = [row | {k: row[k] + shift for k in times if row[k] is not None} | {"batch": 1} for row in order[1]]
-        table = pa.Table.from_pylist([*order[0], *later])
-        frame = request_metrics.latencies(table)
-        assert sorted(request_metrics.batches(frame)["seconds"]) == [10, 100]
-        assert request_metrics.point_spans(frame)["seconds"].tolist() == [110]
-        assert points(ServerData(table)).iloc[0]["output_throughput"] == pytest.approx(10 / 110)
 
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from helpers.studies import TINY, changed, load
+from helpers.studies import STREAM, TINY, changed, load
 from rllm_serving.report.catalogue import FIGURES, TABLES, possible
 from rllm_serving.study.study import Study
-from unit.study.test_study import BUDGET, SINGLE, STREAM
+from unit.study.test_study import BUDGET, SINGLE
 
 MODELS = ("tiny-llm", "tiny-rllm")
 

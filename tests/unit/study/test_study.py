@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.studies import REMOVED, TINY, changed, load
+from helpers.studies import TINY, changed, load
 from rllm_serving.study.checks import attention_heads
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.design import Load, Run, canonical_json, expand_sweep, request_seed
@@ -152,42 +152,6 @@ def test_one_more_budget_changes_the_runs_of_its_experiment_alone(study: Study) 
 def test_what_is_added_leaves_the_other_runs_as_they_were(study: Study, change: tuple[str, Any]) -> None:
     before, after = dicts(study), dicts(load(changed(change)))
     assert before.items() <= after.items()
-
-
-STREAM = [
-    (
-        "experiments.full",
-        {"datasets": ["easy"], "budgets": [64], "starts": 1, "loads": [{"type": "closed", "size": 64}]},
-    ),
-    ("datasets.easy", {"source": "micro", "suite": "arith-easy", "num_questions": 64, "prompt": "arith"}),
-    ("experiments.stream", {"datasets": ["easy"], "budgets": [64], "starts": 1, "repeats": 3, "optional": True}),
-    ("experiments.stream.capacity", {"experiment": "full", "dataset": "easy"}),
-    ("experiments.stream.loads", [{"type": "open", "load_factor": 0.5, "burstiness": 0.25}]),
-]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("capacity", REMOVED), r"experiments\.stream\.capacity: missing, but its loads are a share"),
-        (
-            ("capacity.experiment", "none"),
-            r"capacity\.experiment: unknown 'none'; allowed: budget, full, single, stream",
-        ),
-        (("capacity.experiment", "single"), r"'single' does not serve tiny-llm on vllm"),
-        (("capacity.experiment", "budget"), r"'budget' does not saturate .*load of size 64"),
-        (("capacity.dataset", "hard"), r"capacity\.dataset: unknown 'hard'; allowed: easy"),
-        (("loads", [{"type": "open", "burstiness": 1}]), r"loads\.0: give either rate \(requests/s\) or load_factor"),
-        (("loads", [{"type": "open", "burstiness": 1, "rate": 1, "load_factor": 1}]), r"loads\.0: give either rate"),
-        (("loads", [{"type": "open", "rate": 1}]), r"loads\.0: the key 'burstiness' is missing"),
-        (("loads", [{"type": "trace", "rate": 1, "trace": "x"}]), r"loads\.0\.trace: unknown 'x'"),
-        (("loads", [{"type": "batch", "size": 1, "rate": 1}]), r"loads\.0: the key 'rate' has no meaning beside type"),
-    ],
-)
-def test_a_load_that_means_nothing_is_one_line(change: tuple[str, Any], message: str) -> None:
-    key, value = change
-    with pytest.raises(ConfigError, match=message):
-        load(changed(*STREAM, (f"experiments.stream.{key}", value)))
 
 
 def test_heads_are_known_for_micro_models_and_not_for_the_hubs(study: Study) -> None:
