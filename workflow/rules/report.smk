@@ -167,7 +167,8 @@ rule write_report:
         mem_mb=4000,
         runtime=30,
     params:
-        code={**code("write_report.py"), "rllm_serving/report/templates": page_digest()},
+        code=code("write_report.py"),
+        templates=page_digest(),
         experiments=list(DEFAULT_EXPERIMENTS),
         pairs=STUDY.pairs,
         identical=sorted(server for servers in IDENTICAL.values() for server in servers),
