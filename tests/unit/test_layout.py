@@ -18,6 +18,7 @@ TESTED_IN = {
     "analysis/interaction.py": "unit/analysis/test_comparison.py",
     "claims/cells.py": "unit/claims/test_evaluation.py",
     "claims/facts.py": "unit/claims/test_definitions.py",
+    "claims/planning.py": "unit/claims/test_definitions.py",
     "study/config_claims.py": "unit/claims/test_definitions.py",
     "study/subjects.py": "unit/claims/test_definitions.py",
     "analysis/pairing.py": "unit/analysis/test_comparison.py",

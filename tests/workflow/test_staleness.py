@@ -18,9 +18,12 @@ from rllm_serving.code_digest import Library
 SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
 PLANNING = "only decides which jobs there are and what they are asked: that reaches them as their parameters"
 DECIDES_NO_RESULT = {
+    "claims/planning.py": PLANNING,
     "study/study.py": PLANNING,
     "study/config*.py": PLANNING,
     "study/checks.py": PLANNING,
+    "study/command_line.py": "reads what Snakemake is called with, before any rule",
+    "load/trace_checks.py": "only refuses traces in the dry run; what is read of them is load/trace_files.py",
     "report/catalogue.py": PLANNING,
     "study/estimate.py": "tells what the study will take, and what clusters are asked for",
 }
@@ -102,6 +105,9 @@ def test_a_changed_figure_redraws_it_and_those_that_import_it(done: Path) -> Non
     figures = done / "workflow" / "rllm_serving" / "report" / "figures"
     with edited(figures / "stragglers.py"):
         jobs = plan(done)
-        assert {(job.rule, job.wildcards.get("figure")) for job in jobs} == {("plot_figure", "stragglers")}
+        assert {(job.rule, job.wildcards.get("figure")) for job in jobs} == {
+            ("plot_figure", "stragglers"),
+            ("write_report", None),
+        }
     with edited(figures / "style.py"):
-        assert rules(plan(done)) == {"plot_figure": 8}
+        assert rules(plan(done)) == {"plot_figure": 8, "write_report": 1}

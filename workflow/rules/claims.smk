@@ -26,7 +26,7 @@ rule evaluate_claims:
         code=code("evaluate_claims.py"),
         experiments=CLAIMED,
         own=config["claims"],
-        facts=StudyFacts.of(STUDY).plain(),
+        facts=facts_of(STUDY).plain(),
         outputs=OUTPUTS,
     script:
         "../scripts/evaluate_claims.py"

@@ -24,8 +24,7 @@ PROMPTS = RESOURCES / "prompts"
 sys.path.insert(0, str(WORKFLOW.absolute()))
 os.environ.update(PYTHONPATH=str(WORKFLOW.absolute()))
 
-from rllm_serving.claims.definitions import claimed_experiments, load_claims
-from rllm_serving.claims.facts import StudyFacts
+from rllm_serving.claims.planning import claimed_experiments, facts_of, load_claims
 from rllm_serving.code_digest import Library
 from rllm_serving.errors import UserError
 from rllm_serving.load.trace_checks import check_traces

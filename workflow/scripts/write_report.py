@@ -7,5 +7,6 @@ from rllm_serving.report import page
 
 with logged(snakemake.log[0]):
     files = page.Files(**{name: [Path(file) for file in files] for name, files in snakemake.input.items()})
-    study = page.StudyFacts(**{name: value for name, value in snakemake.params.items() if name != "code"})
+    asked = snakemake.params
+    study = page.StudyFacts(asked.experiments, asked.pairs, asked.identical, asked.config)
     Path(snakemake.output[0]).write_text(page.render(files, study), encoding="utf-8")

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT
 from helpers.studies import load
-from rllm_serving.claims.definitions import claimed_experiments, load_claims, read_claims
+from rllm_serving.claims.definitions import read_claims
 from rllm_serving.claims.facts import StudyFacts
+from rllm_serving.claims.planning import claimed_experiments, load_claims
 from rllm_serving.datasets.loaders import FORMATS
 from rllm_serving.report.catalogue import FIGURES, TABLES
 from rllm_serving.study.config_errors import ConfigError

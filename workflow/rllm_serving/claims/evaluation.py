@@ -63,7 +63,7 @@ def evaluate(
     tested, or undecided without a number. invalid_points: that were left out of the rows which it is about.
 
     Args:
-        claims: id -> claim, as `definitions.load_claims` returns them.
+        claims: id -> claim, as `planning.load_claims` returns them.
         measured: experiment -> its rows.
         facts: of the study.
     """

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..study.design import Load
-from ..study.study import Study
-from ..study.subjects import Subject, subject_of
+from ..study.subjects import Subject
 
 USED_BESIDE = ("draft_model", "speculative_tokens")
 """Options that a setup may set beside those that it is chosen by: they say how, not what."""
@@ -33,21 +31,6 @@ class StudyFacts:
     setups: Mapping[str, Mapping[str, Any]]
     methods: Mapping[str, str]
     loads: Mapping[str, list[str]]
-
-    @classmethod
-    def of(cls, study: Study) -> StudyFacts:
-        """Return those of a study."""
-        return cls(
-            pairs=study.pairs,
-            engines=study.engines,
-            subjects={name: subject_of(spec) for name, spec in study.datasets.items()},
-            setups=study.config["setups"],
-            methods={name: spec["method"] for name, spec in study.quantizations.items()},
-            loads={
-                name: [Load(**load).name for load in study.config["experiments"][name]["loads"]]
-                for name in study.experiments
-            },
-        )
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> StudyFacts:

@@ -6,7 +6,7 @@ Claims first, then a chapter an experiment, the optimisations as a matrix, and w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from . import catalogue, charts, matrix, page_claims, page_facts, page_tables, pictures, tables
+from . import charts, matrix, page_claims, page_facts, page_tables, pictures, tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,8 +24,8 @@ class Files:
     """What the page is made from.
 
     Attributes:
-        tables: CSV files of the experiments' tables, `{experiment}-{table}.csv`.
-        figures: their figures, `{experiment}-{figure}.png`, with the PDF beside them.
+        tables: CSV files of the experiments' tables, `{experiment}-{table}.csv`, in the order that they are shown in.
+        figures: their figures, likewise, `{experiment}-{figure}.png`, with the PDF beside them.
         points: results/points.parquet.
         summary: results/summary.parquet.
         runs: of `run_records.collect`.
@@ -133,27 +133,31 @@ def _captions(file: Path) -> Mapping[str, str]:
     return found
 
 
+def _outputs(experiment: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (figure or table, name of its file) of those of an experiment, in the order of the files."""
+    parts = [(name, *Path(name).stem.rpartition("-")) for name in names]
+    return [(output, name) for name, of, _, output in parts if of == experiment]
+
+
 def _figures(
     experiment: str, embedded: Mapping[str, dict[str, Any]], captions: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     return [
-        embedded[f"{experiment}-{name}.png"]
+        embedded[file]
         | {
             "id": f"figure-{experiment}-{name}",
             "link": f"figures/{experiment}-{name}.pdf",
             "caption": captions.get(name, name),
         }
-        for name in catalogue.FIGURES
-        if f"{experiment}-{name}.png" in embedded
+        for name, file in _outputs(experiment, embedded)
     ]
 
 
 def _tables(experiment: str, files: Mapping[str, Path], captions: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
-        page_tables.shown(files[f"{experiment}-{name}.csv"], f"tables/{experiment}-{name}.csv")
-        | {"name": name, "caption": captions.get(name, name)}
-        for name in catalogue.TABLES
-        if f"{experiment}-{name}.csv" in files
+        page_tables.shown(files[file], f"tables/{file}") | {"name": name, "caption": captions.get(name, name)}
+        for name, file in _outputs(experiment, files)
+        if file.endswith(".csv")
     ]
 
 
