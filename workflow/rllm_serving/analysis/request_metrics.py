@@ -26,6 +26,8 @@ NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
 WRITTEN = ["reasoning_text", "answer_text"]
+RUNNING_BELOW = {"straggler_time_fraction": 0.5, "last_quarter_time_fraction": 0.25}
+"""Shares of a batch's time -> the part of its requests that fewer than are running then."""
 
 
 def read(path: Path | str, texts: bool = False) -> pa.Table:
@@ -158,6 +160,7 @@ def batches(frame: pd.DataFrame) -> pd.DataFrame:
     straggler_time_fraction: share of start..end during which fewer than half of its requests were running (arrival <=
     t < closed), failed ones included: a batch waits for them, too. One that could not be sent counts from the start.
     Missing below two requests whose end is known, and where none was successful.
+    last_quarter_time_fraction: the same of fewer than a quarter.
     """
     group = frame.assign(output_tokens=frame["output_tokens"].where(frame["completed"])).groupby(["repeat", "batch"])
     table = group.agg(
@@ -165,12 +168,15 @@ def batches(frame: pd.DataFrame) -> pd.DataFrame:
     )
     following = table.groupby(level="repeat")["start"].shift(-1)
     table["seconds"] = following.fillna(table["end"]) - table["start"]
-    share = _share_below_half(frame.dropna(subset=["closed"]), table)
-    table["straggler_time_fraction"] = np.where(table.pop("completed") > 0, share, np.nan)
+    some = table.pop("completed") > 0
+    timed = frame.dropna(subset=["closed"])
+    for name, part in RUNNING_BELOW.items():
+        table[name] = np.where(some, _time_below(part, timed, table), np.nan)
     return table
 
 
-def _share_below_half(timed: pd.DataFrame, table: pd.DataFrame) -> Array:
+def _time_below(part: float, timed: pd.DataFrame, table: pd.DataFrame) -> Array:
+    """Share of each batch's time with fewer than this part of its requests running; timed: those whose end is known."""
     number = table.index.get_indexer(pd.MultiIndex.from_frame(timed[["repeat", "batch"]]))
     batch, step = np.tile(number, 2), np.repeat([1, -1], len(timed))
     arrival = timed["arrival"].to_numpy()
@@ -181,7 +187,7 @@ def _share_below_half(timed: pd.DataFrame, table: pd.DataFrame) -> Array:
     # Each batch's steps add up to nothing, so one running sum serves all batches.
     running = np.cumsum(step[order])[:-1]
     size, whole = np.bincount(number, minlength=len(table)), (table["end"] - table["start"]).to_numpy()
-    inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] / 2)
+    inside = (batch[1:] == batch[:-1]) & (running < size[batch[:-1]] * part)
     below = np.bincount(batch[:-1][inside], np.diff(time)[inside], len(table))
     share: Array = np.divide(below, whole, out=np.full(len(table), np.nan), where=(size >= 2) & (whole > 0))
     return share

@@ -13,7 +13,7 @@ import pandas as pd
 from . import survival
 from .intervals import NEEDED, Array, weighted_quantiles
 from .metrics import LATENCIES, LATENCY_SHARES
-from .request_metrics import batches, point_spans, token_gaps
+from .request_metrics import RUNNING_BELOW, batches, point_spans, token_gaps
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def metrics(
         row |= {"slo_attainment": float(within.mean()), "goodput": within.sum() / span if span > 0 else np.nan}
     row["output_throughput"] = _throughput(group, span)
     if group["load"].iloc[0].startswith("batch"):
-        row["straggler_time_fraction"] = float(batches(group)["straggler_time_fraction"].mean())
+        row |= {name: float(mean) for name, mean in batches(group)[list(RUNNING_BELOW)].mean().items()}
     return row
 
 

@@ -40,7 +40,7 @@ KEYS = {
 }
 MAIN = ["accuracy", "output_throughput", "ttfvt_mean", "ttfvt_p99", "answered_rate", "tpot_mean", "e2e_latency_mean"]
 MAIN += ["output_tokens_mean", "kv_cache_usage_max"]
-STRAGGLERS = ["straggler_time_fraction", "e2e_latency_p50", "e2e_latency_p99", "output_tokens_mean"]
+STRAGGLERS = ["straggler_time_fraction", "last_quarter_time_fraction", "e2e_latency_p50", "e2e_latency_p99", "output_tokens_mean"]
 STRAGGLERS += ["output_tokens_p99", "output_throughput"]
 DIFFICULTY = ["num_requests", "accuracy", "answered_rate", "e2e_latency_mean", "output_tokens_mean"]
 DIFFICULTY += ["reasoning_tokens_mean"]
@@ -48,8 +48,10 @@ TRAFFIC = ["num_requests", "slo_attainment", "goodput", "ttfvt_mean", "ttfvt_p99
 TRAFFIC += ["e2e_latency_p99", "output_throughput", "waiting_max", "kv_cache_usage_max", "accuracy"]
 TRAFFIC += ["schedule_lag_p99_s"]
 DOMAIN = ["num_requests", "accuracy", "answered_rate", "failed_rate"]
-REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking", "answer", "speed", "thinking_difference"]
-REASONS += ["prefix_hit_rate", "preemptions", "accepted_rate", "accepted_per_step_thinking"]
+WORTH = ["accuracy", "correct_rate", "correct_per_device_second", "correct_per_joule", "correct_per_million_tokens"]
+WORTH += ["correct_per_dollar", "request_throughput_per_device", "energy_per_answer"]
+REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking_ratio", "thinking", "answer", "speed"]
+REASONS += ["thinking_difference", "prefix_hit_rate", "preemptions", "accepted_rate", "accepted_per_step_thinking"]
 REASONS += ["accepted_per_step_answer", "kv_bytes_per_token"]
 # A metric of `comparison.compare`: the metric that its value is called, and how its change is told.
 CHANGES = {
@@ -59,6 +61,7 @@ CHANGES = {
     "tpot": ("tpot_mean", "ratio"),
     "e2e_latency": ("e2e_latency_mean", "ratio"),
     "output_tokens": ("output_tokens_mean", "ratio"),
+    "reasoning_tokens": ("reasoning_tokens_mean", "ratio"),
     "kv_cache_usage_max": ("kv_cache_usage_max", "ratio"),
     "memory": ("memory_max", "ratio"),
 }
@@ -107,6 +110,12 @@ def main(summary: pd.DataFrame) -> Table:
 def stragglers(summary: pd.DataFrame) -> Table:
     """Return how long batches wait for their last requests, from `points.Tables.summary`; batch loads only (C2)."""
     return _by_condition(summary[summary["load"].str.startswith("batch")], STRAGGLERS)
+
+
+def worth(summary: pd.DataFrame) -> Table:
+    """Return what each server is worth, from `points.Tables.summary`; a dollar's only where there is a price."""
+    priced = bool(summary["correct_per_dollar"].notna().any())
+    return _by_condition(summary, [name for name in WORTH if priced or name != "correct_per_dollar"])
 
 
 def traffic(summary: pd.DataFrame) -> Table:
@@ -196,7 +205,7 @@ def decomposition(parts: pd.DataFrame) -> Table:
 TABLES: dict[str, Callable[[pd.DataFrame], Table]] = {
     function.__name__: function
     for function in (
-        *(main, stragglers, difficulty, domain, engines, agreement, optimisations),
+        *(main, worth, stragglers, difficulty, domain, engines, agreement, optimisations),
         *(interaction, decomposition, traffic, noise),
     )
 }

@@ -155,8 +155,8 @@ class Config(Section):
     """how a run goes, below"""
     grading: Grading = key(Grading(), redone="grades and what follows")
     """how answers are graded, below"""
-    analysis: Analysis = key(Analysis(), redone="comparisons")
-    """how comparisons are judged, below"""
+    analysis: Analysis = key(Analysis(), redone="comparisons, with the price metrics too")
+    """how comparisons are judged and what devices cost, below"""
     local_paths: dict[HubId, Text] = key(
         {}, allowed="mapping, a path for each hub id", redone="nothing, if the files are the same"
     )

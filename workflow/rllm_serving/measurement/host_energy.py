@@ -1,0 +1,49 @@
+"""Energy of the machine's processors and memory, from the counters that Linux shows of them (RAPL).
+
+The files belong to root on most machines: where they cannot be read the energy is unknown, never 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+POWERCAP = Path("/sys/class/powercap")
+COUNTED = ("package", "dram")
+"""How the names of counted domains begin: processors, and memory where it is told. The others are parts of a package,
+or hold it (`psys`)."""
+
+
+class HostEnergy:
+    """A counter (J) that starts at 0 with its first reading, and goes on where those of the kernel wrap around.
+
+    Two readings must not be further apart than a counter takes to wrap: a minute at the least, under full power.
+
+    Args:
+        root: the folder with a folder a domain.
+    """
+
+    def __init__(self, root: Path = POWERCAP) -> None:
+        self._domains = [folder for folder in sorted(root.glob("intel-rapl:*")) if _name(folder).startswith(COUNTED)]
+        self._last: list[int] | None = None
+        self._joules = 0.0
+
+    def read(self) -> float | None:
+        """Return the energy since the first reading (J, sum over domains); None where any domain cannot be read."""
+        try:
+            now = [int((folder / "energy_uj").read_text()) for folder in self._domains]
+            if not now:
+                return None
+            for folder, before, after in zip(self._domains, self._last or now, now, strict=True):
+                wrapped = int((folder / "max_energy_range_uj").read_text()) if after < before else 0
+                self._joules += (after - before + wrapped) / 1e6
+        except (OSError, ValueError):
+            return None
+        self._last = now
+        return self._joules
+
+
+def _name(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (folder / "name").read_text().strip()
+    return ""
