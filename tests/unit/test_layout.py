@@ -12,6 +12,7 @@ LONGEST = 320
 # A module or folder without a test file of its own -> the one below tests/ that tests it.
 TESTED_IN = {
     "analysis/counters.py": "unit/analysis/test_decomposition.py",
+    "analysis/metric.py": "unit/analysis/test_points.py",
     "analysis/metrics.py": "unit/analysis/test_points.py",
     "analysis/request_metrics.py": "unit/analysis/test_points.py",
     "analysis/false_positives.py": "unit/analysis/test_verdicts.py",

@@ -85,6 +85,8 @@ def test_three_requests_by_hand() -> None:
         **{"itl_mean": 6 / 7, "itl_p50": 0.75, "itl_p90": 1, "itl_p99": 1},
         **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
         **{"straggler_time_fraction": 0.55},  # fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10
+        **{"last_quarter_time_fraction": 0},  # 0.75 of 3: there is always one
+        **{"request_throughput": 3 / 10, "correct_rate": 1 / 10, "correct_per_million_tokens": 1e5},
     }
     assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
     assert point["output_throughput_low":"output_throughput_high"].isna().all()  # one start has no interval
@@ -272,6 +274,15 @@ def test_batches_of_a_point_add_up_to_its_span() -> None:
     assert table["straggler_time_fraction"].tolist() == pytest.approx([0.55, 1 / 3])
 
 
+def test_the_last_quarter_of_a_batch_is_when_fewer_than_a_quarter_run() -> None:
+    # Nine run from 0 to 1, 2, ... 9: below a quarter, 2.25, are the two that run from 7 to 9, below half the last four.
+    row = {"sent": 0.0, "first_token": 0.5, "first_visible_token": 0.5, "output_tokens": 2}
+    rows = [request(k, last_token=1.0 + k, **row) for k in range(9)]
+    table = request_metrics.batches(request_metrics.latencies(pa.Table.from_pylist(rows)))
+    assert table["straggler_time_fraction"].tolist() == pytest.approx([4 / 9])
+    assert table["last_quarter_time_fraction"].tolist() == pytest.approx([2 / 9])
+
+
 def test_a_failed_request_that_a_batch_waits_for_is_a_straggler() -> None:
     # Three run from 0, 0.5 and 1 to 3, 5 and 10; the failed one from 0, or whenever, to 100; or to 0.25.
     rows = [row | {"closed": row["last_token"]} for row in three()]
@@ -299,7 +310,8 @@ def test_time_lost_to_failures_counts_in_the_last_batch_as_in_the_first() -> Non
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
     requests, grades, samples, record = run_fixtures.run(budgets=(32, 512), starts=3, loads=(8, 16), questions=48)
-    frame = summary(ServerData(requests, grades, samples, [record]), slo=Slo(ttfvt_s=0.5, tpot_ms=10))
+    server = ServerData(requests, grades, samples, [record])
+    frame = summary(server, slo=Slo(ttfvt_s=0.5, tpot_ms=10), price_per_hour=0.2)
     assert set(METRICS) <= set(frame.columns) and (frame["starts"] == 3).all()
     for name in (name for name, metric in METRICS.items() if metric.units):
         known = frame[frame[f"{name}_low"].notna()]

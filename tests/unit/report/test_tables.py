@@ -81,13 +81,29 @@ def test_setup_is_a_column_only_where_it_varies(plain: Study) -> None:
 
 def test_tables_of_parts_and_stragglers_are_written(study: Study, tmp_path: Path) -> None:
     made = [tables.stragglers(study.summary), tables.difficulty(study.by["difficulty"])]
-    made += [tables.domain(study.by["domain"])]
+    made += [tables.domain(study.by["domain"]), tables.worth(study.summary)]
     made += [] if study.versus is None else [tables.engines(study.versus), tables.agreement(study.versus)]
     for table in made:
         paths = [tmp_path / f"t.{end}" for end in ("csv", "md", "tex")]
         tables.write(table, *paths)
         counts = [len(path.read_text().splitlines()) for path in paths]
         assert counts == [len(table.frame) + extra for extra in (1, 2, 6)]
+
+
+def test_what_a_dollar_buys_is_told_only_where_there_is_a_price(plain: Study) -> None:
+    assert "correct_per_dollar" not in tables.worth(plain.summary).metrics
+    priced = tables.worth(plain.summary.assign(correct_per_dollar=1000.0))
+    assert "correct_per_dollar" in priced.metrics and "Correct a dollar (1/$)" in tables.markdown(priced)
+    assert r"Correct a dollar (1/\$)" in tables.latex(priced)
+
+
+def test_a_row_tells_the_thinking_tokens_and_their_part_of_the_change(plain: Study) -> None:
+    table = tables.decomposition(plain.parts)
+    names = table.metrics
+    assert names.index("thinking") == names.index("thinking_ratio") + 1
+    thinks = table.frame[table.frame["model"] == "micro_rllm"]
+    assert thinks[["thinking_ratio_low", "thinking_ratio_high"]].notna().all(axis=None)
+    assert "reasoning_tokens_mean" in tables.optimisations(plain.changes).metrics
 
 
 def test_a_comparison_says_its_verdict(both: Study) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a metric beside its values: name, unit, how people read it, definition, what its interval rests on."""
+"""What is known of a metric beside its values: name, unit, how people read it, definition, units of its interval."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from .metric import Metric, Units
 from .validity import CLIENT_GATES
 
+
 def _share(name: str, label: str, definition: str, units: Units = "") -> Metric:
     return Metric(name, label, "", definition, "%", 100.0, units)
 

@@ -2,8 +2,8 @@
 
 A point is one repeat, a start pools its repeats, the summary of a condition pools the starts of a server. What a model
 says has intervals over questions at each level; times, rates and gauges have theirs over starts, so only the summary
-has them (see `noise`); rates of correct answers have theirs over both (see `worth`). Points beyond a validity gate are left out of starts and summary, and counted. What can't be
-computed is missing, never 0.
+has them (see `noise`); rates of correct answers have theirs over both (see `worth`). Points beyond a validity gate are
+left out of starts and summary, and counted. What can't be computed is missing, never 0.
 """
 
 from __future__ import annotations

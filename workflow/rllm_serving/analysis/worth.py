@@ -1,11 +1,11 @@
 """What a served model is worth: correct answers for the time, devices, energy, tokens and money that they took.
 
 A rate of correct answers is accuracy x requests per resource. Its two parts vary for different reasons: accuracy over
-questions, the resource over starts. Their intervals are combined on the log scale (the square of each side of the
-result is the sum of the squares of that side of both: the method of variance estimates recovery, Zou and Donner 2008),
-which keeps accuracy's interval right at 100 %. The times are those of these questions, as all times of this study are;
-what another choice of questions would do to them is in accuracy's part alone. benchmarks/coverage.py shows how often
-these intervals hold a known truth.
+questions, the resource over starts. Their intervals are combined on the log scale by the method of variance estimates
+recovery (Zou and Donner 2008): each end is as far from the value as the root of the squares of how far the same ends of
+both parts are. So accuracy's interval stays right at 100 %. Correct answers a token are accuracy / tokens a request,
+both over questions: combined likewise, with the correlation of the two. Times are those of these questions, as
+everywhere in this study. benchmarks/coverage.py shows how often these intervals hold a known truth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from . import says
-from .intervals import Codes, Interval, mean
+from .intervals import MISSING, Array, Codes, Interval, mean, share
 from .request_metrics import point_spans
 
 SPEED_OF = {
@@ -90,13 +90,35 @@ def metrics(group: pd.DataFrame, question: Codes, energy: float, devices: Device
 
 
 def _per_million_tokens(group: pd.DataFrame, question: Codes) -> Interval:
-    """Correct answers / output tokens, a ratio of sums over questions; none where the tokens were not counted."""
+    """Accuracy / mean output tokens; a failed request has none. None where the tokens were not counted."""
     tokens = group["output_tokens"].where(group["completed"], 0).to_numpy(dtype=float)
-    if np.isnan(tokens).any():
-        return Interval(np.nan, np.nan, np.nan)
-    correct = group["correct"].to_numpy(dtype=float)
-    each = np.divide(correct, tokens, out=np.zeros(len(tokens)), where=tokens > 0)
-    return Interval(*(MILLION * end for end in mean(each, question, tokens)))
+    if np.isnan(tokens).any() or not tokens.any():
+        return MISSING
+    return per_million(group["correct"].to_numpy(dtype=float), tokens, question)
+
+
+def per_million(correct: Array, tokens: Array, question: Codes) -> Interval:
+    """Correct answers a million tokens with their interval.
+
+    Args:
+        correct: shape (n,), 0 or 1, a value a request.
+        tokens: shape (n,), likewise.
+        question: shape (n,), number of each request's question.
+    """
+    accuracy, length = share(correct, question), mean(tokens, question)
+    value = MILLION * accuracy.value / length.value
+    if not accuracy.value > 0:
+        return Interval(value, np.nan, np.nan)
+    residuals = [np.bincount(question, part - part.mean()) for part in (correct, tokens)]
+    size = np.linalg.norm(residuals[0]) * np.linalg.norm(residuals[1])
+    correlation = float(residuals[0] @ residuals[1] / size) if size > 0 else 0.0
+    fewer, more = np.log(accuracy.value / accuracy.low), np.log(accuracy.high / accuracy.value)
+    shorter, longer = np.log(length.value / length.low), np.log(length.high / length.value)
+    below, above = (
+        np.sqrt(np.maximum(0, one**2 + other**2 - 2 * correlation * one * other))
+        for one, other in ((fewer, longer), (more, shorter))
+    )
+    return Interval(value, float(value * np.exp(-below)), float(value * np.exp(above)))
 
 
 def with_both_intervals(row: Mapping[str, Any]) -> dict[str, float]:

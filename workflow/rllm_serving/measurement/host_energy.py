@@ -31,16 +31,21 @@ class HostEnergy:
     def read(self) -> float | None:
         """Return the energy since the first reading (J, sum over domains); None where any domain cannot be read."""
         try:
-            now = [int((folder / "energy_uj").read_text()) for folder in self._domains]
-            if not now:
-                return None
-            for folder, before, after in zip(self._domains, self._last or now, now, strict=True):
-                wrapped = int((folder / "max_energy_range_uj").read_text()) if after < before else 0
-                self._joules += (after - before + wrapped) / 1e6
+            now = [_number(folder / "energy_uj") for folder in self._domains]
+            before = self._last or now
+            pairs = zip(self._domains, before, now, strict=True)
+            wrapped = sum(_number(folder / "max_energy_range_uj") for folder, old, new in pairs if new < old)
         except (OSError, ValueError):
             return None
+        if not now:
+            return None
+        self._joules += (sum(now) - sum(before) + wrapped) / 1e6
         self._last = now
         return self._joules
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text())
 
 
 def _name(folder: Path) -> str:

@@ -155,7 +155,7 @@ class Config(Section):
     """how a run goes, below"""
     grading: Grading = key(Grading(), redone="grades and what follows")
     """how answers are graded, below"""
-    analysis: Analysis = key(Analysis(), redone="comparisons, with the price metrics too")
+    analysis: Analysis = key(Analysis(), redone="comparisons; metrics where the price changes")
     """how comparisons are judged and what devices cost, below"""
     local_paths: dict[HubId, Text] = key(
         {}, allowed="mapping, a path for each hub id", redone="nothing, if the files are the same"
