@@ -79,8 +79,8 @@ class Study:
 
     @cached_property
     def setups(self) -> pd.DataFrame:
-        """The summary with a setup that is faster and as right, and a weight format that is faster still and less right."""
-        speed = [name for name in self.summary if name.startswith("request_throughput")]
+        """The summary, with a faster setup that is as right and a still faster weight format that is less right."""
+        speed = [name for name in self.summary.columns if name.startswith("request_throughput")]
         fast = self.summary.assign(setup="spec", **self.summary[speed] * 1.2)
         small = self.summary.assign(quantization="int8", invalid="late", **self.summary[speed] * 1.5)
         small["accuracy"] = small["accuracy"] * 0.9

@@ -57,7 +57,8 @@ def metrics(
         row |= {"slo_attainment": float(within.mean()), "goodput": within.sum() / span if span > 0 else np.nan}
     row["output_throughput"] = _throughput(group, span)
     if group["load"].iloc[0].startswith("batch"):
-        row |= {name: float(mean) for name, mean in batches(group)[list(RUNNING_BELOW)].mean().items()}
+        table = batches(group)
+        row |= {name: float(table[name].mean()) for name in RUNNING_BELOW}
     return row
 
 

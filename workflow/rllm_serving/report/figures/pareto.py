@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
+from ...analysis.intervals import Array
 from . import style
 from .facet import Facet, facet, pair_blocks
 from .ratios import with_optimisation
 
+Flags = NDArray[np.bool_]
 COSTS = {"request_throughput_per_device": True, "ttfvt_p90": False, "energy_per_answer": False}
 """Metric on the x axis -> whether more of it is better."""
 DOMINATED = "#AAAAAA"
@@ -54,7 +58,7 @@ def pareto(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
     for ax, name in zip(figure.axes[-len(costs) :], costs, strict=True):
         ax.set_xlabel(f"{style.label(name)}\n{'more' if COSTS[name] else 'less'} is better")
         style.log10_axis(ax, pd.Series(limits[name]), "x")
-        ax.set(xlim=limits[name], ylim=(-22, 122), yticks=range(0, 101, 25))
+        ax.set(xlim=limits[name], ylim=(-34, 122), yticks=range(0, 101, 25))
     grey = Line2D([], [], color=DOMINATED, marker="D", ls="", label="dominated")
     entries = [*style.legend_handles(frame), grey, *style.invalid_handles(frame)]
     style.legend(figure, entries, f"{style.label('accuracy')} of every server, {style.describe_selection(frame)}")
@@ -73,13 +77,13 @@ def _limits(shown: pd.DataFrame) -> tuple[float, float]:
     return float(np.nanmin(ends)) / 1.25, float(np.nanmax(ends)) * 1.25
 
 
-def dominated(cost: np.ndarray, accuracy: np.ndarray, more_is_better: bool) -> np.ndarray:
+def dominated(cost: Array, accuracy: Array, more_is_better: bool) -> Flags:
     """Which of n servers another one dominates, shape (n,): at least as good in both numbers, and better in one."""
     gain = cost if more_is_better else -cost
     other, own = (slice(None), None), (None, slice(None))
     as_good = (gain[other] >= gain[own]) & (accuracy[other] >= accuracy[own])
     better = (gain[other] > gain[own]) | (accuracy[other] > accuracy[own])
-    found: np.ndarray = (as_good & better).any(axis=0)
+    found: Flags = np.any(as_good & better, axis=0)
     return found
 
 
@@ -87,11 +91,11 @@ def _draw(ax: Axes, rows: pd.DataFrame, role: str, colour: str, line: str = "") 
     """Draw servers with both intervals; with a line, join them."""
     rows = rows.sort_values(["x", "accuracy"])
     y = rows["accuracy"] * style.factor("accuracy")
-    errors = {"xerr": style.error_bars(rows, "x"), "yerr": style.error_bars(rows, "accuracy") * 100}
+    errors: dict[str, Any] = {"xerr": style.error_bars(rows, "x"), "yerr": style.error_bars(rows, "accuracy") * 100}
     ax.errorbar(rows["x"], y, **errors, color=colour, ls=line, lw=0.8, elinewidth=0.6, zorder=3 if line else 2)
     invalid = rows["invalid"].notna()
     for chosen, face in ((~invalid, colour), (invalid, "white")):
-        look = {"color": colour, "mfc": face, "zorder": 4 if line else 2.5}
+        look: dict[str, Any] = {"color": colour, "mfc": face, "zorder": 4 if line else 2.5}
         ax.plot(rows["x"][chosen], y[chosen], style.MARKERS[role], **look)
 
 
@@ -101,5 +105,10 @@ def _name(ax: Axes, rows: pd.DataFrame, role: str, middle: float) -> None:
     heights = rows[f"accuracy{end}"].fillna(rows["accuracy"]) * style.factor("accuracy")
     for number, (x, height, name) in enumerate(zip(rows["x"], heights, rows["line"], strict=True)):
         offset = (0, side * (3 + LABEL_STEP * number))
-        look = {"fontsize": 6, "color": style.COLOURS[role], "va": align, "ha": "left" if x < middle else "right"}
+        look: dict[str, Any] = {
+            "fontsize": 6,
+            "color": style.COLOURS[role],
+            "va": align,
+            "ha": "left" if x < middle else "right",
+        }
         ax.annotate(name, (x, height), xytext=offset, textcoords="offset points", zorder=5, **look)
