@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from rllm_serving.analysis import worth
 from rllm_serving.analysis.intervals import (
     Array,
     Interval,
@@ -261,6 +262,41 @@ def of_tokens(asked: Asked, between: float, within: float, trials: int, seed: in
     return counts
 
 
+def of_worth(asked: Asked, accuracy: float, alike: float, trials: int, seed: int = 4) -> dict[str, Count]:
+    """Coverage of correct answers a second, and of those a million tokens where hard questions take more tokens.
+
+    Each of MICRO's servers and starts has a speed, and every start of the first asks all questions.
+    """
+    rng = np.random.default_rng(seed)
+    counts = {"correct a second": Count(), "correct a million tokens": Count()}
+    starts = MICRO.starts
+    question = np.tile(np.repeat(np.arange(asked.questions), -(-asked.times // starts)), starts)
+    many = Asked("truth", 200_000, 1)
+    per_token = worth.MILLION * accuracy / float(_lengths_of(rng, _rates(rng, many, accuracy, alike)).mean())
+    for _ in range(trials):
+        rates = _rates(rng, asked, accuracy, alike)[question]
+        correct, speeds = (
+            (rng.random(len(question)) < rates).astype(float),
+            np.exp(rng.normal(0, 0.1, (MICRO.servers, starts))),
+        )
+        speed = NoiseTable(_frame(speeds), ["condition"], []).interval("x", speeds[0], "e", "m", ["c"])
+        found = share(correct, question)
+        row = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), found, strict=True))
+        for name, of in worth.SPEED_OF.items():
+            row |= {name: found.value * speed.value, f"{of}_low": speed.low, f"{of}_high": speed.high}
+        ends = worth.with_both_intervals(row)
+        rate = Interval(row["correct_rate"], ends["correct_rate_low"], ends["correct_rate_high"])
+        counts["correct a second"].add(rate, accuracy)
+        tokens = worth.per_million(correct, _lengths_of(rng, rates), question)
+        counts["correct a million tokens"].add(tokens, per_token)
+    return counts
+
+
+def _lengths_of(rng: np.random.Generator, rates: Array) -> Array:
+    """Output tokens of answers: the harder the question, the more."""
+    return np.exp(rng.normal(6 - rates, 0.4))
+
+
 def rows(trials: int) -> list[list[object]]:
     """All rows."""
     found: list[list[object]] = []
@@ -275,6 +311,10 @@ def rows(trials: int) -> list[list[object]]:
         for accuracy in (0.5, 0.9, 0.97, 1.0 - 1e-6):
             for alike in (0.2, 0.7):
                 for what, count in of_accuracy(asked, accuracy, alike, trials).items():
+                    found.append(count.row(f"{what} at {accuracy:.0%}", asked.name, f"alike {alike:g}"))
+        for accuracy in (0.2, 0.5, 0.9, 1.0 - 1e-6):
+            for alike in (0.2, 0.7):
+                for what, count in of_worth(asked, accuracy, alike, trials).items():
                     found.append(count.row(f"{what} at {accuracy:.0%}", asked.name, f"alike {alike:g}"))
         for between, within in ((0.3, 0.5), (0.7, 0.7)):
             for what, count in of_tokens(asked, between, within, trials).items():

@@ -19,9 +19,9 @@ def points(server: ServerData, slo: Slo | None = None) -> pd.DataFrame:
     return experiment_tables([server], slo).points
 
 
-def summary(*servers: ServerData, slo: Slo | None = None) -> pd.DataFrame:
+def summary(*servers: ServerData, slo: Slo | None = None, price_per_hour: float | None = None) -> pd.DataFrame:
     """A row a server and condition."""
-    return experiment_tables(servers, slo).summary
+    return experiment_tables(servers, slo, price_per_hour=price_per_hour).summary
 
 
 def breakdown(server: ServerData, by: str) -> pd.DataFrame:

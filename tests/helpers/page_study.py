@@ -10,7 +10,7 @@ import pandas as pd
 from conftest import ROOT
 from helpers.study_fixtures import Study
 from matplotlib.figure import Figure
-from rllm_serving.report import page, run_records, tables
+from rllm_serving.report import page, run_records, table_forms, tables
 
 EXPERIMENT = "pilot-budget"
 FINGERPRINT = {"code": "b95ca09c76f3d5ac49b3", "model": "9313d413e9bc862ba92a"}
@@ -116,7 +116,7 @@ def write(
     }
     made["noise"] = tables.noise(study.starts)
     for name, table in made.items():
-        (folder / f"{EXPERIMENT}-{name}.csv").write_text(tables.csv(table))
+        (folder / f"{EXPERIMENT}-{name}.csv").write_text(table_forms.csv(table))
     drawn = []
     for name in ("budget", "batch", "timeline", "stragglers", "difficulty", "domain", "engines", "optimisations")[
         :figures

@@ -95,6 +95,7 @@ def _point(rng: np.random.Generator, keys: dict[str, Any], slow: float, fail: fl
                     "in_window": True,
                     "device_memory_bytes": np.nan,
                     "host_rss_bytes": 2e9 * slow,
+                    "host_energy_j": 80 * t,
                 }
             )
         clock = end + 0.01
@@ -132,6 +133,7 @@ def run(
                     done.append(point | {"duration_s": seconds})
     table = with_text_hash(pa.Table.from_pylist(requests))
     record = {"server": server, "points": done, "config": {"options": {"kv_cache_tokens": 4000}}}
+    record |= {"device": "cpu", "sessions": [{"hardware": {"cores": 4}}]}
     return table, pd.DataFrame(grades), pd.DataFrame(samples), record
 
 

@@ -13,6 +13,7 @@ LONGEST = 320
 TESTED_IN = {
     "analysis/counters.py": "unit/analysis/test_decomposition.py",
     "analysis/gates.py": "unit/analysis/test_validity.py",
+    "analysis/metric.py": "unit/analysis/test_points.py",
     "analysis/metrics.py": "unit/analysis/test_points.py",
     "analysis/false_positives.py": "unit/analysis/test_verdicts.py",
     "analysis/interaction.py": "unit/analysis/test_comparison.py",
@@ -49,6 +50,7 @@ TESTED_IN = {
     "report/page_claims.py": "unit/report/test_page.py",
     "report/page_facts.py": "unit/report/test_page.py",
     "report/page_tables.py": "unit/report/test_page.py",
+    "report/table_forms.py": "unit/report/test_tables.py",
     "report/pictures.py": "unit/report/test_page.py",
     "schemas.py": "unit/grading/test_grader.py",
     "serving/engines/": "unit/serving/test_engines.py",

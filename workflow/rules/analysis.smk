@@ -27,6 +27,7 @@ rule compute_metrics:
         servers=analysis_servers,
         slo=lambda wildcards: config["experiments"][wildcards.experiment].get("slo"),
         ttfvt_horizon_s=lambda wildcards: config["experiments"][wildcards.experiment].get("ttfvt_horizon_s"),
+        price_per_hour=config["analysis"].get("price_per_hour"),
     script:
         "../scripts/compute_metrics.py"
 

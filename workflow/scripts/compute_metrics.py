@@ -9,5 +9,6 @@ with logged(snakemake.log[0]):
     asked, given = snakemake.params, snakemake.input
     files = ServerFiles(asked.servers, given.requests, given.server, given.record, given.grades)
     slo = Slo(**asked.slo) if asked.slo else None
-    for name, table in experiment_tables(files.all(), slo, asked.ttfvt_horizon_s)._asdict().items():
+    tables = experiment_tables(files.all(), slo, asked.ttfvt_horizon_s, asked.price_per_hour)
+    for name, table in tables._asdict().items():
         table.to_parquet(snakemake.output[name])

@@ -39,6 +39,13 @@ def test_accuracy(asked: coverage.Asked, accuracy: float) -> None:
 
 
 @pytest.mark.parametrize("asked", coverage.ASKED, ids=lambda asked: asked.name)
+@pytest.mark.parametrize("accuracy", [0.5, 0.9, 1 - 1e-6])
+def test_worth(asked: coverage.Asked, accuracy: float) -> None:
+    for count in coverage.of_worth(asked, accuracy, 0.4, TRIALS).values():
+        assert count.given == TRIALS and count.coverage >= LEAST
+
+
+@pytest.mark.parametrize("asked", coverage.ASKED, ids=lambda asked: asked.name)
 def test_lengths(asked: coverage.Asked) -> None:
     for count in coverage.of_tokens(asked, 0.3, 0.5, TRIALS).values():
         assert count.coverage >= LEAST

@@ -57,6 +57,7 @@ def test_three_requests_by_hand() -> None:
         **{"output_tokens_mean": 10 / 3, "output_tokens_p50": 3, "output_tokens_p99": 6},
         # Fewer than 1.5 of 3 run from 0 to 0.5 (one sent) and from 5 to 10; of three, one is more than a quarter.
         **{"straggler_time_fraction": 0.55, "last_quarter_time_fraction": 0.0},
+        **{"request_throughput": 3 / 10, "correct_rate": 1 / 10, "correct_per_million_tokens": 1e5},
     }
     assert point[list(expected)].astype(float).to_dict() == pytest.approx(expected)
     assert point["output_throughput_low":"output_throughput_high"].isna().all()  # one start has no interval
@@ -238,7 +239,8 @@ def test_throughput_of_other_loads_is_that_of_the_span() -> None:
 
 def test_every_metric_is_a_column_and_every_interval_holds_its_value() -> None:
     requests, grades, samples, record = run_fixtures.run(budgets=(32, 512), starts=3, loads=(8, 16), questions=48)
-    frame = summary(ServerData(requests, grades, samples, [record]), slo=Slo(ttfvt_s=0.5, tpot_ms=10))
+    server = ServerData(requests, grades, samples, [record])
+    frame = summary(server, slo=Slo(ttfvt_s=0.5, tpot_ms=10), price_per_hour=0.2)
     assert set(METRICS) <= set(frame.columns) and (frame["starts"] == 3).all()
     for name in (name for name, metric in METRICS.items() if metric.units):
         known = frame[frame[f"{name}_low"].notna()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from rllm_serving.analysis import server_metrics
@@ -66,6 +67,14 @@ def test_energy_of_a_repeat_with_a_gap_is_missing(energy: list[list[float | None
     ]
     found = server_metrics.gauge_summary(pd.concat(points))["energy"]
     assert found == gained if gained is not None else pd.isna(found)
+
+
+def test_energy_is_the_hosts_only_where_no_gpu_tells_any() -> None:
+    host = samples([0, 1], [0.5, 0.5], host_energy_j=[0.0, 4.0])
+    assert server_metrics.gauge_summary(host)["energy"] == 4
+    assert server_metrics.gauge_summary(host.assign(device_energy_j=np.nan))["energy"] == 4
+    assert server_metrics.gauge_summary(host.assign(device_energy_j=[7.0, 9.0]))["energy"] == 2
+    assert pd.isna(server_metrics.gauge_summary(host.assign(device_energy_j=[7.0, np.nan]))["energy"])
 
 
 def test_preemptions_count_across_gaps_and_resets() -> None:

@@ -18,7 +18,7 @@ import claims as simulation
 from rllm_serving.claims.decisions import FAILS, HOLDS, NOT_TESTED, UNDECIDED
 from rllm_serving.claims.definitions import read_claims
 from rllm_serving.claims.evaluation import evaluate
-from rllm_serving.claims.summary import as_json, as_markdown, effect_text, sentence, verdict_of
+from rllm_serving.claims.summary import as_json, as_markdown, effect_text, margin_text, sentence, verdict_of
 
 
 def _rows(*verdicts: str) -> pd.DataFrame:
@@ -61,6 +61,13 @@ def test_the_sentence_says_what_is_missing() -> None:
 def test_effects_are_shown_with_their_intervals(effect: tuple[float, ...], scale: str, expected: str) -> None:
     row: dict[str, Any] = dict(zip(("effect", "effect_low", "effect_high"), effect, strict=True))
     assert effect_text({**row, "scale": scale}) == expected
+
+
+def test_margins_are_shown_on_the_scale_of_their_effects() -> None:
+    shown = [
+        margin_text({"margin": margin, "scale": scale}) for margin, scale in ((0.05, "ratio"), (0.03, "difference"))
+    ]
+    assert shown == ["5 %", "3 points"] and margin_text({"margin": None, "scale": "ratio"}) == ""
 
 
 def test_files_hold_every_claim_with_its_evidence() -> None:

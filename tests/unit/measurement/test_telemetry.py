@@ -131,7 +131,7 @@ def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:
     with MockServer() as server, sampler(server.port, gone.pid) as sampling:
         assert eventually(lambda: len(server.received) > 2)  # each a 404
     nothing = dict.fromkeys([*METRICS, *NO_DEVICE, "host_rss_bytes", "host_cpu_cores", "host_others_cores"])
-    known = ("time", "in_window", "host_steal_cores")
+    known = ("time", "in_window", "host_steal_cores", "host_energy_j")
     assert all(row == nothing | {name: row[name] for name in known} for row in sampling.rows(0.0, 1e9))
     with sampler(server.port, gone.pid) as sampling:  # nobody listens any more
         assert eventually(lambda: len(sampling._raw) > 2)

@@ -44,12 +44,12 @@ def test_open_loop_loads_have_arrivals_and_a_capacity() -> None:
 
 
 def test_an_experiment_sets_its_own_sampling_and_asks_for_agreement_when_greedy(study: Study) -> None:
-    assert tables(study, "single") == ["main", "stragglers", "difficulty", "domain"]
+    assert tables(study, "single") == ["main", "worth", "stragglers", "difficulty", "domain"]
     greedy = ("experiments.single.sampling", {"temperature": 0})
     both = load(changed(("engines", ["vllm", "sglang"]), greedy))
     assert both.runs[SINGLE].sampling == {"temperature": 0, "top_p": 0.95}
     assert both.runs[BUDGET].sampling == {"temperature": 0.6, "top_p": 0.95}
-    assert tables(both, "single")[4:] == ["engines", "agreement"] and tables(both, "budget")[4:] == ["engines"]
+    assert tables(both, "single")[5:] == ["engines", "agreement"] and tables(both, "budget")[5:] == ["engines"]
     assert "agreement" not in tables(load(changed(greedy)), "single")
     assert figures(both, "single")[-1] == "engines" and "engines" not in figures(study, "single")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.study_fixtures import Study
 from rllm_serving.report import figures
 from rllm_serving.report.catalogue import FIGURES
 from rllm_serving.report.figures import style
+from rllm_serving.report.figures.pareto import dominated, pareto
 
 
 def draw(study: Study, name: str, pdf: Path, png: Path) -> None:
@@ -24,6 +26,7 @@ def draw(study: Study, name: str, pdf: Path, png: Path) -> None:
         "optimisations": lambda: [study.changes],
         "decomposition": lambda: [study.parts],
         "traffic": lambda: [study.stream],
+        "pareto": lambda: [study.setups],
     }
     figures.draw(FIGURES[name].function, frames[name](), study.pairs, pdf, png)
 
@@ -56,6 +59,29 @@ def test_figures_are_the_same_bytes_again(both: Study, tmp_path: Path) -> None:
     for first, second in zip(*paths, strict=True):
         assert first.read_bytes() == second.read_bytes()
     assert b"CreationDate" not in paths[0][0].read_bytes()
+
+
+def test_a_server_is_beaten_by_one_that_is_as_good_in_both_and_surely_where_an_interval_lies_apart() -> None:
+    servers = pd.DataFrame({"x": [1.0, 2.0, 3.0, 3.0], "accuracy": [0.5, 0.5, 0.4, 0.4]})
+    wide = servers.assign(x_low=servers["x"] - 2, x_high=servers["x"] + 2, accuracy_low=0.1, accuracy_high=0.9)
+    narrow = wide.assign(x_low=servers["x"] - 0.1, x_high=servers["x"] + 0.1)
+    unknown = wide.assign(**dict.fromkeys(("x_low", "x_high", "accuracy_low", "accuracy_high"), np.nan))
+    for frame, surely in ((wide, False), (narrow, True), (unknown, False)):
+        more, less = dominated(frame, more_is_better=True), dominated(frame, more_is_better=False)
+        assert more[0].tolist() == [True, False, False, False] and more[1].tolist() == [surely, False, False, False]
+        assert less[0].tolist() == [False, True, True, True] and less[1].tolist() == [False, surely, surely, surely]
+
+
+@pytest.mark.parametrize("missing", ["energy_per_answer", "accuracy"])
+def test_a_panel_is_left_out_where_no_server_has_its_metric_and_empty_without_accuracy(
+    plain: Study, missing: str
+) -> None:
+    ends = [f"{missing}{end}" for end in ("", "_low", "_high")]
+    figure = pareto(plain.setups.assign(**dict.fromkeys(ends, np.nan)), plain.pairs)
+    labels = [ax.get_xlabel().split("\n")[0] for ax in figure.axes]
+    assert ("Energy an answer (J)" in labels) == (missing == "accuracy")
+    empty = [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text() == "no data"]
+    assert len(empty) == (len(figure.axes) if missing == "accuracy" else 0)
 
 
 def test_figure_of_two_setups_is_refused(both: Study) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from helpers.page_study import EXPERIMENT, write
 from helpers.study_fixtures import Study
-from rllm_serving.report import matrix, page, page_claims, page_facts, page_tables, pictures, tables
+from rllm_serving.report import matrix, page, page_claims, page_facts, page_tables, pictures, table_forms, tables
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def context(made: tuple[page.Files, page.StudyFacts]) -> dict[str, Any]:
 def test_the_page_is_one_file_that_loads_nothing(made: tuple[page.Files, page.StudyFacts]) -> None:
     text = page.render(*made)
     assert 'src="http' not in text and '<link rel="stylesheet' not in text and 'src="figures' not in text
-    for words in ("Study <strong>made-up", "x0.860 [0.830, 0.880]", "not tested", "A/A", "Measure it again"):
+    for words in ("Study <strong>made-up", "x0.86 [0.83, 0.88]", "not tested", "A/A", "Measure it again"):
         assert words in text
 
 
@@ -61,31 +61,31 @@ def test_verdicts_have_their_own_hypotheses_as_evidence(context: dict[str, Any])
     memory, untested = context["claims"]["claims"]
     vllm, sglang = memory["verdicts"]
     assert [row["hypothesis"] for row in vllm["rows"]] == ["C1a"] and sglang["rows"] == []
-    assert vllm["rows"][0]["effect_text"] == "x0.860 [0.830, 0.880]"
+    assert vllm["rows"][0]["effect_text"] == "x0.86 [0.83, 0.88]"
     assert untested["verdicts"][0]["mark"] == page_claims.MARKS["not tested"]
 
 
 def test_a_table_read_again_reads_as_it_was_written(both: Study, tmp_path: Path) -> None:
     for table in (tables.main(both.summary), tables.optimisations(both.changes), tables.noise(both.starts)):
-        (tmp_path / "table.csv").write_text(tables.csv(table))
+        (tmp_path / "table.csv").write_text(table_forms.csv(table))
         read = page_tables.read(tmp_path / "table.csv")
         assert (read.keys, read.metrics, read.changes) == (table.keys, table.metrics, table.changes)
-        assert tables.markdown(read) == tables.markdown(table)
+        assert table_forms.markdown(read) == table_forms.markdown(table)
 
 
 def test_cells_are_sorted_by_their_number_and_missing_ones_apart(both: Study, tmp_path: Path) -> None:
     table = tables.main(both.summary.assign(output_throughput=float("nan")))
-    (tmp_path / "table.csv").write_text(tables.csv(table))
+    (tmp_path / "table.csv").write_text(table_forms.csv(table))
     shown = page_tables.shown(tmp_path / "table.csv", "link")
     cells = dict(zip((cell["text"] for cell in shown["head"]), shown["body"][0], strict=True))
     accuracy = cells["Accuracy (%)"]
     assert accuracy["text"].startswith(accuracy["sort"] + " [")
-    assert cells["Throughput (tokens/s)"] == {"text": tables.DASH, "sort": ""}
+    assert cells["Throughput (tokens/s)"] == {"text": table_forms.DASH, "sort": ""}
 
 
 def test_a_long_table_is_a_link(both: Study, tmp_path: Path) -> None:
     table = tables.main(pd.concat([both.summary] * 3))
-    (tmp_path / "table.csv").write_text(tables.csv(table))
+    (tmp_path / "table.csv").write_text(table_forms.csv(table))
     shown = page_tables.shown(tmp_path / "table.csv", "tables/long.csv")
     assert shown["rows"] > page_tables.MAX_ROWS and shown["body"] == [] and shown["link"] == "tables/long.csv"
 
@@ -111,7 +111,7 @@ def test_a_change_has_a_sign_beside_its_colour(ratio: float, verdict: str | None
     keys = {"engine": "vllm", "model": "a", "dataset": "d", "load": "l", "budget": 32.0, "quantization": "bf16"}
     row = keys | {"setup": "fast", "tpot_mean": 1.0, "tpot_mean_ratio": ratio, "tpot_mean_ratio_verdict": verdict}
     row |= {"tpot_mean_ratio_low": ratio - 0.1, "tpot_mean_ratio_high": ratio + 0.1}
-    table = tables.Table(list(keys), ["tpot_mean"], pd.DataFrame([row]), changes=True)
+    table = table_forms.Table(list(keys), ["tpot_mean"], pd.DataFrame([row]), changes=True)
     (found,) = matrix.matrices(table, {"pair": {"llm": "a", "rllm": "b"}}, [])
     assert found["rows"][0]["cells"][0][1] is None
     assert found["rows"][0]["cells"][0][0]["mark"] == mark

@@ -6,67 +6,10 @@ Analysis, tables and figures all take names, units and labels from here; docs/re
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from .gates import CLIENT_GATES
-
-Units = Literal["", "questions", "starts"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number of a point, a condition or a comparison: a column of a results file.
-
-    Attributes:
-        name: of its column.
-        label: what people call it, without the unit.
-        unit: of the column; "" for a share (0-1), a ratio or a text.
-        definition: how it is computed.
-        display_unit: of tables and figures.
-        factor: display units per stored unit.
-        units: what is drawn again and again for its 95 % interval, columns `{name}_low` and `{name}_high`: "questions"
-            for what a model says, "starts" for times, rates and gauges; "" where there is no interval.
-        linear: whether starts are averaged as they are; the logs of the others are.
-    """
-
-    name: str
-    label: str
-    unit: str
-    definition: str
-    display_unit: str = ""
-    factor: float = 1.0
-    units: Units = ""
-    linear: bool = False
-
-    @property
-    def title(self) -> str:
-        """Label and display unit, for the head of a column or an axis."""
-        return f"{self.label} ({self.display_unit})" if self.display_unit else self.label
-
-    def ratio(self) -> Metric:
-        """Return the ratio of candidate to baseline of this metric."""
-        definition = f"candidate / baseline: {self.definition}"
-        return Metric(f"{self.name}_ratio", f"{self.label} ratio", "", definition, units=self.units or "starts")
-
-    def interaction(self) -> Metric:
-        """Return how much more this metric changed for the RLLM of a pair than for its LLM."""
-        if self.name == "accuracy":
-            return Metric(
-                "accuracy_interaction", "Accuracy, RLLM - LLM", "", "change - change", "points", 100.0, "questions"
-            )
-        definition = f"change of the RLLM / change of the LLM: {self.definition}"
-        return Metric(f"{self.name}_interaction", f"{self.label}, RLLM / LLM", "", definition, units="starts")
-
-    def noise(self) -> Metric:
-        """Return by how much this metric differs between starts of one server."""
-        return _share(f"noise_{self.name}", self.label, "standard deviation of the log between starts of one server")
-
-    def statistic(self, statistic: str, units: Units) -> Metric:
-        """Return a statistic ("mean", "max", "p50", ...) of this metric as one of its own."""
-        label = f"{self.label} {'median' if statistic == 'p50' else statistic}"
-        name, definition = f"{self.name}_{statistic}", f"{statistic}: {self.definition}"
-        return replace(self, name=name, label=label, definition=definition, units=units)
+from .metric import Metric, Units
 
 
 def _share(name: str, label: str, definition: str, units: Units = "") -> Metric:
@@ -169,6 +112,60 @@ RATES = _by_name(
         ),
     ]
 )
+WORTH = _by_name(
+    [
+        Metric(
+            "request_throughput",
+            "Answers a second",
+            "requests/s",
+            "completed requests / (last end of any request - first arrival); sums over repeats",
+            "requests/s",
+            units="starts",
+        ),
+        Metric(
+            "request_throughput_per_device",
+            "Answers a device-second",
+            "requests/s",
+            "request_throughput / the server's GPUs; on CPU / the cores of its machine",
+            "requests/s",
+            units="starts",
+        ),
+        Metric("energy_per_answer", "Energy an answer", "J", "energy / completed requests", "J", units="starts"),
+        Metric(
+            "correct_rate",
+            "Correct a second",
+            "1/s",
+            "correct answers / (last end of any request - first arrival); sums over repeats",
+            "1/s",
+            units="both",
+        ),
+        Metric(
+            "correct_per_device_second",
+            "Correct a device-second",
+            "1/s",
+            "correct_rate / the server's GPUs; on CPU / the cores of its machine",
+            "1/s",
+            units="both",
+        ),
+        Metric("correct_per_joule", "Correct a joule", "1/J", "correct answers / energy", "1/J", units="both"),
+        Metric(
+            "correct_per_million_tokens",
+            "Correct a million tokens",
+            "",
+            "correct answers / millions of output tokens (thinking and answer) of completed requests",
+            units="questions",
+        ),
+        Metric(
+            "correct_per_dollar",
+            "Correct a dollar",
+            "1/$",
+            "correct answers / (time as in correct_rate x price of the devices), where the config has a price",
+            "1/$",
+            units="both",
+        ),
+    ]
+)
+"""What a server is worth: `worth` computes it."""
 FAILURE_MODES = ["wrong", "not-comparable", "no-answer", "truncated-thinking", "truncated-answer", "failed"]
 CLIENT_LABELS = ["Loop lag p99", "Client CPU", "Sent late p99", "Samples missing", "Usage off", "Counter off"]
 CLIENT_LABELS += ["CPU of others", "CPU stolen", "GPU slowed down", "Others on GPU"]
@@ -217,9 +214,11 @@ METRICS = _by_name(
             "energy",
             "Energy",
             "J",
-            "increase of the devices' energy counters, each read without a gap; sum over repeats",
+            "increase of the energy counters of the server's GPUs, on CPU of the machine's processors and memory, each "
+            "read without a gap; sum over repeats",
             "J",
         ),
+        *WORTH.values(),
         *(
             Metric(name, label, "", f"{gate.text}; the largest of the repeats", gate.unit, gate.factor)
             for (name, gate), label in zip(CLIENT_GATES.items(), CLIENT_LABELS, strict=True)
@@ -251,6 +250,7 @@ COMPARISON_METRICS = _by_name(
         Metric("memory_max", "Memory max", "bytes", "the device's where there is one, else the host's", "GB", 1e-9),
         _seconds("delta_e2e_latency", "E2E change", "candidate - baseline", True, "questions"),
         _seconds("queue_and_prefill", "of queue and prefill", "part of delta_e2e_latency", True, "questions"),
+        Metric("thinking_ratio", "Thinking tokens ratio", "", "candidate / baseline, paired", units="questions"),
         _seconds("thinking", "of thinking tokens", "part of delta_e2e_latency", True, "questions"),
         _seconds("answer", "of answer tokens", "part of delta_e2e_latency", True, "questions"),
         _seconds("speed", "of time per token", "part of delta_e2e_latency", True, "questions"),

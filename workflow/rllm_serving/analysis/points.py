@@ -2,8 +2,8 @@
 
 A point is one repeat, a start pools its repeats, the summary of a condition pools the starts of a server. What a model
 says has intervals over questions at each level; times, rates and gauges have theirs over starts, so only the summary
-has them (see `noise`). Points beyond a validity gate are left out of starts and summary, and counted. What can't be
-computed is missing, never 0.
+has them (see `noise`); rates of correct answers have theirs over both (see `worth`). Points beyond a validity gate are
+left out of starts and summary, and counted. What can't be computed is missing, never 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import kv_occupancy, says, server_metrics, timing
+from . import kv_occupancy, says, server_metrics, timing, worth
 from .gates import CLIENT_GATES
 from .intervals import MISSING, Codes, Interval, codes, share
 from .metrics import METRICS
@@ -48,13 +48,19 @@ class Tables(NamedTuple):
     questions: pd.DataFrame
 
 
-def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, horizon_s: float | None = None) -> Tables:
+def experiment_tables(
+    servers: Iterable[ServerData],
+    slo: Slo | None = None,
+    horizon_s: float | None = None,
+    price_per_hour: float | None = None,
+) -> Tables:
     """Return the tables of all servers of one experiment.
 
     Args:
         servers: one after the other, each read when it is needed.
         slo: for slo_attainment and goodput.
         horizon_s: up to which the mean TTFVT is taken; None: as far as every point of the condition knows it.
+        price_per_hour: dollars, of a GPU or, on CPU, of a machine; for correct_per_dollar.
     """
     points, starts, summary, questions = [], [], [], []
     parts: dict[str, list[pd.DataFrame]] = {"difficulty": [], "domain": []}
@@ -62,14 +68,15 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
     for every in servers:
         server = every.valid()
         made: dict[Any, dict[str, Any]] = {}
-        points.append(_table(every, [*START, *CONDITION, "repeat"], slo, horizon_s, made))
-        starts.append(_table(server, [*START, *CONDITION], slo, horizon_s, made))
-        summary.append(_table(server, CONDITION, slo, horizon_s, made))
+        devices = every.devices(price_per_hour)
+        points.append(_table(every, [*START, *CONDITION, "repeat"], slo, horizon_s, devices, made))
+        starts.append(_table(server, [*START, *CONDITION], slo, horizon_s, devices, made))
+        summary.append(_table(server, CONDITION, slo, horizon_s, devices, made))
         questions.append(question_table(server))
         for by, frames in parts.items():
             of_parts: dict[Any, dict[str, Any]] = {}
-            frames.append(_table(server, [*CONDITION, by], None, horizon_s, of_parts))
-            part_starts[by].append(_table(server, [*START, *CONDITION, by], None, horizon_s, of_parts))
+            frames.append(_table(server, [*CONDITION, by], None, horizon_s, devices, of_parts))
+            part_starts[by].append(_table(server, [*START, *CONDITION, by], None, horizon_s, devices, of_parts))
     return Tables(
         points=pd.concat(points, ignore_index=True),
         starts=pd.concat(starts, ignore_index=True),
@@ -84,7 +91,7 @@ def experiment_tables(servers: Iterable[ServerData], slo: Slo | None = None, hor
 
 def start_table(server: ServerData, slo: Slo | None = None, horizon_s: float | None = None) -> pd.DataFrame:
     """Return the rows of one server in `Tables.starts`; arguments as of `experiment_tables`."""
-    return _table(server.valid(), [*START, *CONDITION], slo, horizon_s, {})
+    return _table(server.valid(), [*START, *CONDITION], slo, horizon_s, server.devices(), {})
 
 
 def noise_table(starts: pd.DataFrame) -> NoiseTable:
@@ -93,7 +100,7 @@ def noise_table(starts: pd.DataFrame) -> NoiseTable:
 
 
 def _with_start_intervals(summary: pd.DataFrame, starts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Fill the intervals of FROM_STARTS: of what each is in a typical start."""
+    """Fill the intervals of FROM_STARTS, of what each is in a typical start, and those that rest on both."""
     noise = NoiseTable(starts, keys, LINEAR)
     of_server = {_tuple(key): part for key, part in starts.groupby([*SERVER, *keys], sort=False)}
     rows: list[dict[str, Any]] = [dict(row) for _, row in summary.iterrows()]
@@ -105,6 +112,7 @@ def _with_start_intervals(summary: pd.DataFrame, starts: pd.DataFrame, keys: Seq
             if timing.has_enough(name, row["completed"]):
                 found = noise.interval(name, own[name].to_numpy(), row["engine"], row["model"], condition)
             row |= _bounded(name, found, row)
+        row |= worth.with_both_intervals(row)
     return pd.DataFrame(rows, columns=summary.columns)
 
 
@@ -147,7 +155,12 @@ def _horizons(server: ServerData, condition: Sequence[str], horizon_s: float | N
 
 
 def _table(
-    server: ServerData, keys: list[str], slo: Slo | None, horizon_s: float | None, made: dict[Any, dict[str, Any]]
+    server: ServerData,
+    keys: list[str],
+    slo: Slo | None,
+    horizon_s: float | None,
+    devices: worth.Devices,
+    made: dict[Any, dict[str, Any]],
 ) -> pd.DataFrame:
     """Rows of all groups of requests; made: what is known of a condition's points, for a start may be a single one."""
     names = dict(zip(SERVER, server.frame[SERVER].iloc[0], strict=True))
@@ -162,7 +175,7 @@ def _table(
         if points not in made:
             made[points] = says.metrics(group, question)
             if is_whole:
-                made[points] |= _of_whole_points(server, key, group, positions, question, slo, horizon)
+                made[points] |= _of_whole_points(server, key, group, positions, question, slo, horizon, devices)
             else:
                 made[points] |= timing.metrics(group, None, None, horizon)
         row = {**names, **key, **made[points]}
@@ -180,8 +193,9 @@ def _of_whole_points(
     question: Codes,
     slo: Slo | None,
     horizon: float | None,
+    devices: worth.Devices,
 ) -> dict[str, Any]:
-    """Metrics that hold for whole points alone: of streams, of the SLO, of the server's samples."""
+    """Metrics that hold for whole points alone: of streams, of the SLO, of the server's samples, of its devices."""
     chunks = server.chunks.take(positions, group["completed"].to_numpy())
     everything = chunks if group["completed"].all() else server.chunks.take(positions)
     row: dict[str, Any] = timing.metrics(group, chunks, slo, horizon)
@@ -191,7 +205,8 @@ def _of_whole_points(
     taken = None if samples is None else _rows(samples, key, [name for name in (*START, *POINT) if name in key])
     if taken is not None:
         row |= server_metrics.gauge_summary(taken)
-    return row | kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
+    row |= kv_occupancy.condition_summary(group, everything, taken, server.pool_tokens)
+    return row | worth.metrics(group, question, row.get("energy", np.nan), devices)
 
 
 def _rows(table: pd.DataFrame, key: dict[str, Any], names: Sequence[str]) -> pd.DataFrame:

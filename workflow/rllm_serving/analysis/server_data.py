@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ..schemas import START_KEYS
 from .gates import CLIENT_GATES
 from .request_metrics import CONDITION, SERVER, Chunks, latencies, read
+from .worth import Devices
 
 GRADED = ["correct", "failure_mode", "extracted"]
 START = list(START_KEYS)
@@ -88,6 +89,10 @@ class ServerData:
         options = self.records[0].get("config", {}).get("options", {}) if self.records else {}
         size = options.get("kv_cache_tokens")
         return None if size is None else float(size)
+
+    def devices(self, price_per_hour: float | None = None) -> Devices:
+        """What the server occupies; price_per_hour: see `Devices.of`."""
+        return Devices.of(self.records[0] if self.records else {}, price_per_hour)
 
     @cached_property
     def recorded(self) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
     {kv_cache_usage,running,waiting}_{mean,max}: time-weighted mean, and maximum. kv_cache_usage_p5, kv_cache_usage_p95:
     time-weighted quantiles; kv_cache_usage_swing = kv_cache_usage_p95 - kv_cache_usage_p5. KV use is a share (0..1),
     running and waiting are requests. gauge_samples: of the point with the fewest. preemptions: see
-    `counter_delta`; energy (J): see `unbroken_delta`. A gauge without enough samples has no entry.
+    `counter_delta`; energy (J): see `_energy`. A gauge without enough samples has no entry.
     """
     samples = samples.sort_values(["repeat", "time"], kind="stable")
     result = {"gauge_samples": _fewest(samples)}
@@ -53,7 +53,13 @@ def gauge_summary(samples: pd.DataFrame) -> dict[str, float]:
             low, high = weighted_quantiles(value, weight, [0.05, 0.95])
             result |= {"kv_cache_usage_p5": low, "kv_cache_usage_p95": high, "kv_cache_usage_swing": high - low}
     counters = {"preemptions": counter_delta(samples, "preemptions")}
-    return result | counters | {"energy": unbroken_delta(samples, "device_energy_j")}
+    return result | counters | {"energy": _energy(samples)}
+
+
+def _energy(samples: pd.DataFrame) -> float:
+    """`unbroken_delta` of the GPUs' counters (J); of the host's where there are none of GPUs."""
+    gpus = "device_energy_j" in samples and samples["device_energy_j"].notna().any()
+    return unbroken_delta(samples, "device_energy_j" if gpus else "host_energy_j")
 
 
 def _fewest(samples: pd.DataFrame) -> float:

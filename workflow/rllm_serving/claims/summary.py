@@ -150,11 +150,20 @@ def effect_text(row: Mapping[Any, Any]) -> str:
     """Return an effect with its interval: x1.32 [1.20, 1.45], or +4.2 [1.0, 7.4] points; "" where there is none."""
     if pd.isna(row["effect"]):
         return ""
-    factor, sign, unit, digits = (1.0, "", "", 2) if row["scale"] == "ratio" else (100.0, "+", " points", 1)
-    value, low, high = (row[name] * factor for name in ("effect", "effect_low", "effect_high"))
-    text = f"{'x' if row['scale'] == 'ratio' else ''}{value:{sign}.{digits}f}"
-    interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if pd.notna(low) else ""
-    return f"{text}{interval}{unit}"
+    is_ratio = row["scale"] == "ratio"
+    factor, digits = (1.0, 2) if is_ratio else (100.0, 1)
+    numbers = [row[name] * factor for name in ("effect", "effect_low", "effect_high") if not pd.isna(row[name])]
+    value, *ends = (f"{number:.{digits}f}" for number in numbers)
+    text = f"x{value}" if is_ratio else f"{numbers[0]:+.{digits}f}"
+    interval = f" [{', '.join(ends)}]" if ends else ""
+    return text + interval + ("" if is_ratio else " points")
+
+
+def margin_text(row: Mapping[Any, Any]) -> str:
+    """Return a margin on the scale of its effect: 5 % of a ratio, or 3 points; "" where there is none."""
+    if pd.isna(row["margin"]):
+        return ""
+    return f"{100 * row['margin']:g} {'%' if row['scale'] == 'ratio' else 'points'}"
 
 
 def _why(row: Mapping[Any, Any]) -> str:

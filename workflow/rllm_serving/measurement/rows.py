@@ -64,7 +64,7 @@ SERVER = pa.schema(
         *((name, pa.float64()) for name in ("device_utilisation", "device_power_w", "device_energy_j")),
         *((name, pa.float64()) for name in ("device_throttled", "device_other_processes")),
         *((name, pa.float64()) for name in ("host_rss_bytes", "host_cpu_cores")),
-        *((name, pa.float64()) for name in ("host_others_cores", "host_steal_cores")),
+        *((name, pa.float64()) for name in ("host_others_cores", "host_steal_cores", "host_energy_j")),
     ]
 )
 """A row a sample. time: seconds since the point's start (negative before it); in_window: whether it was taken while the
@@ -72,7 +72,8 @@ load lasted; kv_cache_usage and device_utilisation: 0-1; preemptions to generate
 start; device_energy_j: a counter since the driver was loaded; device_throttled: 1 where a GPU was slowed down for heat
 or lack of power; device_other_processes: number of processes on its GPUs that are not the server's. In cores since the
 previous sample: host_cpu_cores, CPU time of the server's processes; host_others_cores, of all processes but the
-server's and the client, on the cores that these may use; host_steal_cores, what a hypervisor took from those. Null
+server's and the client, on the cores that these may use; host_steal_cores, what a hypervisor took from those.
+host_energy_j: a counter since the point's first sample, of the machine's processors and memory, whoever uses them. Null
 where a source has none."""
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ..load.client import clock
 from ..serving.engines import MetricSource
+from .host_energy import HostEnergy
 from .sampling import interval
 
 TREE_REFRESH_S = 2.0
@@ -28,7 +29,7 @@ BUSY = ("user", "nice", "system", "irq", "softirq")
 class _RawSample:
     """One sample as taken: parsed only after the point, to leave the cores to server and client.
 
-    cpu_s: of the server; client_s: of this process; busy_s, steal_s: see `_cores`.
+    cpu_s: of the server; client_s: of this process; busy_s, steal_s: see `_cores`; energy_j: see `HostEnergy`.
     """
 
     time: float
@@ -39,6 +40,7 @@ class _RawSample:
     busy_s: float | None
     steal_s: float | None
     device: dict[str, float | None]
+    energy_j: float | None = None
 
 
 class GpuSampler:
@@ -125,6 +127,7 @@ class MetricsSampler:
     cost_s: float = 0.0
     late: int = 0
     _raw: list[_RawSample] = field(default_factory=list)
+    _host_energy: HostEnergy = field(default_factory=HostEnergy)
 
     def __enter__(self) -> Self:
         self._stop, self._started = threading.Event(), threading.Event()
@@ -149,7 +152,8 @@ class MetricsSampler:
                 tree, refreshed = self._tree(), clock()
             page = self._page(connection)
             used = (*_usage(tree), time.process_time(), *_cores())
-            self._raw.append(_RawSample(clock(), page, *used, self.gpus.read({process.pid for process in tree})))
+            device = self.gpus.read({process.pid for process in tree})
+            self._raw.append(_RawSample(clock(), page, *used, device, self._host_energy.read()))
             self._started.set()
             if ending:
                 break
@@ -195,7 +199,7 @@ class MetricsSampler:
         for raw in self._raw:
             row: dict[str, float | None] = {"time": raw.time - start, "in_window": start <= raw.time <= end}
             row |= {**parse_metrics(raw.page, self.sources), **raw.device}
-            row["host_rss_bytes"] = None if raw.rss is None else float(raw.rss)
+            row |= {"host_rss_bytes": None if raw.rss is None else float(raw.rss), "host_energy_j": raw.energy_j}
             server_s, others_s, steal_s = (None, None, None) if previous is None else _spent(previous, raw)
             if others_s is not None:
                 # Clocks tick in hundredths of a second: what one sample has too little the next has too much.

@@ -74,6 +74,7 @@ class Output:
 
 TABLES = {
     "main": Output(("summary",), lambda traits: True),
+    "worth": Output(("summary",), lambda traits: True),
     "stragglers": Output(("summary",), lambda traits: True),
     "difficulty": Output(("difficulty",), lambda traits: True),
     "domain": Output(("domain",), lambda traits: True),
@@ -100,6 +101,7 @@ FIGURES = {
     "optimisations": Output(("comparison-baseline",), lambda traits: traits.changes, "ratios:optimisations"),
     "decomposition": Output(("decomposition-baseline",), lambda traits: traits.changes, "decomposition:decomposition"),
     "traffic": Output(("summary",), lambda traits: traits.open_loop and not traits.setups, "traffic:traffic"),
+    "pareto": Output(("summary",), lambda traits: traits.setups, "pareto:pareto"),
 }
 
 

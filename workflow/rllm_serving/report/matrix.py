@@ -12,14 +12,14 @@ import pandas as pd
 
 from ..analysis.interaction import ROLES
 from ..analysis.metrics import REGISTRY
-from . import tables
+from . import table_forms
 
 CONDITION = ["dataset", "load", "budget"]
 SERVER = ["quantization", "setup"]
 
 
 def matrices(
-    table: tables.Table, pairs: Mapping[str, Mapping[str, str]], identical: Collection[str]
+    table: table_forms.Table, pairs: Mapping[str, Mapping[str, str]], identical: Collection[str]
 ) -> list[dict[str, Any]]:
     """Return a matrix an engine and pair, as the page shows them.
 
@@ -52,7 +52,7 @@ def matrices(
 
 
 def _row(
-    table: tables.Table, part: pd.DataFrame, models: Mapping[str, str], identical: Collection[str]
+    table: table_forms.Table, part: pd.DataFrame, models: Mapping[str, str], identical: Collection[str]
 ) -> dict[str, Any]:
     first = part.iloc[0]
     by_role = {role: part[part["model"] == models.get(role)] for role in ROLES}
@@ -82,15 +82,15 @@ def text_of(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
-def _cell(table: tables.Table, name: str, row: pd.Series) -> dict[str, Any] | None:
+def _cell(table: table_forms.Table, name: str, row: pd.Series) -> dict[str, Any] | None:
     """Return the change of a metric: `value`, `interval`, `verdict` and its `mark`; None without a value."""
-    change = tables.change_column(table, name)
+    change = table_forms.change_column(table, name)
     if change is None or pd.isna(row[change]):
         return None
     ratio = change.endswith("_ratio")
     factor = 1.0 if ratio else REGISTRY[name].factor
-    ends = [float(row[f"{change}{end}"]) * factor for end in tables.ENDS]
-    value, _, interval = tables.cell(*ends).partition(" ")
+    ends = [float(row[f"{change}{end}"]) * factor for end in table_forms.ENDS]
+    value, _, interval = table_forms.cell(*ends).partition(" ")
     sign = "x" if ratio else "+" if ends[0] > 0 else ""
     verdict = row.get(f"{change}_verdict")
     verdict = None if pd.isna(verdict) else str(verdict)

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from . import charts, matrix, page_claims, page_facts, page_tables, pictures, tables
+from . import charts, matrix, page_claims, page_facts, page_tables, pictures, table_forms
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -70,7 +70,7 @@ def render(files: Files, study: StudyFacts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["dash"] = lambda value: tables.DASH if value is None or value == "" else value
+    environment.filters["dash"] = lambda value: table_forms.DASH if value is None or value == "" else value
     return environment.get_template("page.html.jinja").render(
         **context(files, study),
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
@@ -123,7 +123,9 @@ def context(files: Files, study: StudyFacts) -> dict[str, Any]:
 
 def _line(config: str, key: str) -> str:
     """The text of a key at the top of a YAML file, whose values there are plain."""
-    return next((line.partition(": ")[2] for line in config.splitlines() if line.startswith(f"{key}: ")), tables.DASH)
+    return next(
+        (line.partition(": ")[2] for line in config.splitlines() if line.startswith(f"{key}: ")), table_forms.DASH
+    )
 
 
 def _captions(file: Path) -> Mapping[str, str]:

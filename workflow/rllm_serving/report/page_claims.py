@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .tables import DASH, cell
+from ..claims.summary import effect_text, margin_text
+from .table_forms import DASH
 
 MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "not tested": DASH}
 """Verdict -> sign, so that no verdict is told by its colour alone."""
@@ -44,16 +44,13 @@ def _belongs(row: Mapping[str, Any], verdict: Mapping[str, Any]) -> bool:
 
 
 def _hypothesis(row: Mapping[str, Any]) -> dict[str, Any]:
-    ends = [math.nan if row.get(name) is None else float(row[name]) for name in ("effect", "effect_low", "effect_high")]
-    text = cell(*ends)
-    ratio = row.get("scale") == "ratio"
     where = [row.get(name) for name in ("experiment", "dataset", "role", "candidate")]
     return {
         **row,
         "name": f"{row['hypothesis']} (primary)" if row.get("primary") else row["hypothesis"],
-        "effect_text": f"x{text}" if ratio and text != DASH else text,
+        "effect_text": effect_text(row) or DASH,
         "where": ", ".join(str(part) for part in where if part) or DASH,
-        "margin_text": _number(row.get("margin")),
+        "margin_text": margin_text(row) or DASH,
         "p_text": _number(row.get("p_adjusted")),
         "n_text": f"{row['n']:g} {row.get('units') or ''}".strip() if row.get("n") is not None else DASH,
         "needed_text": _number(row.get("needed")),

@@ -11,7 +11,7 @@ import pandas as pd
 from ..analysis.gates import GATES
 from ..claims.summary import plain_rows
 from .run_records import FINGERPRINT, SHORT
-from .tables import DASH
+from .table_forms import DASH
 
 GB = 1e9
 FINGERPRINT_MEANS = {

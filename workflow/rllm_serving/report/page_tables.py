@@ -9,40 +9,40 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.metrics import REGISTRY
-from . import tables
+from . import table_forms
 
 MAX_ROWS = 80
 """Longer tables are files with a link."""
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
-def read(path: Path | str) -> tables.Table:
-    """Return a table from the CSV file that `tables.write` wrote."""
+def read(path: Path | str) -> table_forms.Table:
+    """Return a table from the CSV file that `table_forms.write` wrote."""
     frame = pd.read_csv(path)
     changes = any(f"{name}_ratio" in frame for name in frame)
-    told = {f"{name}{end}" for name in frame for end in tables.CHANGE} if changes else set()
+    told = {f"{name}{end}" for name in frame for end in table_forms.CHANGE} if changes else set()
     metrics = [name for name in frame if name in REGISTRY and name not in told and name != "invalid"]
-    return tables.Table([name for name in frame if name in tables.KEYS], metrics, frame, changes)
+    return table_forms.Table([name for name in frame if name in table_forms.KEYS], metrics, frame, changes)
 
 
 def shown(file: Path, link: str) -> dict[str, Any]:
     """Return a table of the study for the page: `link`, number of `rows`, and `head` and `body` unless it is too long.
 
     Args:
-        file: a CSV file as `tables.write` writes it.
+        file: a CSV file as `table_forms.write` writes it.
         link: its address, seen from the page.
     """
     table = read(file)
     found: dict[str, Any] = {"link": link, "rows": len(table.frame), "head": [], "body": []}
     if 0 < len(table.frame) <= MAX_ROWS:
-        found |= _content(tables.for_reading(table), len(table.keys))
+        found |= _content(table_forms.for_reading(table), len(table.keys))
     return found
 
 
 def plain(frame: pd.DataFrame, link: str, keys: int = 1) -> dict[str, Any]:
     """Return any frame for the page, the first `keys` columns as heads of the rows; missing is a dash."""
     texts = frame.map(
-        lambda value: tables.DASH if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+        lambda value: table_forms.DASH if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
     )
     return {"link": link, "rows": len(frame), **_content(texts, keys)}
 
@@ -56,4 +56,4 @@ def _content(texts: pd.DataFrame, keys: int) -> dict[str, Any]:
 def _cell(text: str) -> dict[str, Any]:
     """A cell is sorted by the number that it starts with, else by its text; see page.js."""
     number = NUMBER.match(text)
-    return {"text": text, "sort": number.group() if number else text if text != tables.DASH else ""}
+    return {"text": text, "sort": number.group() if number else text if text != table_forms.DASH else ""}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..analysis.comparison import RATES
 from ..analysis.metrics import REGISTRY
-from .tables import DASH, Table, cell, latex, markdown
+from .table_forms import DASH, Table, cell, latex, markdown
 
 KEYS = ["experiment", "engine", "model", "quantization", "setup", "dataset", "load", "budget"]
 READ = [*KEYS, "metric", "then", "now", "change", "verdict"]

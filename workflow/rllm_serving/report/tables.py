@@ -1,61 +1,32 @@
-"""Tables of the study as CSV (raw numbers, interval ends in own columns), Markdown and LaTeX (for reading).
-
-A cell for reading is `value [low, high]`, all three with the digits that give the value three significant ones, in the
-unit of the header. Missing is an empty CSV cell and a dash elsewhere, never 0. Behind a comparison stands its verdict:
-changed, equivalent or undecided (see `verdicts`). A dagger at the keys marks a row beyond a validity gate, whose reason
-the CSV has in `invalid`. Rows with `reason` are unsupported configurations; the reason replaces the metrics.
-"""
+"""The tables of the study: which rows, in which order, with which metrics. `table_forms` writes them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from ..analysis.comparison import AGREEMENT_METRICS
-from ..analysis.metrics import COMPARED, FROM_STARTS, INTERACTIONS, NOISE, REGISTRY
+from ..analysis.metrics import COMPARED, FROM_STARTS, INTERACTIONS, NOISE
 from ..analysis.noise import noise_floor
 from ..analysis.request_metrics import CONDITION, SERVER
+from .table_forms import ENDS, Table
 
-DASH, INVALID = "–", "†"  # noqa: RUF001
-IN_LATEX = {DASH: "--", INVALID: r"$\dagger$"}
-CHANGE = ("_ratio", "_difference")
-"""Ends of the names of columns that tell a change."""
-KEYS = {
-    "experiment": "Experiment",
-    "engine": "Engine",
-    "against": "Against",
-    "model": "Model",
-    "pair": "Pair",
-    "quantization": "Weights",
-    "setup": "Setup",
-    "dataset": "Dataset",
-    "difficulty": "Difficulty",
-    "domain": "Domain",
-    "load": "Load",
-    "budget": "Budget (tokens)",
-    "kernels": "Kernels",
-    "metric": "Metric",
-    "then": "Then",
-    "now": "Now",
-    "change": "Now / then",
-    "verdict": "Verdict",
-}
 MAIN = ["accuracy", "output_throughput", "ttfvt_mean", "ttfvt_p99", "answered_rate", "tpot_mean", "e2e_latency_mean"]
 MAIN += ["output_tokens_mean", "kv_cache_usage_max"]
-STRAGGLERS = ["straggler_time_fraction", "e2e_latency_p50", "e2e_latency_p99", "output_tokens_mean"]
-STRAGGLERS += ["output_tokens_p99", "output_throughput"]
+STRAGGLERS = ["straggler_time_fraction", "last_quarter_time_fraction", "e2e_latency_p50", "e2e_latency_p99"]
+STRAGGLERS += ["output_tokens_mean", "output_tokens_p99", "output_throughput"]
 DIFFICULTY = ["num_requests", "accuracy", "answered_rate", "e2e_latency_mean", "output_tokens_mean"]
 DIFFICULTY += ["reasoning_tokens_mean"]
 TRAFFIC = ["num_requests", "slo_attainment", "goodput", "ttfvt_mean", "ttfvt_p99", "tpot_mean", "e2e_latency_mean"]
 TRAFFIC += ["e2e_latency_p99", "output_throughput", "waiting_max", "kv_cache_usage_max", "accuracy"]
 TRAFFIC += ["schedule_lag_p99_s"]
 DOMAIN = ["num_requests", "accuracy", "answered_rate", "failed_rate"]
-REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking", "answer", "speed", "thinking_difference"]
-REASONS += ["prefix_hit_rate", "preemptions", "accepted_rate", "accepted_per_step_thinking"]
+WORTH = ["accuracy", "correct_rate", "correct_per_device_second", "correct_per_joule", "correct_per_million_tokens"]
+WORTH += ["correct_per_dollar", "request_throughput_per_device", "energy_per_answer"]
+REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking_ratio", "thinking", "answer", "speed"]
+REASONS += ["thinking_difference", "prefix_hit_rate", "preemptions", "accepted_rate", "accepted_per_step_thinking"]
 REASONS += ["accepted_per_step_answer", "kv_bytes_per_token"]
 # A metric of `comparison.compare`: the metric that its value is called, and how its change is told.
 CHANGES = {
@@ -65,31 +36,12 @@ CHANGES = {
     "tpot": ("tpot_mean", "ratio"),
     "e2e_latency": ("e2e_latency_mean", "ratio"),
     "output_tokens": ("output_tokens_mean", "ratio"),
+    "reasoning_tokens": ("reasoning_tokens_mean", "ratio"),
     "kv_cache_usage_max": ("kv_cache_usage_max", "ratio"),
     "memory": ("memory_max", "ratio"),
 }
-ENDS = ("", "_low", "_high")
-COUNTED = ("requests", "questions", "starts")
-"""Units of whole numbers."""
 SERVER_ORDER = ["engine", "model", "dataset", "load_level", "budget", "quantization", "setup"]
 LEFT_KEYS = [name.replace("load_level", "load") for name in SERVER_ORDER]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table to be written.
-
-    Attributes:
-        keys: columns of `frame` to the left, in the order to be printed.
-        metrics: columns of `frame` after them, names of the registry.
-        frame: a row a row.
-        changes: each metric stands beside its change, from the column `{metric}_ratio` or `{metric}_difference`.
-    """
-
-    keys: list[str]
-    metrics: list[str]
-    frame: pd.DataFrame
-    changes: bool = False
 
 
 def _by_condition(frame: pd.DataFrame, metrics: list[str], part: str | None = None) -> Table:
@@ -113,6 +65,12 @@ def main(summary: pd.DataFrame) -> Table:
 def stragglers(summary: pd.DataFrame) -> Table:
     """Return how long batches wait for their last requests, from `points.Tables.summary`; batch loads only (C2)."""
     return _by_condition(summary[summary["load"].str.startswith("batch")], STRAGGLERS)
+
+
+def worth(summary: pd.DataFrame) -> Table:
+    """Return what each server is worth, from `points.Tables.summary`; a dollar's only where there is a price."""
+    priced = bool(summary["correct_per_dollar"].notna().any())
+    return _by_condition(summary, [name for name in WORTH if priced or name != "correct_per_dollar"])
 
 
 def traffic(summary: pd.DataFrame) -> Table:
@@ -202,7 +160,7 @@ def decomposition(parts: pd.DataFrame) -> Table:
 TABLES: dict[str, Callable[[pd.DataFrame], Table]] = {
     function.__name__: function
     for function in (
-        *(main, stragglers, difficulty, domain, engines, agreement, optimisations),
+        *(main, worth, stragglers, difficulty, domain, engines, agreement, optimisations),
         *(interaction, decomposition, traffic, noise),
     )
 }
@@ -217,104 +175,3 @@ def pivot_metrics(comparison: pd.DataFrame, parts: list[tuple[str, str]]) -> pd.
     columns |= {f"{name}_verdict": wide["verdict", name] for name, _ in parts}
     marks = comparison.drop_duplicates(keys)[[*keys, "invalid", "invalid_baseline"]]
     return pd.DataFrame(columns).reset_index().merge(marks, on=keys)
-
-
-def cell(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Return `value [low, high]` with three significant digits of the value, or of its interval where that is 0.
-
-    Args:
-        value: what the cell says.
-        low: lower end of its interval.
-        high: upper end.
-    """
-    if math.isnan(value):
-        return DASH
-    size = abs(value) or max((abs(end) for end in (low, high) if not math.isnan(end)), default=0.0)
-    digits = 0 if size == 0 else min(6, max(0, 2 - math.floor(math.log10(size))))
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) or math.isnan(high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _with_ends(table: Table, name: str) -> list[str]:
-    return [name, *(end for end in (f"{name}_low", f"{name}_high", f"{name}_verdict") if end in table.frame)]
-
-
-def change_column(table: Table, name: str) -> str | None:
-    """Return the column with the change of a metric against its baseline, where the table has one."""
-    return next((f"{name}{end}" for end in CHANGE if table.changes and f"{name}{end}" in table.frame), None)
-
-
-def _number_cells(table: Table, name: str, factor: float) -> list[str]:
-    columns = [end for end in (name, f"{name}_low", f"{name}_high") if end in table.frame]
-    cells = [cell(*row) for row in (table.frame[columns].astype(float) * factor).to_numpy().tolist()]
-    if f"{name}_verdict" not in table.frame:
-        return cells
-    verdicts = table.frame[f"{name}_verdict"]
-    return [text if pd.isna(verdict) else f"{text} {verdict}" for text, verdict in zip(cells, verdicts, strict=True)]
-
-
-def _metric_cells(table: Table, name: str) -> list[str]:
-    factor, change = REGISTRY[name].factor, change_column(table, name)
-    if REGISTRY[name].unit in COUNTED and not REGISTRY[name].units:
-        return [DASH if math.isnan(count) else f"{count:.0f}" for count in table.frame[name].astype(float)]
-    if change is None:
-        return _number_cells(table, name, factor)
-    ratio = change.endswith("_ratio")
-    changes = _number_cells(table, change, 1.0 if ratio else factor)
-    values = [cell(value) for value in table.frame[name].astype(float) * factor]
-    sign = "x" if ratio else ""
-    pairs = zip(values, changes, strict=True)
-    return [value if text == DASH else f"{value} ({sign}{text})" for value, text in pairs]
-
-
-def _key_cells(column: pd.Series) -> list[str]:
-    whole = column.astype("Int64") if pd.api.types.is_float_dtype(column) else column
-    return [DASH if pd.isna(value) else str(value) for value in whole]
-
-
-def for_reading(table: Table) -> pd.DataFrame:
-    """Return the table's cells as text under their headers."""
-    cells = {key: _key_cells(table.frame[key]) for key in table.keys}
-    cells |= {name: _metric_cells(table, name) for name in table.metrics}
-    for column, where, form in (
-        ("reason", (table.metrics or table.keys)[0], "not supported: {reason}"),
-        ("invalid", table.keys[-1], "{text} " + INVALID),
-    ):
-        if column in table.frame:
-            pairs = zip(cells[where], table.frame[column], strict=True)
-            cells[where] = [text if pd.isna(why) else form.format(text=text, reason=why) for text, why in pairs]
-    return pd.DataFrame(cells).rename(columns=lambda name: KEYS.get(name) or REGISTRY[name].title)
-
-
-def csv(table: Table) -> str:
-    """Return raw numbers in the units of the registry, with `_low` and `_high` columns; missing is empty."""
-    columns = list(table.keys)
-    for name in table.metrics:
-        columns += [
-            *_with_ends(table, name),
-            *(_with_ends(table, change) if (change := change_column(table, name)) else []),
-        ]
-    columns += [name for name in ("reason", "invalid") if name in table.frame]
-    return table.frame[columns].to_csv(index=False)
-
-
-def markdown(table: Table) -> str:
-    """Return a pipe table; keys to the left, numbers to the right."""
-    escaped = for_reading(table).map(lambda text: text.replace("|", "\\|"))
-    align = ["left"] * len(table.keys) + ["right"] * len(table.metrics)
-    return escaped.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
-
-
-def latex(table: Table) -> str:
-    r"""Return a booktabs tabular for `\input`; no float, so that the paper sets size and caption."""
-    styled = for_reading(table).style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
-    text = styled.to_latex(hrules=True, column_format="l" * len(table.keys) + "r" * len(table.metrics))
-    for sign, command in IN_LATEX.items():
-        text = text.replace(sign, command)
-    return text
-
-
-def write(table: Table, csv_path: Path | str, md_path: Path | str, tex_path: Path | str) -> None:
-    """Write the three forms of a table."""
-    for form, path in ((csv, csv_path), (markdown, md_path), (latex, tex_path)):
-        Path(path).write_text(form(table), encoding="utf-8")

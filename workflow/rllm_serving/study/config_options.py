@@ -138,7 +138,9 @@ class Margins(Section):
 
 
 class Analysis(Section):
-    """How comparisons are judged."""
+    """How comparisons are judged, and what devices cost."""
 
+    price_per_hour: float = key(gt=0, shown="none: no correct answers a dollar")
+    """dollars an hour of one GPU; on CPU of the machine"""
     margins: Margins = key(Margins())
     """largest changes that do not matter, fixed before measuring: a change that is surely smaller is *equivalent*:"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -235,26 +235,28 @@ def log2_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def log10_axis(ax: Axes, values: pd.Series) -> None:
-    """Make the y axis log10 with plain numbers, at least two of them; without ticks when no value is above 0.
+def log10_axis(ax: Axes, values: pd.Series, which: Literal["x", "y"] = "y") -> None:
+    """Make an axis log10 with plain numbers, at least two of them; without ticks when no value is above 0.
 
     Args:
         ax: panel in which all is drawn, and all of which stays visible.
         values: what it shows.
+        which: axis.
     """
     if not (values > 0).any():
-        ax.set(yticks=[])
+        ax.set(**{f"{which}ticks": []})
         return
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
+    ax.set(**{f"{which}scale": "log"})
+    low, high = ax.get_ylim() if which == "y" else ax.get_xlim()
     subs = (1, 2, 5) if high / low < 15 else (1, 3)
     steps = [sub * 10.0**k for k in range(int(np.log10(low)) - 2, int(np.log10(high)) + 3) for sub in subs]
     if sum(low <= step <= high for step in steps) < 2:
         low, high = max(step for step in steps if step <= low), min(step for step in steps if step >= high)
-    ax.set_ylim(low, high)
-    ax.yaxis.set_major_locator(LogLocator(subs=subs))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set(**{f"{which}lim": (low, high)})
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def legend_handles(frame: pd.DataFrame, with_engines: bool = False) -> list[Line2D]:
