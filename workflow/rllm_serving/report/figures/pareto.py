@@ -30,9 +30,9 @@ def pareto(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
     """Draw `points.Tables.summary` at the largest load and budget: accuracy against each of COSTS, a column each.
 
     Throughput is of requests, not tokens: more tokens for the same answer are no gain. Servers whose values no other
-    one of the same role and panel beats (at least as good in both, and better in one) are joined. One that is beaten is
-    grey where another one surely does it (see `dominated`); the others are named. Metrics that no server has are left
-    out.
+    one of the same role and panel beats (at least as good in both, and better in one) are joined and named. One that is
+    beaten is grey where another one surely does it (see `dominated`), else in its role's colour without a name. Metrics
+    that no server has are left out.
     """
     frame = style.largest_load(style.with_roles(summary, pairs, several_servers=True))
     frame = with_optimisation(frame).fillna({"line": "baseline"}).reset_index(drop=True)
@@ -52,7 +52,7 @@ def pareto(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
                 (~beaten, style.COLOURS[role], "-"),
             ):
                 _draw(ax, servers[chosen], role, colour, line)
-            _name(ax, servers[~surely].sort_values("x"), role, float(np.sqrt(np.prod(limits[name]))))
+            _name(ax, servers[~beaten].sort_values("x"), role, float(np.sqrt(np.prod(limits[name]))))
         style.annotate_empty(ax, part["x"].where(part["accuracy"].notna()))
 
     rows = [
@@ -67,7 +67,11 @@ def pareto(summary: pd.DataFrame, pairs: style.Pairs) -> Figure:
         style.log10_axis(ax, pd.Series(limits[name]), "x")
     grey = Line2D([], [], color=DOMINATED, marker="D", ls="", label="surely dominated")
     entries = [*style.legend_handles(frame), grey, *style.invalid_handles(frame)]
-    style.legend(figure, entries, f"{style.label('accuracy')} of every server, {style.describe_selection(frame)}")
+    style.legend(
+        figure,
+        entries,
+        f"{style.label('accuracy')} of every server, the best ones named, {style.describe_selection(frame)}",
+    )
     return figure
 
 
@@ -117,7 +121,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, role: str, colour: str, line: str = "") 
     ax.errorbar(rows["x"], y, **errors, color=colour, ls=line, lw=0.8, elinewidth=0.6, zorder=3 if line else 2)
     invalid = rows["invalid"].notna()
     for chosen, face in ((~invalid, colour), (invalid, "white")):
-        look: dict[str, Any] = {"color": colour, "mfc": face, "zorder": 4 if line else 2.5}
+        look: dict[str, Any] = {"color": colour, "mfc": face, "ms": 5, "zorder": 4 if line else 2.5}
         ax.plot(rows["x"][chosen], y[chosen], style.MARKERS[role], **look)
 
 
