@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.study_fixtures import Study
+from PIL import Image
 from rllm_serving.report import figures
 from rllm_serving.report.catalogue import FIGURES
 from rllm_serving.report.figures import style
@@ -82,6 +83,24 @@ def test_a_panel_is_left_out_where_no_server_has_its_metric_and_empty_without_ac
     assert ("Energy an answer (J)" in labels) == (missing == "accuracy")
     empty = [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text() == "no data"]
     assert len(empty) == (len(figure.axes) if missing == "accuracy" else 0)
+
+
+def test_what_is_too_high_for_a_page_becomes_a_page_a_pair(
+    plain: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pair, roles), *_ = plain.pairs.items()
+    twins = {name: f"twin-{name}" for name in roles.values()}
+    domain = plain.by["domain"]
+    frame = pd.concat([domain, domain.assign(model=domain["model"].map(twins))], ignore_index=True)
+    pairs = {pair: roles, "twin": {role: twins[name] for role, name in roles.items()}, "not measured": {"llm": "other"}}
+    sizes = {}
+    for height in (100.0, 1.0):
+        monkeypatch.setattr(style, "HEIGHT", height)
+        pdf, png = tmp_path / f"{height}.pdf", tmp_path / f"{height}.png"
+        figures.draw(FIGURES["domain"].function, [frame], pairs, pdf, png)
+        with Image.open(png) as picture:
+            sizes[height] = (pdf.read_bytes().count(b"/Type /Page "), picture.width)
+    assert sizes[100.0][0] == 1 and sizes[1.0] == (2, sizes[100.0][1])
 
 
 def test_figure_of_two_setups_is_refused(both: Study) -> None:
