@@ -20,9 +20,9 @@ from helpers.run_harness import RUN
 from rllm_serving.environments import python
 from rllm_serving.errors import UserError
 from rllm_serving.load import arrivals
+from rllm_serving.measurement.engine_metrics import SPECULATION, EngineMetrics
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
-from rllm_serving.measurement.engine_metrics import SPECULATION, EngineMetrics
 from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler
 from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.serving.server import Server, ServerError
