@@ -30,9 +30,10 @@ import numpy as np
 import peers
 from numpy.typing import NDArray
 from rllm_serving.environments import EnvironmentBuildError
-from rllm_serving.load import patterns, stream
+from rllm_serving.load import patterns, sse, stream
 from rllm_serving.load.client import Driver, HttpExchange, build_http_request, run
 from rllm_serving.measurement import priority, telemetry
+from rllm_serving.measurement.engine_metrics import EngineMetrics
 from rllm_serving.serving import hardware
 from rllm_serving.serving.engines import ENGINES
 from rows import BURST, COMPARED, OURS, Row, Rows, draw, table
@@ -119,7 +120,7 @@ def cost(port: int, events: int, streams: int) -> tuple[float, float, float]:
 
 def stamp_errors(exchanges: Sequence[HttpExchange]) -> Numbers:
     """Milliseconds from the server's sending of an event to our stamp of it, for all events."""
-    pairs = [(stamp, STAMP.search(data)) for e in exchanges for stamp, data in stream.events(e.stamps, e.pieces)]
+    pairs = [(stamp, STAMP.search(data)) for e in exchanges for stamp, data, _ in sse.events(e.stamps, e.pieces)]
     return np.array([stamp - float(found[1]) for stamp, found in pairs if found]) * 1e3
 
 
@@ -158,7 +159,9 @@ def our_times(port: int, quick: bool) -> tuple[Rows, dict[str, Any]]:
 
     # The same once more with the telemetry of a study beside it, which reads the metrics of this very server.
     vllm = ENGINES["vllm"]
-    sampler = telemetry.MetricsSampler(port, os.getpid(), vllm.metrics, SAMPLE_HZ, telemetry.GpuSampler())
+    sampler = telemetry.MetricsSampler(
+        port, os.getpid(), EngineMetrics(vllm.metrics), SAMPLE_HZ, telemetry.GpuSampler()
+    )
     began = time.monotonic()
     with sampler:
         exchanges = drive(port, "stamped-100", 100 * seconds, 100, patterns.closed, 100)

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from conftest import ROOT
 from helpers.sse_fixtures import THINK_CLOSE
-from rllm_serving.serving.supervisor import alive
+from rllm_serving.lifetime.supervisor import alive
 
 RUNS = {name: f"results/runs/{name}/vllm/rllm/bf16/baseline/1" for name in ("one", "two", "again")}
 """Of each experiment its run; `two` is served on two GPUs, under a stream, the others on one."""

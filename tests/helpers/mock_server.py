@@ -48,6 +48,7 @@ class MockServer:
 
     Attributes:
         metrics: the page under /metrics; None: 404.
+        pages: whole answers, head included, to the next requests for it, each the last one of its connection.
         width: completions are answered only while this many, or all that are left of `total`, are in flight: so a
             test can prove concurrency without a clock.
         total: how many completions will come.
@@ -66,6 +67,7 @@ class MockServer:
     """
 
     metrics: bytes | None = None
+    pages: list[bytes] = field(default_factory=list)
     width: int = 0
     total: int = 0
     groups: bool = False
@@ -133,6 +135,10 @@ class MockServer:
             if not body.get("stream"):
                 return await self._first(reader, writer)
             return await self._complete(reader, writer, body, served)
+        if path == "/metrics" and self.pages:
+            writer.write(self.pages.pop(0))
+            await writer.drain()
+            return False
         content = {"/health": b"", "/metrics": self.metrics}.get(path)
         if path == "/reset_prefix_cache":
             content = json.dumps({"success": self.unflushed <= 0}).encode()

@@ -17,6 +17,23 @@ from rllm_serving.measurement.run import RunError, log_progress
 from rllm_serving.study.design import request_seed
 
 
+def test_a_metric_that_the_engine_has_no_more_is_null_and_said(
+    harness: RunHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = harness.folder / "page"
+    page.write_bytes(page.read_bytes().replace(b"kv_cache_usage_perc", b"kv_cache_use"))
+    with caplog.at_level(logging.WARNING):
+        harness.execute(replace(RUN, points=POINTS[:1]))
+    reason = "the engine has no metric vllm:kv_cache_usage_perc"
+    record = json.loads(harness.paths.record.read_text())
+    assert record["missing_metrics"] == {"kv_cache_usage": reason}
+    assert [line for line in caplog.messages if line.startswith("kv_cache_usage ") and line.endswith(reason)]
+    samples = pq.read_table(harness.paths.server)
+    assert samples["kv_cache_usage"].null_count == samples.num_rows > samples["running"].null_count == 0
+    assert record["points"][0]["validity"]["missing_samples_rate"] == 0
+    assert record["points"][0]["telemetry"]["damaged"] == 0
+
+
 def test_a_whole_run_writes_its_three_files(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_a-secret")
     harness.execute()

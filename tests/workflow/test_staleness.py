@@ -86,7 +86,7 @@ def test_what_a_script_imports_when_it_runs_is_what_was_read_from_it(script: Pat
     ("module", "first", "arguments"),
     [
         ("load/stream.py", "measure", ()),
-        ("serving/supervisor.py", "measure", ("--workflow-profile", "none")),
+        ("lifetime/supervisor.py", "measure", ("--workflow-profile", "none")),
         ("grading/sandbox_worker.py", "grade", ()),
         ("analysis/intervals.py", "compute_metrics", ("--workflow-profile", "none")),
     ],

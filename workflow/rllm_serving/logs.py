@@ -1,4 +1,7 @@
-"""Where a job says what it does: its log file and standard error; errors meant for users come without a traceback."""
+"""Where a job says what it does: its log file and standard error; errors meant for users come without a traceback.
+
+What is logged is a job of the workflow, and ends with it: see `lifetime`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
+from .lifetime.workflow import ends_with_workflow
 
 
 @contextmanager
 def logged(path: str | Path) -> Iterator[logging.Logger]:
-    """Log to `path` and standard error; end the process with code 1 after a UserError, saying it once."""
+    """Log to `path` and standard error; end the process with code 1 after a UserError, saying it once.
+
+    The process ends, too, when the workflow does.
+    """
     logger = logging.getLogger("rllm_serving")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -23,7 +30,8 @@ def logged(path: str | Path) -> Iterator[logging.Logger]:
         handler.setFormatter(form)
         logger.addHandler(handler)
     try:
-        yield logger
+        with ends_with_workflow():
+            yield logger
     except UserError as error:
         logger.error("%s", error)
         sys.exit(1)

@@ -8,3 +8,9 @@ START_KEYS = ("start", "restart")
 
 CONDITION_KEYS = ("dataset", "load", "load_level", "budget")
 """Name what is asked of a server; the repeats of a condition are its points."""
+
+ENGINE_COLUMNS = (
+    *("kv_cache_usage", "running", "waiting", "preemptions", "prefix_queries", "prefix_hits"),
+    *("spec_drafted", "spec_accepted", "prompt_tokens", "generated_tokens"),
+)
+"""The columns of server.parquet that come from the engine's own metrics."""

@@ -27,6 +27,8 @@ def requests(**columns: list | pa.Array) -> pa.Table:
         "scheduled": [0.0, 1.0],
         "output_tokens": [5, 15],
         "streamed_ids": [5, 15],
+        "reasoning_tokens": [2, 8],
+        "streamed_reasoning": [2, 8],
     }
     return pa.table({**plain, **columns})
 
@@ -57,6 +59,9 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
         ("missing_samples_rate", FINE, requests(), samples(24), 0.5),
         ("usage_mismatch_rate", FINE, requests(streamed_ids=[6, 13]), samples(), 0.15),
         ("usage_mismatch_rate", FINE, requests(streamed_ids=[None, 12]), samples(), 0.2),
+        ("reasoning_mismatch_rate", FINE, requests(streamed_reasoning=[3, 7]), samples(), 2 / 11),
+        ("reasoning_mismatch_rate", FINE, requests(streamed_reasoning=[None, 4]), samples(), 0.5),
+        ("reasoning_mismatch_rate", FINE, requests(reasoning_tokens=[0, 0]), samples(), 1),
         ("counter_mismatch_rate", FINE, requests(), samples(grown=25), 0.25),
         # Of four cores.
         ("others_cpu_utilization", FINE, requests(), samples(host_others_cores=[None] + [1.0] * 49), 0.25),
@@ -85,12 +90,27 @@ def test_each_gate_sees_its_fault(
 
 def test_what_is_not_known_is_no_number() -> None:
     unknown = samples(**dict.fromkeys(("generated_tokens", *DISTURBANCES), pa.nulls(50, pa.float64())))
-    seen = validity.compute_gates(ClientHealth(), requests(streamed_ids=pa.nulls(2, pa.int64())), unknown, 5, 4)
+    nobody = dict.fromkeys(("streamed_ids", "streamed_reasoning"), pa.nulls(2, pa.int64()))
+    seen = validity.compute_gates(ClientHealth(), requests(**nobody), unknown, 5, 4)
     assert {name for name, value in seen.items() if value is not None} == {
         *("schedule_lag_p99_s", "missing_samples_rate", "failed_rate")
     }
     failed = validity.compute_gates(FINE, requests(status=["ok", "timeout"]), samples(grown=5), 5, 4)
     assert failed["counter_mismatch_rate"] is None
+
+
+def test_where_nobody_thinks_there_is_nothing_to_compare() -> None:
+    nothing = requests(reasoning_tokens=[0, 0], streamed_reasoning=[0, 0])
+    assert validity.compute_gates(FINE, nothing, samples(), 5, 4)["reasoning_mismatch_rate"] is None
+
+
+def test_a_sample_is_one_of_any_metric_that_the_engine_has() -> None:
+    without = samples(24, running=pa.nulls(24, pa.float64()), kv_cache_usage=[0.5] * 24)
+    seen = validity.compute_gates(FINE, requests(), without, 5, 4)
+    assert seen["missing_samples_rate"] == pytest.approx(0.5, rel=0.1)
+    none = samples(**dict.fromkeys(("running", "generated_tokens"), pa.nulls(50, pa.float64())))
+    seen = validity.compute_gates(FINE, requests(), none, 5, 4)
+    assert seen["missing_samples_rate"] == pytest.approx(0.96)
 
 
 def strict(on_invalid: str) -> dict:

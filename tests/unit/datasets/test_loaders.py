@@ -206,6 +206,29 @@ def test_faults_of_a_file_are_named(tmp_path: Path, form: str, rows: list[dict[s
         from_file(tmp_path, form, rows)
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("answers", [("7", "8"), ("7", 8)], ids=["texts", "mixed types"])
+def test_a_byte_order_mark_and_separators_of_unicode_break_no_line(
+    tmp_path: Path, mark: bytes, line_end: bytes, answers: tuple[Any, ...]
+) -> None:
+    rows = [{"id": i, "problem": f"a\u2028b\u2029c\x85d {i}", "answer": answer} for i, answer in enumerate(answers)]
+    path = tmp_path / "x.jsonl"
+    lines = (json.dumps(row, ensure_ascii=False).encode() for row in rows)
+    path.write_bytes(mark + line_end.join(lines) + line_end)
+    table = load("mine", {"source": "path", "format": "aime2024", "path": str(path)})
+    assert table["question"].to_pylist() == [row["problem"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b'{"question": "\xe9", "answer": "#### 1"}', "is no UTF-8 text")]
+)
+def test_an_empty_file_and_another_encoding_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"datasets\.mine\.path: .*x\.jsonl: {message}"):
+        load("mine", {"source": "path", "format": "gsm8k", "path": str(tmp_path / "x.jsonl")})
+
+
 @pytest.mark.parametrize(("file", "content"), [("x.csv", "a"), ("gone.jsonl", None), ("broken.jsonl", "{no json")])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, file: str, content: str | None) -> None:
     if content is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.sse_fixtures import CHUNKS, DONE, EOS, EVENTS, THINK_CLOSE, WHOLE, chunk, event, usage
+from helpers.sse_fixtures import CHUNKS, DONE, EOS, EVENTS, THINK_CLOSE, chunk, event, usage
 from rllm_serving.load.client import HttpExchange
-from rllm_serving.load.stream import RequestResult, decode, events
+from rllm_serving.load.stream import RequestResult, decode
 
 
 def _vllm(total: int, thought: int, finish: str | None = None, **delta: str) -> dict[str, Any]:
@@ -46,23 +45,6 @@ def exchange(pieces: Sequence[bytes], **changes: Any) -> HttpExchange:
 
 def read(pieces: Sequence[bytes], **options: Any) -> RequestResult:
     return decode(exchange(pieces), **options)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, len(WHOLE)])
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_events_are_the_same_however_the_bytes_are_cut(size: int, line_end: bytes) -> None:
-    data = WHOLE.replace(b"\n", line_end)
-    pieces = [data[i : i + size] for i in range(0, len(data), size)]
-    found = list(events(range(len(pieces)), pieces))
-    assert [json.loads(payload) for _, payload in found[:-1]] == CHUNKS and found[-1][1] == b"[DONE]"
-    # Each carries the time of the piece with its last byte.
-    lengths = [len(e.replace(b"\n", line_end)) for e in EVENTS]
-    assert [stamp for stamp, _ in found] == [(sum(lengths[: i + 1]) - 1) // size for i in range(len(lengths))]
-
-
-def test_data_lines_are_joined_and_other_fields_passed_over() -> None:
-    page = b"event: x\ndata: a\ndata:b\nid: 3\n\n: comment\n\ndata:\n\nretry: 5\ndata:  c\n\ndata: never ended\n"
-    assert [payload for _, payload in events([0.0], [page])] == [b"a\nb", b" c"]
 
 
 def test_times_tokens_and_texts_of_a_whole_answer() -> None:
@@ -207,3 +189,100 @@ def test_an_answer_that_the_engine_gave_up_is_a_failure(reason: str) -> None:
 def test_a_long_error_is_kept_short_and_readable() -> None:
     outcome = decode(exchange([b"\xff" + b"x" * 5000], http_status=500))
     assert outcome.status == "http" and outcome.error is not None and len(outcome.error) < 600
+
+
+@pytest.mark.parametrize("kind", ["Text/Event-Stream; charset=UTF-8", "TEXT/EVENT-STREAM", " text/event-stream ;a=b"])
+def test_a_media_type_has_no_case(kind: str) -> None:
+    assert decode(exchange(EVENTS, content_type=kind)).status == "ok"
+
+
+@pytest.mark.parametrize("kind", ["text/event-streams", "application/json", ""])
+def test_another_media_type_is_no_stream(kind: str) -> None:
+    assert decode(exchange(EVENTS, content_type=kind)).status == "protocol"
+
+
+def test_separators_of_unicode_and_a_byte_order_mark_are_no_end_of_a_line() -> None:
+    text = "one\u2028two\u2029three\x85four"
+    pieces = [b"\xef\xbb\xbf" + event(chunk([1], 1, content=text)), event(chunk([2], 2, finish="stop")), DONE]
+    outcome = read(pieces)
+    assert (outcome.status, outcome.answer_text) == ("ok", text)
+
+
+TOLD = "error within the stream: "
+VLLM = {"error": {"message": "EngineCore died", "type": "InternalServerError", "param": None, "code": 500}}
+SGLANG = {"error": {"object": "error", "message": "too long", "type": "BadRequestError", "param": None, "code": 400}}
+
+
+@pytest.mark.parametrize(
+    ("piece", "reason"),
+    [
+        (event(VLLM), "EngineCore died (InternalServerError, 500)"),
+        (event(SGLANG), "too long (BadRequestError, 400)"),
+        (event(SGLANG["error"]), "too long (BadRequestError, 400)"),
+        (event({"error": "overloaded", "error_type": "overloaded"}), "overloaded"),
+        (event({"error": {"why": "?"}}), '{"why":"?"}'),
+        (event(VLLM | {"choices": None}), "EngineCore died (InternalServerError, 500)"),
+        (event({"detail": "Not Found"}), "Not Found"),
+        (event({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}), "busy (overloaded_error)"),
+        (b"event: error\n" + event(VLLM), "EngineCore died (InternalServerError, 500)"),
+        (b"event: error\n" + event({"message": "gone", "code": 503}), "gone (503)"),
+        (b"event:Error\r\ndata: upstream gave up\r\ndata: after 3 tries\r\n\r\n", "upstream gave up\nafter 3 tries"),
+        (b"event: error\n" + event("gone"), "gone"),
+    ],
+)
+@pytest.mark.parametrize("ends", [{}, {"failure": "truncated", "error": "cut off"}])
+def test_the_reason_that_a_server_gives_within_a_stream_is_kept(
+    piece: bytes, reason: str, ends: dict[str, str]
+) -> None:
+    outcome = decode(exchange([*EVENTS[:3], piece, DONE], **ends))
+    assert (outcome.status, outcome.last_token) == ("http", None)
+    assert outcome.error == f"{TOLD}{reason}" + ("; then: cut off" if ends else "")
+    assert outcome.chunk_tokens == [2, 3]
+
+
+def test_events_of_other_names_are_no_errors() -> None:
+    pieces = [b"event: ping\n" + event({"type": "ping"}), b"event: message\n" + EVENTS[0], *EVENTS[1:]]
+    assert read(pieces, think_close=THINK_CLOSE).status == "ok"
+
+
+def _told(total: int, thought: int, **delta: str) -> bytes:
+    """A chunk without token ids whose usage counts thinking, as SGLang sends it."""
+    return event(chunk([], total, **delta) | {"usage": usage(total) | {"reasoning_tokens": thought}})
+
+
+END = [event({"choices": [{"delta": {}, "finish_reason": "stop"}]})]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "thought", "answer", "streamed", "source"),
+    [
+        # SGLang counts `</think>` too, and every token where it never comes.
+        ([_told(2, 2, reasoning="hm"), _told(5, 3, content="4")], 2, 1, 2, "usage"),
+        ([_told(20, 20, content="no thinking here"), _told(41, 41, content="4")], 0, 40, 0, "usage"),
+        ([_told(2, 1, content="4"), _told(4, 1, content="2")], 0, 2, 0, "usage"),
+        # An empty block of thinking, whose white space the parser takes away.
+        ([_told(5, 3, content="4")], 0, 1, 0, "no thinking text"),
+        # Nothing is shown of what was counted as thinking, or came as tokens before the answer.
+        ([_told(60, 50, content="4")], 0, 9, 49, "no thinking text"),
+        ([_told(50, 0), _told(52, 0, content="4")], 0, 51, 50, "usage"),
+        ([_told(50, 50)], 0, 0, 49, "no thinking text"),
+        # Counted otherwise than streamed.
+        ([_told(40, 3, reasoning="hm"), _told(44, 3, reasoning="m"), _told(50, 3, content="4")], 2, 46, 40, "usage"),
+        ([_told(2, 41, reasoning="hm"), _told(50, 41, content="4"), _told(90, 41, content="2")], 40, 48, 40, "usage"),
+        ([_told(2, 81, reasoning="hm"), _told(50, 81, content="4"), _told(90, 81, content="2")], 80, 8, 50, "usage"),
+    ],
+)
+def test_streamed_and_counted_thinking(
+    pieces: list[bytes], thought: int, answer: int, streamed: int, source: str
+) -> None:
+    outcome = read([*pieces, *END, DONE], counts_think_close=True)
+    assert (outcome.status, outcome.reasoning_tokens, outcome.answer_tokens) == ("ok", thought, answer)
+    assert (outcome.streamed_reasoning, outcome.reasoning_source) == (streamed, source)
+
+
+def test_streamed_thinking_agrees_with_ids_and_is_unknown_where_chunks_tell_no_tokens() -> None:
+    assert read(EVENTS, think_close=THINK_CLOSE).streamed_reasoning == 5
+    assert read(EVENTS, think_close=THINK_CLOSE, parses_reasoning=False).streamed_reasoning is None
+    bare = [{k: v for k, v in c.items() if k != "usage"} for c in CHUNKS[:-1]]
+    outcome = read([*map(event, bare), event({"choices": [], "usage": usage(9)}), DONE], think_close=THINK_CLOSE)
+    assert (outcome.reasoning_tokens, outcome.streamed_reasoning) == (5, None)

@@ -12,8 +12,9 @@ from helpers.fake_engine import METRIC_VALUES, METRICS_PAGE
 from helpers.fake_nvml import UUIDS, Nvml
 from helpers.mock_server import MockServer, eventually
 from rllm_serving.measurement import telemetry
-from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler, _RawSample, parse_metrics
-from rllm_serving.serving.engines import ENGINES, MetricSource
+from rllm_serving.measurement.engine_metrics import EngineMetrics
+from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler, _RawSample
+from rllm_serving.serving.engines import ENGINES
 
 METRICS = ENGINES["vllm"].metrics
 NO_DEVICE = dict.fromkeys(("device_memory_bytes", "device_utilisation", "device_power_w", "device_energy_j"))
@@ -21,33 +22,7 @@ NO_DEVICE |= dict.fromkeys(("device_throttled", "device_other_processes"))
 
 
 def sampler(port: int = 1, pid: int = 1, hz: float = 50) -> MetricsSampler:
-    return MetricsSampler(port, pid, METRICS, hz, GpuSampler())
-
-
-def test_a_real_page_gives_every_column_and_null_where_it_is_silent() -> None:
-    assert parse_metrics(METRICS_PAGE, METRICS) == METRIC_VALUES
-
-
-def test_without_a_page_every_column_is_null() -> None:
-    assert parse_metrics(None, METRICS) == dict.fromkeys(METRICS)
-
-
-def test_label_sets_are_added_or_the_largest_taken() -> None:
-    page = b'a{rank="0"} 0.25\na{rank="1"} 0.75\nb{rank="0"} 3\nb{rank="1"} 4\n'
-    sources = {"share": MetricSource("a", "max"), "count": MetricSource("b"), "other": MetricSource("c", "max")}
-    assert parse_metrics(page, sources) == {"share": 0.75, "count": 7.0, "other": None}
-
-
-def test_a_measured_zero_is_no_null() -> None:
-    assert parse_metrics(b"a 0.0\n", {"x": MetricSource("a"), "y": MetricSource("a", "max")}) == {"x": 0.0, "y": 0.0}
-
-
-def test_a_counter_shown_only_once_it_moved_is_zero_before_but_null_without_a_page() -> None:
-    sources = {"retracted": MetricSource("r_total", absent=0.0), "running": MetricSource("r")}
-    assert parse_metrics(b"r 3\n", sources) == {"retracted": 0.0, "running": 3.0}
-    assert parse_metrics(b"r 3\nr_total 2\n", sources) == {"retracted": 2.0, "running": 3.0}
-    assert parse_metrics(b"\n", sources) == {"retracted": 0.0, "running": None}
-    assert parse_metrics(None, sources) == {"retracted": None, "running": None}
+    return MetricsSampler(port, pid, EngineMetrics(METRICS), hz, GpuSampler())
 
 
 def test_rows_count_cpu_between_samples_and_say_nothing_when_a_process_left() -> None:
@@ -123,6 +98,20 @@ def test_a_tree_of_processes_is_sampled_with_the_servers_own_page(tree: int) -> 
     times = [row["time"] or 0 for row in rows]
     assert times == sorted(times) and len(set(times)) == len(times)
     assert set(server.received) == {"GET /metrics"} and server.accepted == 1
+
+
+def test_damaged_pages_at_the_edges_of_a_point_are_asked_for_again(tree: int) -> None:
+    refusal, half = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n" + METRICS_PAGE[:-4]
+    with MockServer(metrics=METRICS_PAGE) as server:
+        sampling = sampler(server.port, tree)
+        sampling.metrics.read(METRICS_PAGE)  # of a point before
+        server.pages = [refusal, half]
+        with sampling:
+            assert len(sampling._raw) >= 3
+            assert eventually(lambda: not server.pages)
+        rows = sampling.rows(0.0, 1e9)
+    assert [row["running"] for row in rows][:3] == [None, None, 31.0] and rows[-1]["running"] == 31.0
+    assert sampling.counts()["damaged"] == 2 and sampling.counts()["samples"] == len(rows)
 
 
 def test_a_server_without_metrics_or_without_life_gives_rows_of_nulls() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from helpers.page_study import run_record
-from rllm_serving.report import run_records
+from rllm_serving.report import page_facts, run_records
 
 
 def test_a_run_is_a_row_with_its_versions_times_and_hashes(tmp_path: Path) -> None:
@@ -28,4 +28,13 @@ def test_gpus_are_counted_by_name_and_what_is_missing_is_null(tmp_path: Path) ->
     (tmp_path / "run.json").write_text(json.dumps(record))
     row = run_records.collect([tmp_path / "run.json"]).iloc[0]
     assert row["gpus"] == "2 x H100"
+    assert pd.isna(row["missing_metrics"])
     assert pd.isna(row["started_at"]) and pd.isna(row["engine_version"])
+
+
+def test_what_an_engine_did_not_measure_is_told_with_its_reason(tmp_path: Path) -> None:
+    record = run_record() | {"missing_metrics": {"waiting": "the engine has no metric e:waiting"}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    runs = run_records.collect([tmp_path / "run.json"] * 2)
+    [fact] = page_facts.missing_metrics(runs)
+    assert fact["missing_metrics"] == "waiting: the engine has no metric e:waiting" and fact["runs"] == 2

@@ -15,10 +15,10 @@ import pytest
 from helpers import mock_server
 from helpers.fake_engine import FakeEngine
 from helpers.mock_server import HOST, eventually
+from rllm_serving.lifetime.supervisor import alive
 from rllm_serving.serving import server as module
 from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.serving.server import HIGHEST_PORT, Server, ServerError, check_port, free_port, tail
-from rllm_serving.serving.supervisor import alive
 
 CONFIG = ServerConfig(Path(sys.executable), Path("model"), None, "m", "cpu", Options(), None, False, 1)
 
@@ -230,33 +230,3 @@ def test_the_tail_of_a_log(tmp_path: Path) -> None:
     log.write_bytes(b"".join(b"line %d\n" % i for i in range(20000)) + b"\xff end")
     assert tail(log, lines=3) == ["line 19998", "line 19999", "\ufffd end"]
     assert tail(log, start=log.stat().st_size - 4) == [" end"]
-
-
-@pytest.mark.parametrize(
-    ("chain", "watched"),
-    [
-        # From the outermost process in; a terminal's shell may go away, what belongs to the workflow may not.
-        (["shell", "uv run snakemake --cores 2", "snakemake --cores 2", "job"], [1, 2, 3]),
-        (["shell", "snakemake", "shell", "job"], [1, 2, 3]),
-        (["shell", "job"], [1]),
-    ],
-)
-def test_a_run_watches_its_ancestors_up_to_the_outermost_of_the_workflow(
-    chain: list[str], watched: list[int], tmp_path: Path
-) -> None:
-    says = "import subprocess, sys, os; print(os.getpid(), flush=True)\n"
-    search = str(Path(module.__file__).parents[2])
-    job = (
-        f"{says}sys.path.insert(0, {search!r}); from rllm_serving.serving.server import *; print(*workflow_ancestors())"
-    )
-    command: list[str] = []
-    for level in range(len(chain) - 1, -1, -1):
-        name, *arguments = chain[level].split()
-        folder = tmp_path / str(level)
-        folder.mkdir()
-        own = job if not command else f"{says}subprocess.run({command!r})"
-        (folder / name).write_text(own)
-        command = [sys.executable, str(folder / name), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
-    *pids, printed = done.stdout.splitlines()
-    assert sorted(map(int, printed.split())) == sorted(int(pids[level]) for level in watched)

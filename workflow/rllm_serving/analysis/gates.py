@@ -29,6 +29,9 @@ GATES = {
     "usage_mismatch_rate": ValidityGate(
         "|token ids that came in streams - tokens that the usage tells| / the latter", 100, "%"
     ),
+    "reasoning_mismatch_rate": ValidityGate(
+        "|thinking tokens by the chunks of the streams - as counted| / the larger of both", 100, "%"
+    ),
     "counter_mismatch_rate": ValidityGate(
         "|growth of the server's token counter - sum of usage| / the latter", 100, "%"
     ),

@@ -63,7 +63,8 @@ def _energy(samples: pd.DataFrame) -> float:
 
 
 def _fewest(samples: pd.DataFrame) -> float:
-    loaded = samples[samples["in_window"] & samples["running"].notna()]
+    gauges = [name for name in GAUGES if name in samples]
+    loaded = samples[samples["in_window"] & samples[gauges].notna().any(axis=1)]
     return float(loaded.groupby("repeat").size().reindex(samples["repeat"].unique(), fill_value=0).min())
 
 

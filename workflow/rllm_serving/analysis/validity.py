@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..schemas import ENGINE_COLUMNS
 from .gates import FAILED, GATES
 
 
@@ -50,6 +52,7 @@ def compute_gates(
         "schedule_lag_p99_s": float(np.quantile(lag, 0.99)) if len(lag) else None,
         "missing_samples_rate": _missing(samples, health.wall_s, sample_hz),
         "usage_mismatch_rate": _usage_mismatch(ok),
+        "reasoning_mismatch_rate": _reasoning_mismatch(ok),
         "counter_mismatch_rate": _mismatch(grown, usage_tokens),
         "others_cpu_utilization": None if others is None else others / cores,
         "steal_rate": None if stolen is None else stolen / cores,
@@ -66,6 +69,16 @@ def _usage_mismatch(requests: pa.Table) -> float | None:
     return pc.sum(different).as_py() / pc.sum(counted).as_py() if pc.sum(counted).as_py() else None
 
 
+def _reasoning_mismatch(requests: pa.Table) -> float | None:
+    """Of the requests whose thinking both the chunks and a count tell of; None where nobody thought."""
+    told = requests.filter(
+        pc.and_(pc.is_valid(requests["streamed_reasoning"]), pc.is_valid(requests["reasoning_tokens"]))
+    )
+    streamed, counted = told["streamed_reasoning"], told["reasoning_tokens"]
+    whole = pc.sum(pc.max_element_wise(streamed, counted)).as_py()
+    return pc.sum(pc.abs(pc.subtract(streamed, counted))).as_py() / whole if whole else None
+
+
 def _growth(counter: pa.ChunkedArray) -> float | None:
     readings = counter.drop_null().to_numpy()
     return float(readings[-1] - readings[0]) if len(readings) >= 2 else None
@@ -76,8 +89,12 @@ def _mismatch(value: float | None, expected: float | None) -> float | None:
 
 
 def _missing(samples: pa.Table, wall_s: float, hz: float) -> float:
-    """Share of a point's time that no sample tells of: more than two periods from the one before."""
-    came = samples.filter(pc.and_(samples["in_window"], pc.is_valid(samples["running"])))
+    """Share of a point's time that no sample tells of: more than two periods from the one before.
+
+    A sample is one of the engine's own metrics, whichever of them it has.
+    """
+    told = [pc.is_valid(samples[name]) for name in ENGINE_COLUMNS if name in samples.column_names]
+    came = samples.filter(pc.and_(samples["in_window"], reduce(pc.or_, told)))
     edges = np.concatenate([[0.0], np.sort(came["time"].to_numpy()), [wall_s]])
     silent = np.clip(np.diff(edges) - 2 / hz, 0, None).sum()
     return float(silent / wall_s) if wall_s > 0 else 0.0

@@ -217,9 +217,13 @@ def _from_file(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> li
     with tempfile.TemporaryDirectory() as scratch:
         try:
             table = load_dataset(builder, data_files=str(path), split="train", cache_dir=str(cache_dir or scratch))
+            return list(table.to_list())
+        except StopIteration:
+            raise DatasetError(f"datasets.{name}.path: {path}: is empty; expected a question a line") from None
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"datasets.{name}.path: {path}: is no UTF-8 text ({error}); save it as UTF-8") from error
         except (DatasetGenerationError, ValueError, OSError) as error:
             raise DatasetError(f"datasets.{name}.path: {path}: {error.__cause__ or error}") from error
-        return list(table.to_list())
 
 
 def _from_hub(name: str, spec: Mapping[str, Any], cache_dir: Path | None) -> list[Record]:

@@ -1,18 +1,18 @@
 """From the bytes of a streamed chat completion to times, texts and token counts.
 
-Decoding happens after the stream has ended. Server-sent events are cut at line ends on bytes, so a chunk that splits
-a UTF-8 character or a line is no special case; an event's time is that of the piece that completed it.
+Decoding happens after the stream has ended; an event's time is that of the piece that completed it (see `sse`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from .client import HttpExchange
+from .sse import BYTE_ORDER_MARK, Event, events
+from .stream_errors import told_reason
 
 
 class _Delta(msgspec.Struct):
@@ -39,13 +39,41 @@ class _Usage(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _DONE = b"[DONE]"
+EMPTY_BLOCK = 4
+"""Tokens that a block of no thinking may have: both tags, and the white space between and behind them, which parsers
+take away; also the parts of one character, which shows only when it is whole."""
+
+
+@dataclass(slots=True)
+class _Phases:
+    """Where thinking ended, by the chunks of a stream. Numbers of output tokens.
+
+    before_last_thought: before the last chunk with thinking; until_answer: up to the first chunk of the answer, with
+    it; without_text: in chunks without text before that one. told: whether all chunks with text told their tokens.
+    """
+
+    before_last_thought: int = 0
+    until_answer: int | None = None
+    without_text: int = 0
+    told: bool = True
+
+    def add(self, thought: str, said: str, before: int, tokens: int | None) -> None:
+        """Take a chunk's texts, the tokens before it, and its own."""
+        if thought or said:
+            self.told = self.told and tokens is not None
+        elif self.until_answer is None:
+            self.without_text += tokens or 0
+        if thought:
+            self.before_last_thought = before
+        if said and self.until_answer is None:
+            self.until_answer = before + (tokens or 0)
 
 
 @dataclass(slots=True)
@@ -56,9 +84,12 @@ class RequestResult:
     `error`. A failed request keeps the chunks that came, but never finished. chunk_times/chunk_tokens: one entry a
     chunk that carried tokens or text. first_visible_token: first chunk of the answer (not of the thinking) with a
     visible character. reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output;
-    thinking that was never closed counts whole. reasoning_source says where reasoning_tokens is from: "token_ids"
-    (counted up to `</think>`), "usage" (the engine's count; the whole output when the budget cut the thinking) or "no
-    reasoning parser" (the engine was not told to separate: all is answer). streamed_ids: number of token ids that came.
+    thinking that was never closed counts whole; without thinking text there are no thinking tokens. reasoning_source
+    says where reasoning_tokens is from: "token_ids" (counted up to `</think>`), "usage" (the engine's count; the whole
+    output when the budget cut the thinking), "no thinking text", or "no reasoning parser" (the engine was not told to
+    separate: all is answer). streamed_ids: number of token ids that came. streamed_reasoning: thinking tokens by the
+    chunks that they came with, as near to reasoning_tokens as the chunks allow; without thinking text, the tokens that
+    came or were counted as thinking and were not shown; None where the chunks do not tell.
     """
 
     status: str = "ok"
@@ -75,31 +106,11 @@ class RequestResult:
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     streamed_ids: int | None = None
+    streamed_reasoning: int | None = None
     tokens_source: str | None = None
     reasoning_source: str | None = None
     reasoning_text: str = ""
     answer_text: str = ""
-
-
-def events(stamps: Sequence[float], pieces: Sequence[bytes]) -> Iterator[tuple[float, bytes]]:
-    """The `data:` payloads of a server-sent event stream, each with the time of the piece that completed it.
-
-    Lines may end in LF or CRLF; several data lines of one event are joined with LF, comments and other fields are
-    ignored. An event without data, or never completed by an empty line, is not yielded.
-    """
-    rest = b""
-    data: list[bytes] = []
-    for stamp, piece in zip(stamps, pieces, strict=True):
-        lines = (rest + piece).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            line = line.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                if payload := b"\n".join(data):
-                    yield stamp, payload
-                data = []
 
 
 def decode(
@@ -125,16 +136,20 @@ def decode(
         text = b"".join(exchange.pieces)[:500].decode("utf-8", "replace")
         outcome.status, outcome.error = "http", f"HTTP {exchange.http_status}: {text}"
         return outcome
-    if exchange.failure is None and not exchange.content_type.startswith("text/event-stream"):
+    if exchange.failure is None and not _is_event_stream(exchange.content_type):
         outcome.status = "protocol"
         text = b"".join(exchange.pieces)[:200].decode("utf-8", "replace")
         outcome.error = f"content type {exchange.content_type!r} is not text/event-stream: {text}"
         return outcome
     ids: list[int] = []
-    done = _read(exchange, outcome, ids)
+    phases = _Phases()
+    done = _read(exchange, outcome, ids, phases)
     outcome.streamed_ids = len(ids) or None
     if exchange.failure is not None:
-        outcome.status, outcome.error = exchange.failure, exchange.error
+        # A reason that the server gave says more than how the connection ended after it.
+        told = f"{outcome.error}; then: " if outcome.status == "http" else ""
+        outcome.status = "http" if told else exchange.failure
+        outcome.error = f"{told}{exchange.error}"
     elif outcome.status == "ok" and not (done and outcome.finish_reason):
         missing = "[DONE]" if outcome.finish_reason else "a finish reason"
         outcome.status, outcome.error = "truncated", f"the stream ended without {missing}"
@@ -146,13 +161,20 @@ def decode(
         outcome.last_token = None
     if outcome.output_tokens is not None:
         known = ids if len(ids) == outcome.output_tokens else []
+        ended = outcome.finish_reason == "stop" and (not known or not eos or known[-1] in eos)
         closed = parses_reasoning and _count_thinking(outcome, known, think_close, counts_think_close)
         if not parses_reasoning:
             outcome.reasoning_tokens, outcome.reasoning_source = 0, "no reasoning parser"
         if outcome.reasoning_tokens is not None:
-            ended = outcome.finish_reason == "stop" and (not known or not eos or known[-1] in eos)
             outcome.answer_tokens = max(0, outcome.output_tokens - outcome.reasoning_tokens - closed - ended)
+        if parses_reasoning:
+            _compare_with_text(outcome, outcome.output_tokens - ended, phases)
     return outcome
+
+
+def _is_event_stream(content_type: str) -> bool:
+    """Whether a Content-Type names server-sent events; media types have no case."""
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
 
 def _count_thinking(outcome: RequestResult, ids: list[int], think_close: int | None, counts_think_close: bool) -> bool:
@@ -168,39 +190,57 @@ def _count_thinking(outcome: RequestResult, ids: list[int], think_close: int | N
     if never_closed and not (outcome.reasoning_text and outcome.answer_text):
         outcome.reasoning_tokens, outcome.reasoning_source = 0 if outcome.answer_text else len(ids), "token_ids"
         return False
-    if outcome.reasoning_tokens is None:
+    counted, output = outcome.reasoning_tokens, outcome.output_tokens or 0
+    if counted is None:
         return False
-    closed = not never_closed and bool(outcome.answer_text) and outcome.reasoning_tokens > 0
-    outcome.reasoning_tokens -= closed and counts_think_close
+    if outcome.answer_text and not outcome.reasoning_text and counted >= output:
+        # Without `</think>` SGLang counts every token as thinking, also where its parser says that all is answer.
+        counted = 0
+    closed = not never_closed and bool(outcome.answer_text) and counted > 0
+    counted -= closed and counts_think_close
     if outcome.finish_reason == "length" and not outcome.answer_text:
-        outcome.reasoning_tokens = outcome.output_tokens
-    outcome.reasoning_source = "usage"
+        counted = output
+    outcome.reasoning_tokens, outcome.reasoning_source = counted, "usage"
     return closed
 
 
-def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int]) -> bool:
-    """Fill `outcome` and `ids` (output token ids) from the events; returns whether the stream said it was done."""
+def _compare_with_text(outcome: RequestResult, tokens: int, phases: _Phases) -> None:
+    """Set streamed_reasoning, and reasoning_tokens to 0 where there is no thinking text.
+
+    tokens: of the output, without the one that ends it.
+    """
+    counted = outcome.reasoning_tokens
+    if not outcome.reasoning_text:
+        unseen = max(min(counted or 0, tokens), phases.without_text if outcome.answer_text else tokens)
+        outcome.streamed_reasoning = unseen if unseen > EMPTY_BLOCK else 0
+        if counted != 0:
+            outcome.reasoning_tokens, outcome.reasoning_source = 0, "no thinking text"
+    elif counted is not None and phases.told:
+        most = tokens if phases.until_answer is None else phases.until_answer
+        outcome.streamed_reasoning = max(phases.before_last_thought, min(counted, most))
+
+
+def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int], phases: _Phases) -> bool:
+    """Fill `outcome`, `ids` (output token ids) and `phases` from the events; returns whether the stream was done."""
     reasoning: list[str] = []
     answer: list[str] = []
     counted = 0
     done = False
-    for stamp, data in events(exchange.stamps, exchange.pieces):
-        if data == _DONE:
+    for event in events(exchange.stamps, exchange.pieces):
+        stamp, data, _ = event
+        if data.strip() == _DONE:
             done = True
             break
-        try:
-            chunk = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            outcome.status, outcome.error = "protocol", f"not a completion chunk: {error}: {data[:200]!r}"
+        chunk = _chunk(event, outcome)
+        if chunk is None:
             break
-        if chunk.error is not None:
-            outcome.status, outcome.error = "http", f"error within the stream: {str(chunk.error)[:500]}"
-            break
-        thought, said, finish = _texts(chunk)
-        ids += (token for choice in chunk.choices for token in choice.token_ids or ())
+        choices = chunk.choices or []
+        thought, said, finish = _texts(choices)
+        ids += (token for choice in choices for token in choice.token_ids or ())
         tokens = _count(chunk.usage, counted, outcome)
-        if not chunk.choices and not counted:
+        if not choices and not counted:
             tokens = None  # the total of an engine without running usage, not what came with this chunk
+        phases.add(thought, said, counted, tokens)
         counted += tokens or 0
         reasoning.append(thought)
         answer.append(said)
@@ -218,10 +258,28 @@ def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int]) -> boo
     return done
 
 
-def _texts(chunk: _Chunk) -> tuple[str, str, str | None]:
+def _chunk(event: Event, outcome: RequestResult) -> _Chunk | None:
+    """The chunk that an event carries; None where it carries none, and `outcome` then says why."""
+    chunk: _Chunk | None = None
+    problem = ""
+    try:
+        chunk = _decode(event.data.removeprefix(BYTE_ORDER_MARK))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = f"not a completion chunk: {error}: {event.data[:200]!r}"
+    if chunk is None or event.name or chunk.error is not None or not (chunk.choices or chunk.usage):
+        reason = told_reason(event)
+        if reason is not None:
+            outcome.status, outcome.error = "http", f"error within the stream: {reason}"
+            return None
+    if chunk is None:
+        outcome.status, outcome.error = "protocol", problem
+    return chunk
+
+
+def _texts(choices: list[_Choice]) -> tuple[str, str, str | None]:
     thought = said = ""
     finish = None
-    for choice in chunk.choices:
+    for choice in choices:
         if choice.delta is not None:
             thought += choice.delta.reasoning or choice.delta.reasoning_content or ""
             said += choice.delta.content or ""

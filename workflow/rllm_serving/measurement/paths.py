@@ -44,3 +44,7 @@ class RunPaths:
         """The journal's folder, beside the run's own."""
         folder = self.requests.parent
         return folder.with_name(folder.name + ".partial")
+
+    def package(self, module: str) -> Path | None:
+        """The folder of a module in the engine's environment; None where there is none."""
+        return next(self.python.parent.parent.glob(f"lib/python3*/site-packages/{module}"), None)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ..load.client import HttpExchange
 from ..load.requests import PlannedRequest
 from ..load.stream import RequestResult
-from ..schemas import SERVER_KEYS, START_KEYS
+from ..schemas import ENGINE_COLUMNS, SERVER_KEYS, START_KEYS
 
 _KEYS = [
     *((name, pa.string()) for name in SERVER_KEYS),
@@ -38,7 +38,7 @@ REQUESTS = pa.schema(
         ("chunk_times", pa.list_(pa.float64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
-        ("streamed_ids", pa.int64()),
+        *((name, pa.int64()) for name in ("streamed_ids", "streamed_reasoning")),
         ("tokens_source", pa.string()),
         ("reasoning_source", pa.string()),
         ("finish_reason", pa.string()),
@@ -52,16 +52,15 @@ REQUESTS = pa.schema(
 """A row a request. load_level: see `Load.level`. Times: seconds since the point's start on one monotonic clock, null
 when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
 that the answer was made to have, null for its own. streamed_ids: number of output token ids that came in the stream,
-null where none did."""
+null where none did. streamed_reasoning: thinking tokens by the chunks that they came with, see `RequestResult`."""
 
 SERVER = pa.schema(
     [
         *_KEYS,
         ("in_window", pa.bool_()),
-        *((name, pa.float64()) for name in ("time", "kv_cache_usage", "running", "waiting", "preemptions")),
-        *((name, pa.float64()) for name in ("prefix_queries", "prefix_hits", "spec_drafted", "spec_accepted")),
-        *((name, pa.float64()) for name in ("prompt_tokens", "generated_tokens", "device_memory_bytes")),
-        *((name, pa.float64()) for name in ("device_utilisation", "device_power_w", "device_energy_j")),
+        *((name, pa.float64()) for name in ("time", *ENGINE_COLUMNS)),
+        *((name, pa.float64()) for name in ("device_memory_bytes", "device_utilisation")),
+        *((name, pa.float64()) for name in ("device_power_w", "device_energy_j")),
         *((name, pa.float64()) for name in ("device_throttled", "device_other_processes")),
         *((name, pa.float64()) for name in ("host_rss_bytes", "host_cpu_cores")),
         *((name, pa.float64()) for name in ("host_others_cores", "host_steal_cores", "host_energy_j")),

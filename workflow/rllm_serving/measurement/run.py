@@ -30,6 +30,7 @@ from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
 from ..study.design import Load, Point, Run
 from . import priority, rows, special_tokens, telemetry
+from .engine_metrics import SPECULATION, EngineMetrics
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
@@ -141,9 +142,13 @@ class Measurement:
                 missing = [point for point in self.run.points if point.name not in completed]
                 session["restart"] = len({record["session"]["id"] for _, _, record in completed.values()})
                 session["warm_up_tokens_per_s"] = self._warm_up(server, missing)
+                unused = SPECULATION if self.run.options.speculative == "none" else ()
+                package = self.paths.package(self.engine.module)
+                metrics = EngineMetrics.of_server(server.port, self.engine.metrics, package, unused)
+                session["missing_metrics"] = metrics.missing
                 started = time.monotonic()
                 for number, point in enumerate(missing, 1):
-                    completed[point.name] = self._measure(server, point, session)
+                    completed[point.name] = self._measure(server, point, session, metrics)
                     journal.add(point.name, *completed[point.name])
                     log_progress(point.name, number, len(missing), time.monotonic() - started)
         self._assemble([completed[point.name] for point in self.run.points])
@@ -232,12 +237,14 @@ class Measurement:
             health,
         )
 
-    def _measure(self, server: Server, point: Point, session: Mapping[str, Any]) -> MeasuredPoint:
+    def _measure(
+        self, server: Server, point: Point, session: Mapping[str, Any], metrics: EngineMetrics
+    ) -> MeasuredPoint:
         server.flush()
         assert server.pid is not None
         sample_hz = self.run.measurement["sample_hz"]
         gpus = telemetry.GpuSampler(server.gpus.uuids)
-        sampler = telemetry.MetricsSampler(server.port, server.pid, self.engine.metrics, sample_hz, gpus)
+        sampler = telemetry.MetricsSampler(server.port, server.pid, metrics, sample_hz, gpus)
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         planned, health = self.requests_for(point), validity.ClientHealth()
         with priority.realtime_priority(), sampler:
@@ -258,7 +265,7 @@ class Measurement:
             "session": session,
             "started_at": started_at,
             "duration_s": end - start,
-            "telemetry": {"samples": samples.num_rows, "late": sampler.late, "cpu_s": sampler.cost_s},
+            "telemetry": sampler.counts(),
             "validity": gates,
         }
         return requests, samples, record
@@ -294,6 +301,7 @@ class Measurement:
             "model": self.model,
             "draft": self.draft,
             "metrics": {column: source.metric for column, source in self.engine.metrics.items()},
+            "missing_metrics": {k: v for session in sessions.values() for k, v in session["missing_metrics"].items()},
             "environment": self.environment,
             "sessions": list(sessions.values()),
             "points": [

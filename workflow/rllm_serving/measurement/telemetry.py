@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
 from ..load.client import clock
-from ..serving.engines import MetricSource
+from .engine_metrics import PAUSE_S, TRIES, EngineMetrics, PageReader
 from .host_energy import HostEnergy
 from .sampling import interval
 
@@ -107,32 +105,33 @@ class MetricsSampler:
     """Samples a server in a thread of its own while the context is open; `rows` then gives the samples.
 
     The first sample is taken before the context opens and the last one when it closes, so that the growth of the
-    counters between them covers everything inside.
+    counters between them covers everything inside. Where one of these two comes damaged, another follows at once.
 
     Attributes:
         port: the server's TCP port.
         pid: its first process.
-        sources: column -> metric.
+        metrics: reads the server's pages.
         hz: samples a second of a long point; see `sampling`.
         gpus: reads the server's GPUs.
         cost_s: CPU time that the sampling itself took (s).
         late: samples that were over half a period late.
+        damaged: samples whose page did not come or could not be read; counted by `rows`.
     """
 
     port: int
     pid: int
-    sources: Mapping[str, MetricSource]
+    metrics: EngineMetrics
     hz: float
     gpus: GpuSampler
     cost_s: float = 0.0
     late: int = 0
+    damaged: int = 0
     _raw: list[_RawSample] = field(default_factory=list)
     _host_energy: HostEnergy = field(default_factory=HostEnergy)
 
     def __enter__(self) -> Self:
         self._stop, self._started = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sample, name="telemetry", daemon=True)
-        self._prefixes = tuple(source.metric.encode() for source in self.sources.values())
         self._thread.start()
         self._started.wait()
         return self
@@ -141,8 +140,12 @@ class MetricsSampler:
         self._stop.set()
         self._thread.join()
 
+    def counts(self) -> dict[str, float]:
+        """How many samples there are, how many of them were late or damaged, and their cost, for run.json."""
+        return {"samples": len(self._raw), "late": self.late, "damaged": self.damaged, "cpu_s": self.cost_s}
+
     def _sample(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        pages = PageReader(self.port, self.metrics.names)
         tree: list[psutil.Process] = []
         refreshed = -TREE_REFRESH_S
         began = due = clock()
@@ -150,10 +153,7 @@ class MetricsSampler:
         while True:
             if clock() - refreshed >= TREE_REFRESH_S:
                 tree, refreshed = self._tree(), clock()
-            page = self._page(connection)
-            used = (*_usage(tree), time.process_time(), *_cores())
-            device = self.gpus.read({process.pid for process in tree})
-            self._raw.append(_RawSample(clock(), page, *used, device, self._host_energy.read()))
+            self._take(pages, tree, is_edge=ending or not self._raw)
             self._started.set()
             if ending:
                 break
@@ -165,26 +165,25 @@ class MetricsSampler:
                 due = clock()
             # One more sample after the end, so that the counters cover everything.
             ending = self._stop.wait(max(0.0, wait))
-        connection.close()
+        pages.close()
         self.cost_s = time.thread_time()
+
+    def _take(self, pages: PageReader, tree: list[psutil.Process], is_edge: bool) -> None:
+        """Take a sample; of the first and the last, at the edges of the point, up to TRIES until one is whole."""
+        for _ in range(TRIES):
+            page = pages.page()
+            used = (*_usage(tree), time.process_time(), *_cores())
+            device = self.gpus.read({process.pid for process in tree})
+            self._raw.append(_RawSample(clock(), page, *used, device, self._host_energy.read()))
+            if not is_edge or self.metrics.is_whole(page):
+                break
+            time.sleep(PAUSE_S)
 
     def _tree(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(self.pid)
             return [root, *root.children(recursive=True)]
         return []
-
-    def _page(self, connection: http.client.HTTPConnection) -> bytes | None:
-        try:
-            connection.request("GET", "/metrics")
-            response = connection.getresponse()
-            page = response.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
-            return None
-        if response.status != 200:
-            return None
-        return b"\n".join(line for line in page.split(b"\n") if line.startswith(self._prefixes)) + b"\n"
 
     def rows(self, start: float, end: float) -> list[dict[str, float | None]]:
         """Make a row of server.parquet, without its keys, of each sample.
@@ -194,11 +193,14 @@ class MetricsSampler:
             end: when it ended.
         """
         rows: list[dict[str, float | None]] = []
+        self.damaged = 0
         previous: _RawSample | None = None
         owed = 0.0
         for raw in self._raw:
             row: dict[str, float | None] = {"time": raw.time - start, "in_window": start <= raw.time <= end}
-            row |= {**parse_metrics(raw.page, self.sources), **raw.device}
+            values = self.metrics.read(raw.page)
+            self.damaged += all(value is None for value in values.values())
+            row |= {**values, **raw.device}
             row |= {"host_rss_bytes": None if raw.rss is None else float(raw.rss), "host_energy_j": raw.energy_j}
             server_s, others_s, steal_s = (None, None, None) if previous is None else _spent(previous, raw)
             if others_s is not None:
@@ -254,19 +256,3 @@ def _cores() -> tuple[float | None, float | None]:
     if not any(map(sum, mine)):
         return None, None  # a sandbox that hides what its machine does
     return sum(getattr(core, name) for core in mine for name in BUSY), sum(core.steal for core in mine)
-
-
-def parse_metrics(page: bytes | None, sources: Mapping[str, MetricSource]) -> dict[str, float | None]:
-    """Read the columns of `sources` from a Prometheus page; None where the page or the metric is missing."""
-    samples: dict[str, list[float]] = {}
-    if page is not None:
-        for family in text_string_to_metric_families(page.decode("utf-8", "replace")):
-            for sample in family.samples:
-                samples.setdefault(sample.name, []).append(sample.value)
-    values: dict[str, float | None] = {}
-    for column, source in sources.items():
-        if numbers := samples.get(source.metric):
-            values[column] = max(numbers) if source.combine == "max" else sum(numbers)
-        else:
-            values[column] = source.absent if page else None
-    return values

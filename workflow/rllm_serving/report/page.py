@@ -94,6 +94,7 @@ def context(files: Files, study: StudyFacts) -> dict[str, Any]:
         "models": page_facts.models(runs),
         "measured": page_facts.measured(runs, points, study.experiments),
         "invalid": page_facts.invalid_reasons(points),
+        "missing_metrics": page_facts.missing_metrics(runs),
         "span": page_facts.span(runs),
         "fingerprints": page_facts.fingerprints(runs),
         "commits": page_facts.unique(runs, "git_commit"),

@@ -98,6 +98,13 @@ def invalid_reasons(points: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def missing_metrics(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what engines did not measure of themselves: engine, version, columns with the reason, runs."""
+    columns = ["engine", "engine_version", "missing_metrics"]
+    told = runs[columns].dropna(subset=["missing_metrics"]).astype("string").fillna(DASH)
+    return plain_rows(told.value_counts(sort=False).reset_index(name="runs").sort_values(columns))
+
+
 def span(runs: pd.DataFrame) -> dict[str, Any] | None:
     """Return when the first point started and the last ended, and the time between; None where no run tells."""
     started, ended = (

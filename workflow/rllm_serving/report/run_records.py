@@ -22,7 +22,8 @@ def collect(files: Iterable[Path | str]) -> pd.DataFrame:
     Columns: experiment, engine, model, quantization, setup, start; `seed`; `engine_version`, `python`, `lock`,
     `lock_sha256`; `model_source`, `model_id`, `model_commit`, `parameters`; `device`, `cpu`, `cores`, `memory_bytes`,
     `gpus` (names), `driver`, `system`; `git_commit`; `started_at`, `ended_at` (ISO 8601); `startup_s` (of all its
-    server starts), `measured_s` (of its points), `restarts`, `points`, `invalid_points`; the parts of its fingerprint.
+    server starts), `measured_s` (of its points), `restarts`, `points`, `invalid_points`; `missing_metrics` (columns of
+    server.parquet that the engine could not fill, and why); the parts of its fingerprint.
     Missing is null.
 
     Args:
@@ -62,6 +63,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "restarts": max((session.get("restart") or 0 for session in sessions), default=0),
         "points": len(points),
         "invalid_points": sum(point.get("invalid") is not None for point in points),
+        "missing_metrics": "; ".join(f"{k}: {v}" for k, v in record.get("missing_metrics", {}).items()) or None,
         **{f"{FINGERPRINT}{part}": text[:SHORT] for part, text in record.get("fingerprint", {}).items()},
     }
 

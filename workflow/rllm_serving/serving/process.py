@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..lifetime.workflow import supervised
 from .gpus import NO_GPUS, GpuLease
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ class ChildError(RuntimeError):
 def run_in_environment(
     name: str, python: Path, module: str, arguments: Sequence[str], gpus: GpuLease = NO_GPUS, **variables: str
 ) -> None:
-    """Run a module of this library with another environment's Python, on one core.
+    """Run a module of this library with another environment's Python, on one core; it ends with the workflow.
 
     Args:
         name: what its lines are logged under.
@@ -38,7 +39,7 @@ def run_in_environment(
     library = str(Path(__file__).parents[2])
     fixed = {"PYTHONPATH": library, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     last: deque[str] = deque(maxlen=LAST_LINES)
-    with subprocess.Popen(
+    with supervised(
         [str(python), "-m", module, *arguments],
         env=os.environ | fixed | variables | gpus.variables,
         pass_fds=gpus.locks,

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
 from ..errors import UserError
-from . import supervisor
+from ..lifetime import supervisor
+from ..lifetime.workflow import workflow_ancestors
 from .engines import Engine, ServerConfig
 from .gpus import NO_GPUS, GpuLease
 
@@ -60,24 +59,6 @@ def check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ServerError(f"port {port} is taken ({error.strerror}): end the process that listens on it") from None
-
-
-def workflow_ancestors() -> list[int]:
-    """List the processes whose death must end the server: this one and its ancestors up to the outermost Snakemake.
-
-    Ancestors beyond that (a shell, a terminal) may go away without harm.
-    """
-    chain = [psutil.Process()]
-    workflow = 0
-    for process in psutil.Process().parents():
-        chain.append(process)
-        try:
-            arguments = process.cmdline()
-        except psutil.Error:
-            break
-        if any(Path(argument).name.startswith("snakemake") for argument in arguments[:4]):
-            workflow = len(chain) - 1
-    return [process.pid for process in chain[: workflow + 1]]
 
 
 def tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> list[str]:

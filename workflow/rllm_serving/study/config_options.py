@@ -75,6 +75,8 @@ class Gates(Section):
     """share of the point's time that no sample of the server tells of: none came for two periods of `sample_hz`"""
     usage_mismatch_rate: float = key(0.005, ge=0)
     """relative difference of the token ids that came in streams from the tokens that the usage reports"""
+    reasoning_mismatch_rate: float = key(0.01, ge=0)
+    """relative difference of the thinking tokens by the chunks of the streams from those that are counted"""
     counter_mismatch_rate: float = key(0.005, ge=0)
     """relative difference of the growth of the server's own token counter from the sum of the usage"""
     others_cpu_utilization: float = key(0.1, ge=0)

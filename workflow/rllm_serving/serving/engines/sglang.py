@@ -26,16 +26,17 @@ class Sglang(Engine):
     flush_path = "/flush_cache"
     # On SIGTERM it sleeps for 9 s, even without requests, and then kills itself: waiting for that gains nothing.
     stop_grace_s = 0.5
-    # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
+    # Counters of tokens move only when a request ends; a counter's line is absent until it first moves. Those of every
+    # request have moved before the first sample is taken, for a server has answered by then.
     metrics: ClassVar[Mapping[str, MetricSource]] = {
         "kv_cache_usage": MetricSource("sglang:full_token_usage", "max"),
         "running": MetricSource("sglang:num_running_reqs"),
         "waiting": MetricSource("sglang:num_queue_reqs"),
         "preemptions": MetricSource("sglang:num_retracted_requests_total", absent=0.0),
-        "prefix_queries": MetricSource("sglang:prompt_tokens_total", absent=0.0),
+        "prefix_queries": MetricSource("sglang:prompt_tokens_total"),
         "prefix_hits": MetricSource("sglang:cached_tokens_total", absent=0.0),
-        "prompt_tokens": MetricSource("sglang:prompt_tokens_total", absent=0.0),
-        "generated_tokens": MetricSource("sglang:generation_tokens_total", absent=0.0),
+        "prompt_tokens": MetricSource("sglang:prompt_tokens_total"),
+        "generated_tokens": MetricSource("sglang:generation_tokens_total"),
     }
     # Read from the resolved arguments that it prints; "auto" names no backend.
     kernels: ClassVar[Mapping[str, str]] = {

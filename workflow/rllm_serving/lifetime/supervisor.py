@@ -1,10 +1,12 @@
-"""Supervisor: starts a server and kills its process tree when the run or the workflow exits.
+"""Supervisor: starts a program and kills its process tree when the job or the workflow exits.
 
 ``python supervisor.py --watch PID[,PID...] -- COMMAND...`` starts COMMAND in a session of its own and ends it, with
-all its descendants, when standard input closes (the run ended or was killed), when a watched process is gone (the
-workflow was killed, though the run may live on), or when it gets SIGTERM, SIGINT or SIGHUP. It prints the server's
-process id as its first line and exits with the server's exit code. Files that it inherits open, the locks of the
-server's GPUs, stay open until it ends; the server does not get them. Standard library and psutil only.
+all its descendants, when standard input closes (the job ended or was killed), when a watched process is gone (the
+workflow was killed, though the job may live on), or when it gets SIGTERM, SIGINT or SIGHUP. It prints the program's
+process id as its first line and exits with the program's exit code. Files that it inherits open, the locks of GPUs,
+stay open until it ends; the program does not get them. With ``--inherit`` the program has the supervisor's own standard
+streams, for one that is read from and runs to its end: no id is printed, and input that closes ends nothing. Standard
+library and psutil only.
 """
 
 from __future__ import annotations
@@ -65,7 +67,13 @@ def end(server: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
             return
 
 
-def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GRACE_S, niceness: int = 0) -> int:
+def serve(
+    command: list[str],
+    watched: list[psutil.Process],
+    grace_s: float = GRACE_S,
+    niceness: int = 0,
+    inherit: bool = False,
+) -> int:
     """Run `command` until it ends or has to be ended; returns its exit code (negative: the signal that ended it)."""
     stop = False
 
@@ -81,16 +89,30 @@ def serve(command: list[str], watched: list[psutil.Process], grace_s: float = GR
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with its supervisor
         os.nice(niceness)
 
+    streams = (None, None) if inherit else (subprocess.DEVNULL, sys.stderr)
     server = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True, preexec_fn=in_server
+        command, stdin=streams[0], stdout=streams[1], start_new_session=True, preexec_fn=in_server
     )
-    print(server.pid, flush=True)
+    if not inherit:
+        print(server.pid, flush=True)
     while server.poll() is None and not stop:
-        ready, _, _ = select.select([sys.stdin], [], [], POLL_S)
-        closed = bool(ready) and not os.read(sys.stdin.fileno(), 4096)
+        closed = _has_ended(server) if inherit else _input_closes()
         stop = stop or closed or not all(alive(process) for process in watched)
     end(server, grace_s)
     return server.returncode
+
+
+def _has_ended(server: subprocess.Popen[bytes]) -> bool:
+    """Wait for a moment; returns whether a process ended."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(POLL_S)
+    return server.returncode is not None
+
+
+def _input_closes() -> bool:
+    """Wait for a moment; returns whether standard input was closed."""
+    ready, _, _ = select.select([sys.stdin], [], [], POLL_S)
+    return bool(ready) and not os.read(sys.stdin.fileno(), 4096)
 
 
 def main() -> int:
@@ -99,13 +121,18 @@ def main() -> int:
     parser.add_argument("--watch", default="", help="process ids, comma separated")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")
     parser.add_argument("--nice", type=int, default=0, help="by how much the server's priority is lowered")
+    parser.add_argument("--inherit", action="store_true", help="standard streams are the program's own")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     try:
         watched = [psutil.Process(int(pid)) for pid in arguments.watch.split(",") if pid]
     except psutil.NoSuchProcess:
         return 1
-    code = serve(arguments.command[1:], watched, arguments.grace, arguments.nice)
+    try:
+        code = serve(arguments.command[1:], watched, arguments.grace, arguments.nice, arguments.inherit)
+    except OSError as error:
+        print(f"cannot start {arguments.command[1]}: {error.strerror}", file=sys.stderr)
+        return 127
     return code if code >= 0 else 128 - code
 
 

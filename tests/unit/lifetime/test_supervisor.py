@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.mock_server import eventually
-from rllm_serving.serving import supervisor
-from rllm_serving.serving.supervisor import alive
+from rllm_serving.lifetime import supervisor
+from rllm_serving.lifetime.supervisor import alive
 
 # A server that starts a grandchild in a session of its own, and writes both ids down.
 SERVER = """
