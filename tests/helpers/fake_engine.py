@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import asdict
+from typing import Any, ClassVar
 
 from helpers.mock_server import PROGRAM
-from rllm_serving.serving.engines import ENGINES, Engine, ServerConfig
+from rllm_serving.serving.engines import ENGINES, Engine, ServerConfig, Told
 
 # From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
 METRICS_PAGE = b"""\
@@ -57,6 +58,10 @@ class FakeEngine(Engine):
 
     def __init__(self, *arguments: object, program: str | None = None) -> None:
         self.arguments, self.program = [str(a) for a in arguments], program
+        self.runs_with: dict[str, Any] = {}  # options that it runs with, whatever it was asked
+
+    def resolved(self, config: ServerConfig, told: Told) -> dict[str, Any]:
+        return {**asdict(config.options), **self.runs_with} if self.runs_with else {}
 
     def command(self, config: ServerConfig, port: int) -> list[str]:
         if self.program is not None:

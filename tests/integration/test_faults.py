@@ -35,6 +35,7 @@ from rllm_serving.load.client import Client, HttpExchange
 from rllm_serving.load.patterns import LOADS, batch
 from rllm_serving.measurement import run
 from rllm_serving.measurement.run import RunError
+from rllm_serving.serving.engines import Engine, ServerConfig
 from rllm_serving.serving.gpus import GpuLease
 from rllm_serving.serving.server import ServerError
 from rllm_serving.study.design import Load, Point, Run
@@ -68,12 +69,16 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     leaks: list[str] = []
 
     @contextmanager
-    def serve(*_: object, niceness: int, gpus: GpuLease) -> Iterator[SimpleNamespace]:
+    def serve(
+        engine: Engine, config: ServerConfig, *_: object, niceness: int, gpus: GpuLease
+    ) -> Iterator[SimpleNamespace]:
         harness.paths.server_log.touch()
         with harness.record.open("a") as record:
             record.write(json.dumps({"max_tokens": FIRST_COMPLETION_TOKENS}) + "\n")
         with MockServer(METRICS_PAGE, faults=harness.faults, record=harness.record) as server:
             facts = {
+                "engine": engine,
+                "config": config,
                 "url": "here",
                 "command": [],
                 "startup_s": 0.0,
@@ -83,6 +88,7 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 "log": harness.paths.server_log,
             }
             calls = {"flush": lambda: None, "check": lambda _: None}
+            calls |= {"get": lambda *_: b"", "log_text": lambda: ""}
             try:
                 yield SimpleNamespace(port=server.port, pid=os.getpid(), **facts, **calls)
             finally:

@@ -43,3 +43,5 @@ GATES = {
 """Name (in run.json and, without FAILED, in the config's `measurement.gates`) of each number."""
 CLIENT_GATES = {name: gate for name, gate in GATES.items() if name != FAILED}
 """All but FAILED, which is a metric of requests and has its limit elsewhere, `measurement.max_failed_rate`."""
+OTHERWISE = "served otherwise than asked"
+"""Start of the reason of points whose server ran with other options than those that the study compares."""

@@ -18,10 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..analysis import validity
 from ..errors import UserError
 from ..study.design import Run
 from .paths import RunPaths
+from .point_validity import invalid
 from .rows import rows_with
 
 MeasuredPoint = tuple[pa.Table, pa.Table, dict[str, Any]]
@@ -150,8 +150,7 @@ def completed_points(
             completed[point.name] = measured
     if run.measurement["on_invalid"] == "fail":
         # They were accepted under on_invalid: mark or under other limits.
-        limits = validity.limits(run.measurement)
-        return {n: point for n, point in completed.items() if validity.invalid(point[2]["validity"], limits) is None}
+        return {n: point for n, point in completed.items() if invalid(point[2], run.measurement) is None}
     return completed
 
 

@@ -24,12 +24,12 @@ from ..errors import UserError
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
 from ..load.requests import PlannedRequest, build_bodies, plan_requests
-from ..serving import hardware
+from ..serving import effective, hardware
 from ..serving.engines import ENGINES, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
 from ..study.design import Load, Point, Run
-from . import priority, rows, special_tokens, telemetry
+from . import point_validity, priority, rows, special_tokens, telemetry
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
@@ -121,6 +121,7 @@ class Measurement:
 
         Raises:
             GpuError: when its GPUs can't be had.
+            OptionsError: when the server runs otherwise than asked.
             ServerError: when the server fails.
             RunError: when a point is invalid.
             WriteError: when a file cannot be written.
@@ -133,6 +134,7 @@ class Measurement:
             with acquire_gpus(self.run.gpus(self.device)) as gpus, self._server(gpus) as server:
                 session = self._session(server)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
+                point_validity.check_options(self.run, session)
                 kind = hardware.comparable_kind(session["hardware"])
                 for name, (_, _, record) in list(completed.items()):
                     if hardware.comparable_kind(record["session"]["hardware"]) != kind:
@@ -171,6 +173,7 @@ class Measurement:
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
             "kernels": self.engine.selected_backends(server.log),
+            **effective.describe(server),
             "hardware": hardware.describe(server.gpus.uuids),
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }
@@ -300,8 +303,7 @@ class Measurement:
                 {
                     **record,
                     "session": record["session"]["id"],
-                    # By the current limits, which may have changed since the point was measured.
-                    "invalid": validity.invalid(record["validity"], validity.limits(self.run.measurement)),
+                    "invalid": point_validity.invalid(record, self.run.measurement),
                 }
                 for _, _, record in measured
             ],

@@ -205,6 +205,18 @@ class Server:
         with _open(request, timeout=timeout_s) as response:
             return response.read()
 
+    def get(self, path: str, timeout_s: float = 30.0) -> bytes:
+        """GET a page of the server and return its bytes; raises urllib's errors."""
+        with _open(self.url + path, timeout=timeout_s) as response:
+            body: bytes = response.read()
+            return body
+
+    def log_text(self) -> str:
+        """What this start of the server has written to its log so far."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode("utf-8", "replace")
+
     def flush(self, timeout_s: float = 10.0) -> None:
         """Empty the prefix cache; a server that still cleans up after its last request refuses for a moment.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .base import SAMPLED_SPECULATION, Engine, MetricSource, Options, ServerConfig
+from .base import SAMPLED_SPECULATION, Engine, MetricSource, Options, ServerConfig, Told
 from .sglang import Sglang
 from .vllm import Vllm
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Vllm(), Sglang())}
 
-__all__ = ["ENGINES", "SAMPLED_SPECULATION", "Engine", "MetricSource", "Options", "ServerConfig"]
+__all__ = ["ENGINES", "SAMPLED_SPECULATION", "Engine", "MetricSource", "Options", "ServerConfig", "Told"]

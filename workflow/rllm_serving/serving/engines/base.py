@@ -97,6 +97,21 @@ class MetricSource:
     absent: float | None = None
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a server that is ready has told of itself.
+
+    Attributes:
+        info: what `Engine.info_path` answered; empty where there is none.
+        metrics: its /metrics page.
+        log: its log.
+    """
+
+    info: Mapping[str, Any]
+    metrics: str
+    log: str
+
+
 class Engine(ABC):
     """One serving engine. Subclasses hold facts, not logic: flags, environment, paths, metric and field names."""
 
@@ -108,6 +123,8 @@ class Engine(ABC):
     health_path: ClassVar[str] = "/health"
     flush_path: ClassVar[str]
     """POST here empties the prefix cache, so that no point profits from the one before it."""
+    info_path: ClassVar[str | None] = None
+    """GET here tells the arguments as the engine resolved them, as JSON; None: log and metrics must do."""
     stop_grace_s: ClassVar[float] = 15.0
     """Seconds between asking a server to stop and killing it."""
     metrics: ClassVar[Mapping[str, MetricSource]]
@@ -156,6 +173,10 @@ class Engine(ABC):
     def has_flushed(self, answer: bytes) -> bool:
         """Whether what `flush_path` answered says that the prefix cache is empty: status 200 alone does not."""
 
+    def resolved(self, config: ServerConfig, told: Told) -> dict[str, Any]:
+        """The options that a server runs with as it tells itself, by our names; None, or absent, where it does not."""
+        return {}
+
     def advise(self, log: Sequence[str]) -> str:
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""
         text = "\n".join(log)
@@ -163,7 +184,10 @@ class Engine(ABC):
 
     def selected_backends(self, log: Path) -> dict[str, list[str]]:
         """Kernels and backends that the log reports, {name: distinct values in order}; names not found are omitted."""
-        text = log.read_text(encoding="utf-8", errors="replace")
+        return self.backends_in(log.read_text(encoding="utf-8", errors="replace"))
+
+    def backends_in(self, text: str) -> dict[str, list[str]]:
+        """The same of the text of a log."""
         matches = {name: re.findall(pattern, text, re.MULTILINE) for name, pattern in self.kernels.items()}
         return {name: list(dict.fromkeys(values)) for name, values in matches.items() if values}
 

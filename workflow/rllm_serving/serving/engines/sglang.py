@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from .base import Engine, MetricSource, ServerConfig
+from . import sglang_resolved
+from .base import Engine, MetricSource, ServerConfig, Told
 
 CHECKPOINTS_NEED_CUDA = (
     "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
@@ -24,6 +25,7 @@ class Sglang(Engine):
     title = "SGLang"
     module = "sglang"
     flush_path = "/flush_cache"
+    info_path = "/server_info"
     # On SIGTERM it sleeps for 9 s, even without requests, and then kills itself: waiting for that gains nothing.
     stop_grace_s = 0.5
     # Counters of tokens move only when a request ends; a counter's line is absent until it first moves.
@@ -124,6 +126,11 @@ class Sglang(Engine):
     def has_flushed(self, answer: bytes) -> bool:
         """See `Engine.has_flushed`."""
         return answer.startswith(b"Cache flushed")
+
+    def resolved(self, config: ServerConfig, told: Told) -> dict[str, Any]:
+        """See `Engine.resolved`."""
+        online = self.translate("quantization", config.quantization)
+        return sglang_resolved.resolved(config, told.info, told.log, online)
 
     def environment(self, config: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..hardware import CPU_WITHOUT_AVX512
-from .base import SAMPLED_SPECULATION, Engine, MetricSource, ServerConfig
+from . import vllm_resolved
+from .base import SAMPLED_SPECULATION, Engine, MetricSource, ServerConfig, Told
 
 SAMPLED = (
     "drafts are checked against wrong probabilities when tokens are sampled (3 % accepted instead of 81 %, answers "
@@ -120,6 +121,10 @@ class Vllm(Engine):
             return json.loads(answer).get("success") is True
         except (ValueError, AttributeError):
             return False
+
+    def resolved(self, config: ServerConfig, told: Told) -> dict[str, Any]:
+        """See `Engine.resolved`."""
+        return vllm_resolved.resolved(config, told.log, told.metrics)
 
     def _speculation(self, config: ServerConfig) -> dict[str, Any]:
         options = config.options
