@@ -10,7 +10,7 @@ import pandas as pd
 from conftest import ROOT
 from helpers.study_fixtures import Study
 from matplotlib.figure import Figure
-from rllm_serving.report import page, run_records, table_forms, tables
+from rllm_serving.report import effective_options, page, run_records, table_forms, tables
 
 EXPERIMENT = "pilot-budget"
 FINGERPRINT = {"code": "b95ca09c76f3d5ac49b3", "model": "9313d413e9bc862ba92a"}
@@ -27,6 +27,7 @@ def run_record(**server: Any) -> dict[str, Any]:
     }
     hardware = {"cpu": "A CPU", "cores": 2, "memory_bytes": 25e9, "gpus": [], "driver": None, "system": "Linux"}
     session = {"startup_seconds": 10.0, "git_commit": "abc123", "hardware": hardware, "restart": 0}
+    session |= {"asked": {"prefix_cache": True}, "effective": {"prefix_cache": True}, "differences": []}
     point = {"started_at": "2026-01-01T10:00:00.000+00:00", "duration_s": 60.0, "invalid": None}
     return {
         "server": keys | server,
@@ -110,6 +111,7 @@ def write(
         records.append(folder / f"run-{number}.json")
         records[-1].write_text(json.dumps(run_record(engine=server["engine"], model=server["model"])))
     run_records.collect(records).to_csv(folder / "runs.csv", index=False)
+    effective_options.collect(records).to_csv(folder / "effective-options.csv", index=False)
     made = {
         "main": tables.main(_copied(study.summary, copies)),
         "optimisations": tables.optimisations(_copied(study.changes, copies)),
@@ -136,6 +138,7 @@ def write(
         points=[folder / "points.parquet"],
         summary=[folder / "summary.parquet"],
         runs=[folder / "runs.csv"],
+        options=[folder / "effective-options.csv"],
         false_positives=[folder / "false-positives.csv"],
         claims=[folder / "claims.json"],
         captions=captions,

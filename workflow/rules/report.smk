@@ -117,13 +117,19 @@ rule compare_studies:
 
 
 rule collect_runs:
-    """Collect what every run recorded about itself: versions, machine, times, hashes; a row a run."""
+    """Collect what every run recorded about itself (versions, machine, times, hashes), and its servers' options."""
     input:
         records=[
             f"results/runs/{run.folder}/run.json" for name in DEFAULT_EXPERIMENTS for run in STUDY.experiments[name]
         ],
     output:
-        "results/runs.csv",
+        runs="results/runs.csv",
+        options=report(
+            "results/tables/effective-options.csv",
+            caption="../report/effective-options.rst",
+            category="Options",
+            labels={"table": "asked and effective"},
+        ),
     log:
         "logs/collect_runs.log",
     localrule: True
@@ -148,6 +154,7 @@ rule write_report:
         points=["results/points.parquet"],
         summary=["results/summary.parquet"],
         runs=["results/runs.csv"],
+        options=["results/tables/effective-options.csv"],
         false_positives=FALSE_POSITIVES,
         claims=["results/claims.json"],
         captions=[WORKFLOW / "report" / "figure.rst", WORKFLOW / "report" / "table.rst"],

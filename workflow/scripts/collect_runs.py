@@ -1,7 +1,8 @@
-"""Collect what every run recorded about itself in one file."""
+"""Collect what every run recorded about itself, and the options that its servers ran with."""
 
 from rllm_serving.logs import logged
-from rllm_serving.report import run_records
+from rllm_serving.report import effective_options, run_records
 
 with logged(snakemake.log[0]):
-    run_records.collect(snakemake.input.records).to_csv(snakemake.output[0], index=False)
+    run_records.collect(snakemake.input.records).to_csv(snakemake.output.runs, index=False)
+    effective_options.collect(snakemake.input.records).to_csv(snakemake.output.options, index=False)

@@ -82,6 +82,10 @@ def _served(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from _flat(config.get("options"), "options")
     for session in record["sessions"]:
         yield from ((f"kernel: {name}", "/".join(names)) for name, names in session.get("kernels", {}).items())
+        asked = session.get("asked", {})
+        for name, value in session.get("effective", {}).items():
+            if value != asked.get(name):  # chosen, or changed, by the engine
+                yield f"effective: {name}", value
 
 
 def _machine(hardware: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

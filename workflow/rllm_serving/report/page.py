@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from . import charts, matrix, page_claims, page_facts, page_tables, pictures, table_forms
+from . import charts, effective_options, matrix, page_claims, page_facts, page_tables, pictures, table_forms
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,6 +29,7 @@ class Files:
         points: results/points.parquet.
         summary: results/summary.parquet.
         runs: of `run_records.collect`.
+        options: of `effective_options.collect`.
         false_positives: of the servers that are the same as their baseline; [] where there are none.
         claims: results/claims.json; [] where there is none.
         captions: templates of the captions of figures and tables, of Snakemake's own report.
@@ -39,6 +40,7 @@ class Files:
     points: Sequence[Path]
     summary: Sequence[Path]
     runs: Sequence[Path]
+    options: Sequence[Path]
     false_positives: Sequence[Path]
     claims: Sequence[Path]
     captions: Sequence[Path]
@@ -93,6 +95,7 @@ def context(files: Files, study: StudyFacts) -> dict[str, Any]:
         "versions": page_facts.versions(runs),
         "models": page_facts.models(runs),
         "measured": page_facts.measured(runs, points, study.experiments),
+        "options": effective_options.notable(pd.concat(map(pd.read_csv, files.options), ignore_index=True)),
         "invalid": page_facts.invalid_reasons(points),
         "span": page_facts.span(runs),
         "fingerprints": page_facts.fingerprints(runs),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.gates import GATES
+from ..analysis.gates import GATES, OTHERWISE
 from ..claims.summary import plain_rows
 from .run_records import FINGERPRINT, SHORT
 from .table_forms import DASH
@@ -83,10 +83,10 @@ def duration(seconds: float) -> str:
 def invalid_reasons(points: pd.DataFrame) -> list[dict[str, Any]]:
     """Return why points are invalid, the most frequent reason first; a point may have several."""
     texts = points["invalid"].dropna().astype(str)
-    names = [name for text in texts for name in GATES if name in text]
-    unknown = sum(not any(name in text for name in GATES) for text in texts)
+    meaning = {name: gate.text for name, gate in GATES.items()} | {OTHERWISE: "see the options below"}
+    names = [name for text in texts for name in meaning if name in text]
+    unknown = sum(not any(name in text for name in meaning) for text in texts)
     counts = Counter(names) + Counter({"other": unknown})
-    meaning = {name: gate.text for name, gate in GATES.items()}
     return [
         {
             "gate": name,

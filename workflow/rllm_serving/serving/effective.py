@@ -23,7 +23,7 @@ DTYPE = "bfloat16"
 CHOSEN = ("attention_backend", "kv_block_tokens", "prefill_chunk_tokens", "chunked_prefill", "overlap_scheduling")
 """Options that no config sets: each engine chooses them, for itself or because of another option."""
 HITS = "prefix_cache_hits"
-"""Not an option: whether a prompt that was asked twice was found in the prefix cache, whatever the engine says."""
+"""Not an option: whether a prompt that is asked twice is found in a prefix cache that the engine says is on."""
 NOT_COMPARED = ("seed",)
 """Options that may differ between servers that are compared: every request brings a seed of its own."""
 INFO_TIMEOUT_S = 60.0
@@ -34,8 +34,12 @@ _CHANGE = re.compile(
     r"|not (?:supported|compatible)|(?:re)?set to|instead)\b",
     re.IGNORECASE,
 )
-_STAMP = re.compile(r"^(?:\([\w-]+ pid=\d+\) )?(?:[A-Z]+ )?(?:\[?\d[\d: -]*\S*\]?(?: TP\d+\])? )+(?:\[[\w.]+:\d+\] )?")
-_WHOLE_CONFIG = re.compile(r"server_args=ServerArgs\(|with config: |non-default args: ")
+_STAMP = re.compile(
+    r"^(?:\([\w-]+ pid=\d+\) )?[A-Z]+ [\d-]+ [\d:]+ \[[\w.]+:\d+\] |^\[\d{4}-\d\d-\d\d [\d:.]+(?: [\w ]+)?\] "
+)
+"""What vLLM, or SGLang, has at the start of a line."""
+# The whole config in one line, and warnings of Python.
+_OTHER_LINES = re.compile(r"server_args=ServerArgs\(|with config: |non-default args: |^/\S+:\d+: ")
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ def asked(config: ServerConfig) -> dict[str, Any]:
         "dtype": DTYPE,
         "quantization": config.quantization,
         "seed": config.seed,
-        HITS: config.options.prefix_cache,
+        HITS: config.options.prefix_cache or None,
         **dict.fromkeys(CHOSEN),
     }
 
@@ -83,7 +87,7 @@ def effective(server: Server) -> dict[str, Any]:
     told = Told(info=_info(server), metrics=_text(server, "/metrics"), log=server.log_text())
     resolved = engine.resolved(server.config, told)
     resolved.setdefault("attention_backend", "/".join(engine.backends_in(told.log).get("attention", [])) or None)
-    if resolved.get("prefix_cache") is not None:
+    if resolved.get("prefix_cache"):
         context = resolved.get("context_length") or server.config.options.context_length
         resolved[HITS] = has_hits(server, resolved.get("kv_block_tokens") or 1, context)
     return {name: resolved.get(name) for name in asked(server.config)}
@@ -137,7 +141,7 @@ def _same(option: str, wanted: Any, got: Any, effective: Mapping[str, Any]) -> b
 
 def changes_told(text: str) -> list[str]:
     """Return the lines of a log in which an engine says that it changes or leaves out something; each once."""
-    lines = (_STAMP.sub("", line).strip()[:TOLD_LENGTH] for line in text.splitlines() if not _WHOLE_CONFIG.search(line))
+    lines = (_STAMP.sub("", line).strip()[:TOLD_LENGTH] for line in text.splitlines() if not _OTHER_LINES.search(line))
     return list(dict.fromkeys(line for line in lines if _CHANGE.search(line)))[:TOLD_LINES]
 
 
