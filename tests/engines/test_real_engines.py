@@ -21,8 +21,10 @@ from rllm_serving.environments import python
 from rllm_serving.errors import UserError
 from rllm_serving.load import arrivals
 from rllm_serving.measurement.paths import RunPaths
+from rllm_serving.measurement.point_validity import OptionsError
 from rllm_serving.measurement.run import Measurement
 from rllm_serving.measurement.telemetry import GpuSampler, MetricsSampler
+from rllm_serving.serving import effective
 from rllm_serving.serving.engines import ENGINES, Options, ServerConfig
 from rllm_serving.serving.server import Server, ServerError
 from rllm_serving.study.config import complete_config
@@ -66,6 +68,40 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(
         assert (row["host_rss_bytes"] or 0) > 2**28
     # SGLang is killed, as it would do itself after some seconds.
     assert server.stop() == {"vllm": 0, "sglang": 137}[engine]
+
+
+def test_a_server_tells_what_it_runs_with(config: ServerConfig, engine: str, tmp_path: Path, marked: str) -> None:
+    options = (
+        replace(OPTIONS, speculative="ngram") if engine == "vllm" else replace(OPTIONS, scheduling="longest-prefix")
+    )
+    with Server(ENGINES[engine], replace(config, options=options), tmp_path / "server.log", 300) as server:
+        told = effective.describe(server)
+    assert told["differences"] == [] and told["changes_told"]
+    asked = {name: value for name, value in told["asked"].items() if value is not None}
+    # In the words of the config but for the numbers' format, which is the model's own.
+    assert {name: told["effective"][name] for name in asked} == asked | {"kv_cache_dtype": "bfloat16"}
+    assert told["effective"]["kv_block_tokens"] and told["effective"]["prefill_chunk_tokens"]
+    assert told["effective"]["overlap_scheduling"] is (engine == "sglang")
+
+
+def test_what_the_engine_changes_is_found_out(engine: str, small_study: Path, tmp_path: Path, marked: str) -> None:
+    """Without a prefix cache SGLang takes another policy, without a word; vLLM does as it is told."""
+    policy = {"vllm": "shortest-prompt", "sglang": "longest-prefix"}[engine]
+    options = replace(OPTIONS, prefix_cache=False, scheduling=policy)
+    if "avx512f" in Path("/proc/cpuinfo").read_text():
+        options = replace(options, kv_cache_dtype="fp8-e5m2")
+    run = _run(engine, small_study, options, [Point("arith-hard", Load("batch", 4), 16, 0, 4)])
+    paths = _paths(engine, small_study, tmp_path)
+    if engine == "sglang":
+        with pytest.raises(OptionsError, match='scheduling asked "longest-prefix", effective "fcfs"'):
+            Measurement(run, paths, "cpu").execute()
+        run = replace(run, measurement={**run.measurement, "on_invalid": "mark"})
+    Measurement(run, paths, "cpu").execute()
+    record = json.loads(paths.record.read_text())
+    [session], [point] = record["sessions"], record["points"]
+    assert session["effective"]["prefix_cache"] is False and session["effective"]["prefix_cache_hits"] is None
+    assert [entry["option"] for entry in session["differences"]] == ["scheduling"] * (engine == "sglang")
+    assert (point["invalid"] or "").startswith("served otherwise than asked" * (engine == "sglang"))
 
 
 def test_a_server_killed_while_loading_fails_at_once_with_its_log(

@@ -89,6 +89,7 @@ def test_every_server_answers_on_its_own_gpus_as_the_baseline_does(study: Path, 
     assert (requests.output_tokens > 0).all()
 
     [session] = record["sessions"]
+    assert session["differences"] == [] and session["effective"]["attention_backend"]
     gpus = session["hardware"]["gpus"]
     assert len(gpus) == planned.gpus("cuda") == len(session["environment"]["CUDA_VISIBLE_DEVICES"].split(","))
     assert record["config"]["method"] == planned.method

@@ -49,12 +49,23 @@ def test_what_was_measured_is_counted(context: dict[str, Any], both: Study) -> N
 
 def test_invalid_points_are_counted_by_reason() -> None:
     reasons = ["steal_rate 5 %, allowed 2 %", "steal_rate 3 %; loop_lag_p99_s 90 ms", "something new", None]
+    reasons += ["served otherwise than asked: prefix_cache asked true, effective false; loop_lag_p99_s 90 ms"]
     rows = page_facts.invalid_reasons(pd.DataFrame({"invalid": reasons}))
     assert [(row["gate"], row["points"], row["share"]) for row in rows] == [
-        ("steal_rate", 2, "50%"),
-        ("loop_lag_p99_s", 1, "25%"),
-        ("other", 1, "25%"),
+        ("steal_rate", 2, "40%"),
+        ("loop_lag_p99_s", 2, "40%"),
+        ("served otherwise than asked", 1, "20%"),
+        ("other", 1, "20%"),
     ]
+
+
+def test_options_that_ran_otherwise_are_shown(made: tuple[page.Files, page.StudyFacts], tmp_path: Path) -> None:
+    assert "Every server ran with the options that it was asked for" in page.render(*made)
+    files, study = made
+    options = pd.concat(map(pd.read_csv, files.options)).assign(effective="false", differs=True, compared=True)
+    options.to_csv(tmp_path / "options.csv", index=False)
+    text = page.render(dataclasses.replace(files, options=[tmp_path / "options.csv"]), study)
+    assert "otherwise than asked; its points are invalid" in text and "tables/effective-options.csv" in text
 
 
 def test_verdicts_have_their_own_hypotheses_as_evidence(context: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def invalid(record: Mapping[str, Any], measurement: Mapping[str, Any]) -> str | 
 
 
 def check_options(run: Run, session: Mapping[str, Any]) -> None:
-    """Log the options that a server runs with otherwise than asked.
+    """Log the options that a server runs with otherwise than asked, or of which it tells nothing.
 
     Args:
         run: what is to be measured on it.
@@ -51,6 +51,9 @@ def check_options(run: Run, session: Mapping[str, Any]) -> None:
     Raises:
         OptionsError: when the study compares such an option and the config has invalid points fail the run.
     """
+    asked, told = session["asked"], session["effective"]
+    if untold := [name for name, value in asked.items() if value is not None and told[name] is None]:
+        log.warning("the engine does not tell whether it runs with what was asked: %s", ", ".join(untold))
     for entry in session["differences"]:
         log.warning("option %s", Difference(**entry))
     reason = served_otherwise(session)

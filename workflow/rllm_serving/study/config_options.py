@@ -106,7 +106,8 @@ class Measurement(Section):
     on_invalid: Literal["fail", "mark"] = "fail"
     """what becomes of a point beyond a gate: the run fails, keeping its other points; or it is kept and marked, hollow
     in figures, with a dagger in tables, with its reason in `invalid`. A point whose requests all failed always fails
-    the run"""
+    the run. A server that runs with other options than asked makes all its points invalid, and under `fail` is not
+    measured"""
     gates: Gates = key(Gates())
     """limits beyond which a point is invalid:"""
 
