@@ -45,6 +45,14 @@ def test_a_server_that_runs_as_asked(tmp_path: Path) -> None:
     assert effective_options.notable(options) == []
 
 
+def test_a_run_of_an_earlier_version_has_no_options(tmp_path: Path) -> None:
+    record = run_record()
+    record["sessions"][0].pop("asked")
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    effective_options.collect([tmp_path / "run.json"]).to_csv(tmp_path / "options.csv", index=False)
+    assert effective_options.notable(pd.read_csv(tmp_path / "options.csv")) == []
+
+
 def test_what_ran_otherwise_and_what_a_setup_brought_along(tmp_path: Path) -> None:
     fp8 = ({"setup": "kv-fp8"}, {"kv_cache_dtype": "fp8-e4m3"})
     told = {"prefix_cache": False, "kv_cache_dtype": "fp8-e4m3", "attention_backend": "FLASHINFER"}

@@ -24,8 +24,8 @@ class Counting:
         self.seen: set[str] = set()
         self.asked: list[int] = []
 
-    def post(self, path: str, body: dict[str, Any]) -> bytes:
-        assert path == "/v1/completions" and body["model"] == "m" and body["max_tokens"] == 1
+    def post(self, path: str, body: dict[str, Any], timeout_s: float) -> bytes:
+        assert path == "/v1/completions" and body["model"] == "m" and body["max_tokens"] == 1 and timeout_s > 60
         tokens = len(body["prompt"].split())
         self.asked.append(tokens)
         self.queries += tokens * self.counts
@@ -69,10 +69,10 @@ def test_what_cannot_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix_probe, "WAIT_S", 0.1)
     assert hits(Counting(counts=False)) is None
 
-    def refuse(path: str, body: object) -> bytes:
+    def refuse(path: str, body: object, timeout_s: float) -> bytes:
         raise urllib.error.HTTPError(path, 404, "no such page", None, None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(server, "post", refuse)
     assert hits(server) is None
-    monkeypatch.setattr(server, "post", lambda path, body: b"[]")
+    monkeypatch.setattr(server, "post", lambda *_: b"[]")
     assert hits(server) is None

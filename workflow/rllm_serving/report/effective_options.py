@@ -35,7 +35,8 @@ def collect(files: Iterable[Path | str]) -> pd.DataFrame:
         record = json.loads(Path(file).read_text(encoding="utf-8"))
         options = servers.setdefault(tuple(record["server"].values()), {})
         for session in record["sessions"]:
-            _add(options, session)
+            if "asked" in session:  # not in runs of earlier versions
+                _add(options, session)
     rows = [
         dict(zip(SERVER_KEYS, server, strict=True)) | _beside(row, servers.get(_baseline(server), {}).get(name))
         for server, options in servers.items()

@@ -6,6 +6,7 @@ study that compares options must not compare what nobody served.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import math
@@ -109,7 +110,7 @@ def _info(server: Server) -> dict[str, Any]:
 def _text(server: Server, path: str) -> str:
     try:
         return server.get(path, INFO_TIMEOUT_S).decode("utf-8", "replace")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         log.warning("%s: GET %s failed: %s", server.engine.title, path, error)
         return ""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,6 +16,8 @@ BLOCKS = 4
 LONGEST = 4096
 """Words of a prompt at most."""
 TOKENS_A_WORD = 3
+ANSWER_S = 600.0
+"""How long an answer may take: kernels may be compiled for it, and one that is given up would still run afterwards."""
 WAIT_S = 5.0
 """How long the counters may lag behind an answer."""
 
@@ -42,15 +46,20 @@ def _hits_twice(server: Server, words: int) -> bool | None:
     }
     try:
         before = _counts(server)
-        asked = sum(json.loads(server.post("/v1/completions", body))["usage"]["prompt_tokens"] for _ in range(2))
+        asked = sum(_prompt_tokens(server, body) for _ in range(2))
         deadline = time.monotonic() + WAIT_S
         while (after := _counts(server))[0] - before[0] < asked:
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return None
     return after[1] > before[1]
+
+
+def _prompt_tokens(server: Server, body: dict[str, Any]) -> int:
+    tokens: int = json.loads(server.post("/v1/completions", body, ANSWER_S))["usage"]["prompt_tokens"]
+    return tokens
 
 
 def _counts(server: Server) -> tuple[float, float]:
