@@ -115,7 +115,7 @@ def test_two_studies_have_a_folder_each(tmp_path: Path) -> None:
     assert called(checkout, "-n")[0] == 0
     code, said = called(checkout, "-n", "--configfile", str(small))
     assert code == 1
-    assert "Error in the config: study: 'other' is asked for, but results/ holds the study 'tiny'" in said
+    assert "Error in the config: study: 'other' is asked for, results/ holds the study 'tiny'" in said
     assert called(checkout, target, "--configfile", str(small))[0] == 0  # no result
     assert called(checkout, "-n", "--directory", str(other), "--configfile", str(small))[0] == 0
     # The default config, too, which is not in that folder.

@@ -25,7 +25,7 @@ def test_a_folder_is_the_first_studys_and_stays_so() -> None:
     with pytest.raises(ConfigError) as caught:
         check_results("b", everything)
     line = str(caught.value)
-    assert line.startswith("study: 'b' is asked for, but results/ holds the study 'a'") and "\n" not in line
+    assert line.startswith("study: 'b' is asked for, results/ holds the study 'a'") and "\n" not in line
     assert all(way in line for way in ("--directory FOLDER", "move results/ away", str(MARKER)))
 
 

@@ -32,8 +32,8 @@ def check_results(study: str, targets: Callable[[], Iterable[str]]) -> None:
     asked = list(targets())
     if not asked or not all(target in HARMLESS or target.startswith(("resources/", "logs/")) for target in asked):
         raise ConfigError(
-            f"study: '{study}' is asked for, but results/ holds the study '{owner}': keep both with --directory FOLDER, or "
-            f"move results/ away (or, if '{owner}' was only renamed, write the new name into {MARKER})"
+            f"study: '{study}' is asked for, results/ holds the study '{owner}': keep both with --directory FOLDER, "
+            f"or move results/ away (or, if '{owner}' was only renamed, write the new name into {MARKER})"
         )
 
 
