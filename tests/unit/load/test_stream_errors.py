@@ -10,9 +10,10 @@ from rllm_serving.load.stream import RequestResult, decode
 from rllm_serving.load.stream_errors import LONGEST_REASON, told_reason
 
 
-def read(pieces: list[bytes], think_close: int | None = None, **ends: str) -> RequestResult:
+def read(pieces: list[bytes], think_close: int | None = None, failure: str | None = None) -> RequestResult:
     stamps = [float(i) for i in range(len(pieces))]
-    whole = HttpExchange(0.0, http_status=200, content_type="text/event-stream", stamps=stamps, pieces=pieces, **ends)  # type: ignore[arg-type]
+    whole = HttpExchange(0.0, http_status=200, content_type="text/event-stream", stamps=stamps, pieces=pieces)
+    whole.failure, whole.error = failure, failure and "cut off"
     return decode(whole, think_close)
 
 
@@ -38,13 +39,11 @@ SGLANG = {"error": {"object": "error", "message": "too long", "type": "BadReques
         (b"event: error\n" + event("gone"), "gone"),
     ],
 )
-@pytest.mark.parametrize("ends", [{}, {"failure": "truncated", "error": "cut off"}])
-def test_the_reason_that_a_server_gives_within_a_stream_is_kept(
-    piece: bytes, reason: str, ends: dict[str, str]
-) -> None:
-    outcome = read([*EVENTS[:3], piece, DONE], **ends)
+@pytest.mark.parametrize("failure", [None, "truncated"])
+def test_the_reason_that_a_server_gives_within_a_stream_is_kept(piece: bytes, reason: str, failure: str | None) -> None:
+    outcome = read([*EVENTS[:3], piece, DONE], failure=failure)
     assert (outcome.status, outcome.last_token) == ("http", None)
-    assert outcome.error == f"{TOLD}{reason}" + ("; then: cut off" if ends else "")
+    assert outcome.error == f"{TOLD}{reason}" + ("; then: cut off" if failure else "")
     assert outcome.chunk_tokens == [2, 3]
 
 
