@@ -20,7 +20,7 @@ from helpers.run_harness import RUN
 from rllm_serving.environments import python
 from rllm_serving.errors import UserError
 from rllm_serving.load import arrivals
-from rllm_serving.measurement.engine_metrics import SPECULATION, EngineMetrics
+from rllm_serving.measurement.engine_metrics import EngineMetrics
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.point_validity import OptionsError
 from rllm_serving.measurement.run import Measurement
@@ -61,7 +61,7 @@ def test_a_server_answers_is_sampled_and_leaves_nothing(
     with Server(ENGINES[engine], config, tmp_path / "server.log", 300) as server:
         assert server.startup_s and server.pid
         package = config.python.parent.parent / f"lib/python3.11/site-packages/{ENGINES[engine].module}"
-        metrics = EngineMetrics.of_server(server.port, ENGINES[engine].metrics, package, SPECULATION)
+        metrics = EngineMetrics.of_server(server.port, ENGINES[engine].metrics, package)
         assert metrics.missing == {}
         with MetricsSampler(server.port, server.pid, metrics, 5, GpuSampler()) as sampler:
             assert b"choices" in server.post("/v1/completions", {"model": "small-rllm", "prompt": "1", "max_tokens": 4})

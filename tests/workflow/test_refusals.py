@@ -82,9 +82,54 @@ def test_a_fault_of_a_trace_is_one_line_of_the_dry_run(tmp_path: Path) -> None:
     assert "\n" not in said
 
 
+def called(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and both outputs of the workflow called in a folder."""
+    ended = run([sys.executable, "-m", "snakemake", "--cores", "1", *arguments], cwd=folder, env=COMPILING)
+    return ended.returncode, ended.stdout
+
+
 @pytest.mark.parametrize("name", ["with blank", "with{brace}"])
 def test_a_checkout_that_snakemake_cannot_run_scripts_in_is_told_so(tmp_path: Path, name: str) -> None:
     checkout = new_checkout(tmp_path / name)
-    ended = run([sys.executable, "-m", "snakemake", "-n", "--cores", "1"], cwd=checkout, env=COMPILING)
-    assert ended.returncode == 1
-    assert f"Error: Snakemake cannot run scripts in {checkout / 'workflow'}: its path has a blank" in ended.stdout
+    code, said = called(checkout, "-n")
+    assert code == 1
+    assert f"Error: Snakemake cannot run scripts in {checkout / 'workflow'}: its path has a blank" in said
+
+
+@pytest.mark.parametrize("name", ["with blank", "with{brace}"])
+def test_a_directory_that_snakemake_cannot_run_scripts_in_is_told_so(tmp_path: Path, name: str) -> None:
+    checkout = new_checkout(tmp_path / "checkout")
+    (tmp_path / name).mkdir()
+    code, said = called(checkout, "-n", "--directory", str(tmp_path / name))
+    line = f"Error: Snakemake cannot run scripts in {tmp_path / name}: its path has a blank or a brace; give another"
+    assert code == 1 and line in said
+
+
+def test_two_studies_have_a_folder_each(tmp_path: Path) -> None:
+    """One after the other in the same folder is refused; in folders of their own both go on, whatever their quotes."""
+    checkout, other = new_checkout(tmp_path / "it's"), tmp_path / 'a-"study"'
+    other.mkdir()
+    small, target = write(changed(("study", "other")), checkout / "other.yaml"), "resources/datasets/easy.parquet"
+    (checkout / "results").mkdir()
+    (checkout / "results" / "study.json").write_text('{"study": "tiny"}')
+    assert called(checkout, "-n")[0] == 0
+    code, said = called(checkout, "-n", "--configfile", str(small))
+    assert code == 1
+    assert "Error in the config: study: 'other' is asked for, results/ holds the study 'tiny'" in said
+    assert called(checkout, target, "--configfile", str(small))[0] == 0  # no result
+    assert called(checkout, "-n", "--directory", str(other), "--configfile", str(small))[0] == 0
+    # The default config, too, which is not in that folder.
+    code, said = called(checkout, "--directory", str(other), target)
+    assert code == 0 and f"The config is {checkout / 'config' / 'config.yaml'}: " in said, said
+    assert (other / target).exists()
+
+
+def test_a_folder_that_a_killed_call_left_locked_says_what_to_do(tmp_path: Path) -> None:
+    checkout = new_checkout(tmp_path / "checkout")
+    locks = checkout / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("resources/datasets/easy.parquet\n")
+    code, said = called(checkout, "resources/datasets/easy.parquet")
+    assert code == 1 and "the last one was killed" in said and "Call `snakemake --unlock` once" in said
+    assert called(checkout, "--unlock")[0] == 0
+    assert called(checkout, "resources/datasets/easy.parquet")[0] == 0

@@ -23,6 +23,8 @@ DECIDES_NO_RESULT = {
     "study/config*.py": PLANNING,
     "study/checks.py": PLANNING,
     "study/command_line.py": "reads what Snakemake is called with, before any rule",
+    "study/locks.py": "reads whether Snakemake's lock is in use, before any rule",
+    "study/results_owner.py": "only refuses another study's results in the dry run",
     "load/trace_checks.py": "only refuses traces in the dry run; what is read of them is load/trace_files.py",
     "report/catalogue.py": PLANNING,
     "study/estimate.py": "tells what the study will take, and what clusters are asked for",

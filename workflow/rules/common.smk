@@ -5,6 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.logging import logger
 from snakemake.utils import update_config
 
@@ -14,8 +15,9 @@ WORKFLOW = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_
 if not (WORKFLOW / "rllm_serving").is_dir():
     sys.exit("Error: this workflow has a library beside its rules: clone it and name the clone's workflow/Snakefile")
 # Snakemake puts a script's path into a command, and takes what stands in braces for a wildcard.
-if re.search(r"[\s{}]", str(WORKFLOW.absolute())):
-    sys.exit(f"Error: Snakemake cannot run scripts in {WORKFLOW.absolute()}: its path has a blank or a brace; move it")
+for place, advice in (WORKFLOW.resolve(), "move it"), (Path.cwd(), "give another --directory"):
+    if re.search(r"[\s{}]", str(place)):
+        sys.exit(f"Error: Snakemake cannot run scripts in {place}: its path has a blank or a brace; {advice}")
 ENVS = WORKFLOW / "envs"
 RESOURCES = Path(os.path.relpath(WORKFLOW.parent / "resources"))
 PROMPTS = RESOURCES / "prompts"
@@ -36,7 +38,14 @@ from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
 from rllm_serving.study.estimate import Plan
+from rllm_serving.study.results_owner import check_results, mark_results
 from rllm_serving.study.study import Study
+
+
+def asked_targets():
+    """What this call asks for; Snakemake itself tells that only when the rules are read."""
+    call = get_argument_parser().parse_known_args(sys.argv[1:])[0]
+    return ["plan"] if call.unlock or call.list_rules or call.list_target_rules or call.lint else call.targets
 
 
 def load_study():
@@ -54,6 +63,8 @@ def load_study():
             raise ConfigError("device: 'auto' is what one machine finds; jobs on others need cpu or cuda")
         study = Study(config, PROMPTS, resolve_device(config["device"]))
         claims = load_claims(RESOURCES / "claims.yaml", study)
+        if workflow.is_main_process and not workflow.modifier.skip_configfile:
+            check_results(study.name, asked_targets)
         if workflow.is_main_process:
             for note in (*study.notes(), *check_traces(study)):
                 logger.warning(note)

@@ -156,6 +156,12 @@ def studies_inputs(wildcards):
     }
 
 
+def writes_results():
+    """Whether a job of this call writes under results/."""
+    jobs = workflow.dag.needrun_jobs()
+    return any(str(file).startswith("results/") for job in jobs for file in job.output)
+
+
 def measuring_is_forced():
     """Whether the user asks for runs again that need not be measured (--forceall, --force, --forcerun)."""
     asked = workflow.dag_settings

@@ -1,4 +1,4 @@
-"""Jobs and what they start end with the workflow, really killed: children, and grandchildren in sessions of their own."""
+"""Jobs and what they start end with the workflow, really killed: children, and grandchildren in other sessions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Workflow:
         (folder / "snakemake").write_text(SNAKEMAKE)
         script.write_text(
             f"import os, sys\nfrom pathlib import Path\nsys.path.insert(0, {LIBRARY!r})\n"
-            f"NOTE = {str(note)!r}\nCHILD = {CHILD.format(note=str(note))!r}\nPath(NOTE + '.job').write_text(str(os.getpid()))\n"
+            f"NOTE = {str(note)!r}\nCHILD = {CHILD.format(note=str(note))!r}\n"
+            "Path(NOTE + '.job').write_text(str(os.getpid()))\n"
             "from rllm_serving.logs import logged\n"
             f"with logged(NOTE + '.log'):\n" + "".join(f"    {line}\n" for line in job.strip().splitlines())
         )
@@ -156,7 +157,8 @@ def test_a_run_watches_its_ancestors_up_to_the_outermost_of_the_workflow(
     chain: list[str], watched: list[int], tmp_path: Path
 ) -> None:
     says = "import subprocess, sys, os; print(os.getpid(), flush=True)\n"
-    job = f"{says}sys.path.insert(0, {LIBRARY!r}); from rllm_serving.lifetime.workflow import *; print(*workflow_ancestors())"
+    job = f"{says}sys.path.insert(0, {LIBRARY!r}); from rllm_serving.lifetime.workflow import *"
+    job += "; print(*workflow_ancestors())"
     command: list[str] = []
     for level in range(len(chain) - 1, -1, -1):
         name, *arguments = chain[level].split()

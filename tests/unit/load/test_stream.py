@@ -208,43 +208,6 @@ def test_separators_of_unicode_and_a_byte_order_mark_are_no_end_of_a_line() -> N
     assert (outcome.status, outcome.answer_text) == ("ok", text)
 
 
-TOLD = "error within the stream: "
-VLLM = {"error": {"message": "EngineCore died", "type": "InternalServerError", "param": None, "code": 500}}
-SGLANG = {"error": {"object": "error", "message": "too long", "type": "BadRequestError", "param": None, "code": 400}}
-
-
-@pytest.mark.parametrize(
-    ("piece", "reason"),
-    [
-        (event(VLLM), "EngineCore died (InternalServerError, 500)"),
-        (event(SGLANG), "too long (BadRequestError, 400)"),
-        (event(SGLANG["error"]), "too long (BadRequestError, 400)"),
-        (event({"error": "overloaded", "error_type": "overloaded"}), "overloaded"),
-        (event({"error": {"why": "?"}}), '{"why":"?"}'),
-        (event(VLLM | {"choices": None}), "EngineCore died (InternalServerError, 500)"),
-        (event({"detail": "Not Found"}), "Not Found"),
-        (event({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}), "busy (overloaded_error)"),
-        (b"event: error\n" + event(VLLM), "EngineCore died (InternalServerError, 500)"),
-        (b"event: error\n" + event({"message": "gone", "code": 503}), "gone (503)"),
-        (b"event:Error\r\ndata: upstream gave up\r\ndata: after 3 tries\r\n\r\n", "upstream gave up\nafter 3 tries"),
-        (b"event: error\n" + event("gone"), "gone"),
-    ],
-)
-@pytest.mark.parametrize("ends", [{}, {"failure": "truncated", "error": "cut off"}])
-def test_the_reason_that_a_server_gives_within_a_stream_is_kept(
-    piece: bytes, reason: str, ends: dict[str, str]
-) -> None:
-    outcome = decode(exchange([*EVENTS[:3], piece, DONE], **ends))
-    assert (outcome.status, outcome.last_token) == ("http", None)
-    assert outcome.error == f"{TOLD}{reason}" + ("; then: cut off" if ends else "")
-    assert outcome.chunk_tokens == [2, 3]
-
-
-def test_events_of_other_names_are_no_errors() -> None:
-    pieces = [b"event: ping\n" + event({"type": "ping"}), b"event: message\n" + EVENTS[0], *EVENTS[1:]]
-    assert read(pieces, think_close=THINK_CLOSE).status == "ok"
-
-
 def _told(total: int, thought: int, **delta: str) -> bytes:
     """A chunk without token ids whose usage counts thinking, as SGLang sends it."""
     return event(chunk([], total, **delta) | {"usage": usage(total) | {"reasoning_tokens": thought}})

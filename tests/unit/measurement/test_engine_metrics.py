@@ -123,16 +123,16 @@ def test_without_its_package_a_counter_that_has_not_moved_is_not_missed() -> Non
 def test_one_damaged_page_makes_no_metric_missing() -> None:
     damaged = WHOLE_ANSWER % 9 + b"e:other 3"
     with MockServer(metrics=METRICS_PAGE, pages=[damaged, b"HTTP/1.1 500 No\r\n\r\n"]) as server:
-        assert EngineMetrics.of_server(server.port, METRICS, None, SPECULATION).missing == {}
+        assert EngineMetrics.of_server(server.port, METRICS, None).missing == {}
 
 
 def test_speculation_is_missed_only_where_it_is_used() -> None:
     with MockServer(metrics=METRICS_PAGE) as server:
-        assert set(EngineMetrics.of_server(server.port, METRICS, None).missing) == set(SPECULATION)
+        assert set(EngineMetrics.of_server(server.port, METRICS, None, "ngram").missing) == set(SPECULATION)
         assert server.received == ["GET /metrics"] * TRIES
 
 
 def test_a_server_without_a_page_has_no_metrics() -> None:
     with MockServer() as server:
-        missing = EngineMetrics.of_server(server.port, METRICS, None, SPECULATION).missing
+        missing = EngineMetrics.of_server(server.port, METRICS, None).missing
     assert set(missing) == set(METRICS) - set(SPECULATION) and set(missing.values()) == {"no page came from /metrics"}

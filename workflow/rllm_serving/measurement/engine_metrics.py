@@ -87,13 +87,13 @@ class EngineMetrics:
 
     @classmethod
     def of_server(
-        cls, port: int, sources: Mapping[str, MetricSource], package: Path | None, unused: Iterable[str] = ()
+        cls, port: int, sources: Mapping[str, MetricSource], package: Path | None, speculative: str = "none"
     ) -> Self:
-        """The metrics of a server that has answered requests; see `find_missing`."""
+        """The metrics of a server that has answered requests and proposes tokens so; see `find_missing`."""
         metrics = cls(sources)
         pages = PageReader(port, metrics.names)
         try:
-            metrics.find_missing(pages, package, unused)
+            metrics.find_missing(pages, package, SPECULATION if speculative == "none" else ())
         finally:
             pages.close()
         return metrics

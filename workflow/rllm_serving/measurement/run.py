@@ -30,7 +30,7 @@ from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
 from ..study.design import Load, Point, Run
 from . import point_validity, priority, rows, special_tokens, telemetry
-from .engine_metrics import SPECULATION, EngineMetrics
+from .engine_metrics import EngineMetrics
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
@@ -144,9 +144,8 @@ class Measurement:
                 missing = [point for point in self.run.points if point.name not in completed]
                 session["restart"] = len({record["session"]["id"] for _, _, record in completed.values()})
                 session["warm_up_tokens_per_s"] = self._warm_up(server, missing)
-                unused = SPECULATION if self.run.options.speculative == "none" else ()
-                package = self.paths.package(self.engine.module)
-                metrics = EngineMetrics.of_server(server.port, self.engine.metrics, package, unused)
+                options, package = self.run.options, self.paths.package(self.engine.module)
+                metrics = EngineMetrics.of_server(server.port, self.engine.metrics, package, options.speculative)
                 session["missing_metrics"] = metrics.missing
                 started = time.monotonic()
                 for number, point in enumerate(missing, 1):

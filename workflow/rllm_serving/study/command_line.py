@@ -17,6 +17,8 @@ from .config_errors import ConfigError
 from .config_file import check_file, is_text, scalar_problem, within
 
 DEFAULT = Path("config/config.yaml")
+"""The default config, in the folder that Snakemake works in; where there is none, beside the workflow."""
+_OWN = Path(__file__).parents[3] / DEFAULT
 _SUFFIXES = (".yaml", ".yml", ".json")
 _OUTPUTS = ("results", "resources", "logs")
 _ADVICE = "put targets before it, or after a '--'"
@@ -38,9 +40,15 @@ def check_command_line(arguments: Sequence[str]) -> None:
         else:
             check_file(file)
     if not files:
-        default = Path(*_values(arguments, "--directory", "-d")[:1], DEFAULT)
+        default = working_folder(arguments) / DEFAULT
+        default = default if default.is_file() else _OWN
         if default.is_file():
             check_file(default)
+
+
+def working_folder(arguments: Sequence[str]) -> Path:
+    """The folder that a call of Snakemake works in."""
+    return Path(*_values(arguments, "--directory", "-d")[:1])
 
 
 def _check_as_target(word: Path) -> None:

@@ -136,7 +136,8 @@ class Config(Section):
     """A whole config; config/README.md explains it."""
 
     study: Name = key(..., redone="nothing")
-    """what the study is called"""
+    """what the study is called, and its results: `results/` of another study is refused (how to keep two: the main
+    README)"""
     seed: int = key(20251018, redone="everything", ge=0, le=2**31 - 1)
     """micro models and their questions, sampling of every request (same on all servers), the servers' own"""
     device: Literal["auto", "cpu", "cuda"] = key("auto", redone="all runs")
