@@ -22,6 +22,8 @@ DECIDES_NO_RESULT = {
     "study/study.py": PLANNING,
     "study/config*.py": PLANNING,
     "study/checks.py": PLANNING,
+    "study/support.py": PLANNING,
+    "study/sent.py": "tells what servers that already run will be sent",
     "study/command_line.py": "reads what Snakemake is called with, before any rule",
     "load/trace_checks.py": "only refuses traces in the dry run; what is read of them is load/trace_files.py",
     "report/catalogue.py": PLANNING,

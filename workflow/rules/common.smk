@@ -36,6 +36,7 @@ from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
 from rllm_serving.study.estimate import Plan
+from rllm_serving.study.sent import notes as endpoint_notes
 from rllm_serving.study.study import Study
 
 
@@ -55,7 +56,7 @@ def load_study():
         study = Study(config, PROMPTS, resolve_device(config["device"]))
         claims = load_claims(RESOURCES / "claims.yaml", study)
         if workflow.is_main_process:
-            for note in (*study.notes(), *check_traces(study)):
+            for note in (*study.notes(), *endpoint_notes(Plan(study)), *check_traces(study)):
                 logger.warning(note)
         return study, claims
     except UserError as error:
@@ -133,7 +134,7 @@ def environment_imports(environment):
 
 wildcard_constraints:
     experiment=one_of(config["experiments"]),
-    engine=one_of(ENGINES),
+    engine=one_of([*ENGINES, *STUDY.engines]),
     model=one_of(STUDY.models),
     quantization=one_of(config["quantizations"]),
     setup=one_of(config["setups"]),
