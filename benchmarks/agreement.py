@@ -22,7 +22,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rllm_serving.environments import EnvironmentBuildError
 from rllm_serving.load import patterns, stream
-from rllm_serving.load.client import build_http_request, run
+from rllm_serving.load.client import run
+from rllm_serving.load.requests import build_http_request
 from rllm_serving.measurement import priority
 from rllm_serving.report.figures import style
 from rllm_serving.serving import hardware

@@ -31,7 +31,8 @@ import peers
 from numpy.typing import NDArray
 from rllm_serving.environments import EnvironmentBuildError
 from rllm_serving.load import patterns, sse, stream
-from rllm_serving.load.client import Driver, HttpExchange, build_http_request, run
+from rllm_serving.load.client import Driver, HttpExchange, run
+from rllm_serving.load.requests import build_http_request
 from rllm_serving.measurement import priority, telemetry
 from rllm_serving.measurement.engine_metrics import EngineMetrics
 from rllm_serving.serving import hardware

@@ -22,6 +22,8 @@ DECIDES_NO_RESULT = {
     "study/study.py": PLANNING,
     "study/config*.py": PLANNING,
     "study/checks.py": PLANNING,
+    "study/support.py": PLANNING,
+    "study/sent.py": "tells what servers that already run will be sent",
     "study/command_line.py": "reads what Snakemake is called with, before any rule",
     "study/locks.py": "reads whether Snakemake's lock is in use, before any rule",
     "study/results_owner.py": "only refuses another study's results in the dry run",

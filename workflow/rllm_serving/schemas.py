@@ -14,3 +14,7 @@ ENGINE_COLUMNS = (
     *("spec_drafted", "spec_accepted", "prompt_tokens", "generated_tokens"),
 )
 """The columns of server.parquet that come from the engine's own metrics."""
+
+OWN_ENGINES = ("vllm", "sglang")
+"""Engines that the workflow starts. All others are servers that already run: nothing of them is controlled, and what
+tables call starts are sessions with them."""

@@ -39,6 +39,7 @@ from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
 from rllm_serving.study.estimate import Plan
 from rllm_serving.study.results_owner import check_results, mark_results
+from rllm_serving.study.sent import notes as endpoint_notes
 from rllm_serving.study.study import Study
 
 
@@ -66,7 +67,7 @@ def load_study():
         if workflow.is_main_process and not workflow.modifier.skip_configfile:
             check_results(study.name, asked_targets)
         if workflow.is_main_process:
-            for note in (*study.notes(), *check_traces(study)):
+            for note in (*study.notes(), *endpoint_notes(Plan(study)), *check_traces(study)):
                 logger.warning(note)
         return study, claims
     except UserError as error:
@@ -144,7 +145,7 @@ def environment_imports(environment):
 
 wildcard_constraints:
     experiment=one_of(config["experiments"]),
-    engine=one_of(ENGINES),
+    engine=one_of([*ENGINES, *STUDY.engines]),
     model=one_of(STUDY.models),
     quantization=one_of(config["quantizations"]),
     setup=one_of(config["setups"]),

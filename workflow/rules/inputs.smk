@@ -68,11 +68,14 @@ def run_executes_code(wildcards):
 
 def run_inputs(wildcards):
     """What a run needs. One function for all: Snakemake takes a quarter of a millisecond to call one, for every run."""
-    experiment, options = wildcards.experiment, run_of(wildcards).options
-    drafts = [options.draft_model] if options.draft_model else []
-    return {
-        "environment": f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
-        "model": model_record(wildcards),
+    experiment, run = wildcards.experiment, run_of(wildcards)
+    drafts = [run.options.draft_model] if run.options.draft_model else []
+    own = {
+        "environment": [f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json"],
+        "model": [model_record(wildcards)],
+    }
+    # A server that already runs brings both with it.
+    return (own if run.endpoint is None else dict.fromkeys(own, [])) | {
         "draft": [f"resources/models/{draft}/model.json" for draft in drafts],
         "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.open_loop(experiment) else [],
         "datasets": run_datasets(wildcards),

@@ -18,6 +18,7 @@ from rllm_serving.analysis.points import experiment_tables
 from rllm_serving.analysis.server_data import ServerData
 from rllm_serving.analysis.timing import Slo
 from rllm_serving.measurement.rows import REQUESTS, SERVER
+from rllm_serving.schemas import OWN_ENGINES
 
 
 def grades(correct: list[bool]) -> pd.DataFrame:
@@ -72,9 +73,23 @@ def test_goodput_counts_who_kept_both_promises() -> None:
         assert (point["slo_attainment"], point["goodput"]) == (met / 4, met / 10)
     quick = request(0, sent=0.0, first_token=1.0, first_visible_token=1.0, last_token=1.0, output_tokens=1)
     quick |= {"chunk_times": [1.0], "chunk_tokens": [1]}
-    for tokens, met in ((1, 1), (None, 0)):  # nobody counted: nobody knows the pace
-        assert one([quick | {"answer_tokens": tokens}], slo=Slo(2.0, 1.0))["slo_attainment"] == met
+    assert one([quick | {"answer_tokens": 1}], slo=Slo(2.0, 1.0))["slo_attainment"] == 1
+    uncounted = quick | {"answer_tokens": None}  # nobody counted: nobody knows the pace
+    assert pd.isna(one([uncounted], slo=Slo(2.0, 1.0))["slo_attainment"])
+    assert one([uncounted], slo=Slo(0.5, 1.0))["slo_attainment"] == 0  # it was too late, whatever its pace
     assert pd.isna(one(three())["slo_attainment"])
+
+
+def test_chunks_whose_tokens_nobody_told_have_gaps_and_no_token_latency() -> None:
+    rows = [row | {"chunk_tokens": [None] * len(row["chunk_tokens"])} for row in three()]  # type: ignore[arg-type]
+    point = one(rows)
+    assert point["icl_mean"] == pytest.approx(6 / 4) and pd.isna(point["itl_mean"])
+    assert point["output_throughput"] == pytest.approx(1.0) and pd.isna(point["kv_held_tokens_mean"])
+
+
+def test_what_was_not_started_here_is_not_controlled() -> None:
+    assert one(three())["controlled"] == (KEYS["engine"] in OWN_ENGINES)
+    assert not one([row | {"engine": "far"} for row in three()])["controlled"]
 
 
 def test_answers_of_a_forced_length_are_not_graded() -> None:

@@ -17,6 +17,7 @@ from rllm_serving.analysis.validity import ClientHealth
 from rllm_serving.load import client
 from rllm_serving.load.client import Client, HttpExchange, clock
 from rllm_serving.load.patterns import batch
+from rllm_serving.load.requests import build_http_request
 from rllm_serving.load.stream import RequestResult, decode
 
 Seen = tuple[HttpExchange, RequestResult]
@@ -49,7 +50,7 @@ EXPECTED = {
 
 def requests(port: int, names: Sequence[str]) -> list[bytes]:
     bodies = ({"messages": [{"role": "user", "content": name}], "stream": True} for name in names)
-    return [client.build_http_request(HOST, port, "/v1/chat/completions", body) for body in bodies]
+    return [build_http_request(HOST, port, "/v1/chat/completions", body) for body in bodies]
 
 
 def send(port: int, names: Sequence[str], size: int = 0, timeout_s: float = 30.0) -> list[Seen]:
@@ -229,7 +230,7 @@ def test_connections_are_open_before_the_point_starts_and_used_again(server: Moc
 
 
 def test_a_request_is_one_complete_http_message() -> None:
-    head, _, body = client.build_http_request(HOST, 7, "/v1/x", {"q": "Grüße"}).partition(b"\r\n\r\n")
+    head, _, body = build_http_request(HOST, 7, "/v1/x", {"q": "Grüße"}).partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0] == b"POST /v1/x HTTP/1.1" and body == '{"q":"Grüße"}'.encode()
     assert b"Content-Length: %d" % len(body) in head.split(b"\r\n") and b"Host: 127.0.0.1:7" in head
 

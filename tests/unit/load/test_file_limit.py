@@ -19,11 +19,12 @@ from functools import partial
 from rllm_serving.errors import UserError
 from rllm_serving.load import client
 from rllm_serving.load.patterns import LOADS
+from rllm_serving.load.requests import build_http_request
 
 host, port, kind, size, count, soft, hard = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(soft), int(hard)))
 body = {"messages": [{"role": "user", "content": "ok"}], "stream": True}
-requests = [client.build_http_request(host, int(port), "/v1/chat/completions", body)] * int(count)
+requests = [build_http_request(host, int(port), "/v1/chat/completions", body)] * int(count)
 pattern = partial(LOADS[kind], times=[0.0] * int(count)) if kind == "open" else LOADS[kind]
 try:
     _, ended = client.run(host, int(port), requests, pattern, int(size), 30)

@@ -11,6 +11,7 @@ from helpers.mock_server import HOST, MockServer
 from rllm_serving.load import client
 from rllm_serving.load.client import HttpExchange
 from rllm_serving.load.patterns import LOADS
+from rllm_serving.load.requests import build_http_request
 from rllm_serving.load.stream import decode
 
 
@@ -19,7 +20,7 @@ def drive(
 ) -> list[tuple[HttpExchange, int | None]]:
     """Exchange and batch of each request, in order."""
     bodies = [{"messages": [{"role": "user", "content": prompt}], "stream": True} for prompt in prompts]
-    requests = [client.build_http_request(HOST, server.port, "/v1/chat/completions", body) for body in bodies]
+    requests = [build_http_request(HOST, server.port, "/v1/chat/completions", body) for body in bodies]
     _, seen = client.run(HOST, server.port, requests, partial(LOADS[load], **options), size, 20)
     return seen
 

@@ -19,14 +19,17 @@ RECORD = Path(__file__).parents[2] / "data" / "measurement.json"
 DECIDING = (
     "datasets/prompts.py",
     "load/client.py",
+    "load/endpoint_stream.py",
     "load/patterns.py",
     "load/requests.py",
     "load/sse.py",
     "load/stream.py",
+    "load/token_counter.py",
     "measurement/engine_metrics.py",
     "measurement/rows.py",
     "measurement/special_tokens.py",
     "measurement/telemetry.py",
+    "serving/endpoints.py",
 )
 """Modules that decide what is sent, when, what is recorded of it, and what the columns mean."""
 

@@ -46,6 +46,8 @@ def keys_of(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from keys_of(entry, f"{prefix}NAME.")
     if "items" in schema:
         yield from keys_of(schema["items"], prefix)
+    for alternative in schema.get("oneOf", []):
+        yield from keys_of(alternative, prefix)
 
 
 def test_the_schema_is_a_schema() -> None:

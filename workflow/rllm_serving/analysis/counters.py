@@ -43,7 +43,8 @@ def counter_summary(
     own = 1.0 if options.get("speculative", "none") != "none" else math.nan
     for phase, tokens in tokens_per_chunk_by_phase(chunks, requests["reasoning_tokens"]).items():
         result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_per_step_{phase}": tokens - own}
-    path = Path(run["model"]["path"]) / "config.json" if run else None
+    # Of a server that already runs there is no checkpoint here.
+    path = Path(run["model"]["path"]) / "config.json" if "path" in run.get("model", {}) else None
     config = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
     return result | {"kv_bytes_per_token": kv_bytes_per_token(config, options.get("kv_cache_dtype", "auto"))}
 

@@ -64,7 +64,7 @@ def occupancy(frame: pd.DataFrame, chunks: pd.DataFrame) -> Occupancy | None:
     row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
     total = np.bincount(row, tokens, len(frame))
     ran = ~np.isnan(first)
-    unknown = ran & (np.isnan(prompt) | np.isnan(closed) | (total == 0))
+    unknown = ran & (np.isnan(prompt) | np.isnan(closed) | ~(total > 0))
     if unknown.any() or not end > start:
         return None
     told = frame["output_tokens"].where(frame["completed"]).to_numpy(dtype=float)

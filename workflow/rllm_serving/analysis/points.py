@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..schemas import OWN_ENGINES
 from . import kv_occupancy, says, server_metrics, timing, worth
 from .gates import CLIENT_GATES
 from .intervals import MISSING, Codes, Interval, codes, share
@@ -29,7 +30,9 @@ LINEAR = [name for name in FROM_STARTS if METRICS[name].linear]
 
 
 class Tables(NamedTuple):
-    """What is known of an experiment's servers, a row of keys and METRICS each.
+    """What is known of an experiment's servers, a row of keys, `controlled` and METRICS each.
+
+    controlled: whether the server was started by the workflow; one that already ran has sessions for starts.
 
     Attributes:
         points: SERVER, START, CONDITION, repeat.
@@ -128,7 +131,7 @@ def _bounded(name: str, found: Interval, row: dict[str, Any]) -> dict[str, float
 
 def _columns(keys: Sequence[str]) -> list[str]:
     wide = [[m, f"{m}_low", f"{m}_high"] if metric.units else [m] for m, metric in METRICS.items()]
-    return [*keys, *(column for group in wide for column in group)]
+    return [*keys, "controlled", *(column for group in wide for column in group)]
 
 
 def _groups(server: ServerData, keys: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame, Codes, Codes]]:
@@ -163,7 +166,8 @@ def _table(
     made: dict[Any, dict[str, Any]],
 ) -> pd.DataFrame:
     """Rows of all groups of requests; made: what is known of a condition's points, for a start may be a single one."""
-    names = dict(zip(SERVER, server.frame[SERVER].iloc[0], strict=True))
+    names: dict[str, Any] = dict(zip(SERVER, server.frame[SERVER].iloc[0], strict=True))
+    names["controlled"] = names["engine"] in OWN_ENGINES
     condition = [name for name in keys if name not in (*START, "repeat")]
     is_whole = condition == CONDITION
     horizons = _horizons(server, condition, horizon_s)
@@ -199,7 +203,7 @@ def _of_whole_points(
     chunks = server.chunks.take(positions, group["completed"].to_numpy())
     everything = chunks if group["completed"].all() else server.chunks.take(positions)
     row: dict[str, Any] = timing.metrics(group, chunks, slo, horizon)
-    if slo is not None:
+    if slo is not None and slo.known(group):
         row |= says.interval_columns("slo_attainment", share(slo.met(group).to_numpy(dtype=float), question))
     samples = server.samples
     taken = None if samples is None else _rows(samples, key, [name for name in (*START, *POINT) if name in key])

@@ -105,6 +105,7 @@ class Chunks:
     def take(self, rows: Codes, selected: NDArray[np.bool_] | None = None) -> pd.DataFrame:
         """One row a chunk that carried tokens: row (position in `rows`), time (s from the point's start), tokens.
 
+        tokens: NaN where nobody told how many;
         rows: numbers of requests; selected: of which of them (default: all).
         """
         whole = as_slice_if_contiguous(rows)
@@ -118,7 +119,7 @@ class Chunks:
             part = np.repeat(self.starts[rows] - (np.cumsum(count) - count), count) + np.arange(count.sum())
         row, time = np.repeat(np.arange(len(rows)), count), self.times[part].astype(float, copy=False)
         tokens = self.tokens[part].astype(float)
-        full = tokens > 0
+        full = ~(tokens <= 0)
         if not full.all():
             row, time, tokens = row[full], time[full], tokens[full]
         return pd.DataFrame({"row": row, "time": time, "tokens": tokens}, copy=False)

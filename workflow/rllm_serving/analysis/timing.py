@@ -23,6 +23,11 @@ class Slo:
     ttfvt_s: float
     tpot_ms: float
 
+    def known(self, frame: pd.DataFrame) -> bool:
+        """Whether it is known of every request (rows of `latencies`) if it was met: visible tokens were counted."""
+        unpaced = frame["answered"] & frame["answer_tokens"].isna() & (frame["ttfvt"] <= self.ttfvt_s)
+        return not unpaced.any()
+
     def met(self, frame: pd.DataFrame) -> pd.Series:
         """Which requests (rows of `latencies`) met it; one of a single visible token has no pace to miss."""
         paced = (frame["visible_tpot"] * 1000 <= self.tpot_ms) | ((frame["answer_tokens"] < 2) & frame["completed"])
@@ -49,10 +54,11 @@ def metrics(
     if chunks is None:
         return row
     gaps = token_gaps(chunks)
-    for name, column, weight in (("itl", "itl", gaps["tokens"]), ("icl", "gap", gaps["tokens"] * 0 + 1)):
-        row |= _spread(name, gaps[column].to_numpy(), weight.to_numpy(dtype=float))
+    # How many tokens a chunk had need not be known; that it came is.
+    for name, column, weight in (("itl", "itl", gaps["tokens"].to_numpy()), ("icl", "gap", np.ones(len(gaps)))):
+        row |= _spread(name, gaps[column].to_numpy(), weight)
     span = float(point_spans(group)["seconds"].sum())
-    if slo is not None:
+    if slo is not None and slo.known(group):
         within = slo.met(group)
         row |= {"slo_attainment": float(within.mean()), "goodput": within.sum() / span if span > 0 else np.nan}
     row["output_throughput"] = _throughput(group, span)

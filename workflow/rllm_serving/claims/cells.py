@@ -81,7 +81,10 @@ def of_server(frame: pd.DataFrame, server: tuple[str, ...]) -> pd.DataFrame:
 def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.DataFrame, facts: StudyFacts) -> Cell:
     model = facts.pairs[selection.pair].get(term["role"])
     if model is None:
-        raise NotTestedError(f"pair {selection.pair} has no {term['role']}")
+        raise NotTestedError(
+            f"the config has no {term['role'].upper()} to compare with (pair {selection.pair}: "
+            f"{', '.join(facts.pairs[selection.pair].values())} alone)"
+        )
     changed = selection.candidate if term["changed"] else None
     quantization, setup = changed or ("bf16", "baseline")
     server = (selection.engine, model, quantization, setup)

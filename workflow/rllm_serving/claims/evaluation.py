@@ -13,6 +13,7 @@ import pandas as pd
 from ..analysis.intervals import Estimate, from_log
 from ..analysis.points import LINEAR
 from ..analysis.request_metrics import SERVER
+from ..schemas import OWN_ENGINES
 from .cells import CELL, SERVER_NAMES, Cell, NotTestedError, Selection, check_ends_differ, resolve
 from .contrasts import Contrast, of_questions, of_starts
 from .decisions import NOT_TESTED, UNDECIDED, adjusted, examine, needed, threshold, verdict
@@ -58,9 +59,10 @@ def evaluate(
     role: rllm, llm, or "difference" for the change of the RLLM against that of the LLM; "" where the hypothesis names
     roles itself. candidate: quantization or setup, "" where nothing is changed. scale: "ratio" or "difference"; effect
     with its 95 % interval (not adjusted) on that scale; error and df on the scale of the test (the log of a ratio).
-    units: "questions" or "starts", n of them. margin: as in the claim. p: two-sided, of the effect's lying on the
-    margin; p_adjusted, verdict: see `decisions`. needed: units that would decide it. reason: why a hypothesis is not
-    tested, or undecided without a number. invalid_points: that were left out of the rows which it is about.
+    units: "questions" or "starts" (of a server that already runs "sessions"), n of them. margin: as in the claim. p:
+    two-sided, of the effect's lying on the margin; p_adjusted, verdict: see `decisions`. needed: units that would
+    decide it. reason: why a hypothesis is not tested, or undecided without a number. invalid_points: that were left out
+    of the rows which it is about.
 
     Args:
         claims: id -> claim, as `planning.load_claims` returns them.
@@ -164,7 +166,8 @@ def _row(
     margin = threshold(hypothesis["margin"], found.is_ratio)
     test = examine(found.effect, hypothesis["direction"], margin)
     row = {**_described(hypothesis), **keys, **_effect(found), "invalid_points": _invalid(cells, rows.points)}
-    row |= {"units": "questions" if hypothesis["metric"] in SAID else "starts", "n": found.units}
+    times = "starts" if selection.engine in OWN_ENGINES else "sessions"
+    row |= {"units": "questions" if hypothesis["metric"] in SAID else times, "n": found.units}
     if test is None:
         return {**row, "verdict": UNDECIDED, "reason": _too_few(row)}
     return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance}
@@ -198,9 +201,10 @@ def _not_tested(hypothesis: Mapping[str, Any], keys: Mapping[str, Any], reason: 
 
 
 def _too_few(row: Mapping[str, Any]) -> str:
-    if row["units"] == "starts":
-        return "too few starts for an interval" if row["n"] < 2 else "the starts do not differ, or are too few"
-    return "too few questions for an interval"
+    units = row["units"]
+    if units == "questions" or row["n"] < 2:
+        return f"too few {units} for an interval"
+    return f"the {units} do not differ, or are too few"
 
 
 def _invalid(cells: list[Cell], points: pd.DataFrame) -> int:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import httptools
-import msgspec
 import uvloop
 
 from ..analysis.validity import ClientHealth
@@ -31,8 +31,9 @@ clock = time.perf_counter
 class HttpExchange:
     """What was seen of one request: raw bytes with their stamps, and how it ended.
 
-    scheduled, sent, closed: seconds on `clock`. stamps[i] is when pieces[i] was received. failure is None or one of
-    "timeout", "connection", "protocol", "truncated" with the reason in `error`.
+    scheduled, sent, closed: seconds on `clock`. stamps[i] is when pieces[i] was received. location: where a redirect
+    leads. failure is None or one of "timeout", "connection", "protocol", "truncated", "limit" (not sent: as many were
+    in flight as may be) with the reason in `error`.
     """
 
     scheduled: float
@@ -40,20 +41,11 @@ class HttpExchange:
     closed: float | None = None
     http_status: int | None = None
     content_type: str = ""
+    location: str = ""
     stamps: list[float] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     failure: str | None = None
     error: str | None = None
-
-
-def build_http_request(host: str, port: int, path: str, body: Mapping[str, Any]) -> bytes:
-    """A complete HTTP/1.1 POST request, ready to be written to a socket."""
-    payload = msgspec.json.encode(body)
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-        f"Accept: text/event-stream\r\nContent-Length: {len(payload)}\r\n\r\n"
-    )
-    return head.encode("ascii") + payload
 
 
 class _Connection(asyncio.Protocol):
@@ -68,6 +60,7 @@ class _Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._now = 0.0
         self._complete = False
+        self._framed = False
         # deque, not list: growing a list reallocates and page-faults mid-stream.
         self._stamps: deque[float] = deque()
         self._pieces: deque[bytes] = deque()
@@ -89,7 +82,9 @@ class _Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or self._complete:
             return
-        if exchange.http_status is None:
+        if exchange.http_status is not None and not self._framed and reason is None:
+            self._finish(None, None)  # a body without length or chunks ends with its connection (RFC 9112, 6.3)
+        elif exchange.http_status is None:
             self._finish("connection", f"connection lost before an answer: {reason or 'closed by the server'}")
         else:
             self._finish("truncated", f"stream cut off before its end: {reason or 'closed by the server'}")
@@ -106,8 +101,12 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.exchange is not None and name.lower() == b"content-type":
+        lower = name.lower()
+        self._framed = self._framed or lower in (b"content-length", b"transfer-encoding")
+        if self.exchange is not None and lower == b"content-type":
             self.exchange.content_type = value.decode("latin-1")
+        elif self.exchange is not None and lower == b"location":
+            self.exchange.location = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
@@ -122,6 +121,7 @@ class _Connection(asyncio.Protocol):
         if self._interim:
             if self.exchange is not None:
                 self.exchange.content_type = ""
+            self._framed = False
             return
         keep = self._parser is not None and self._parser.should_keep_alive()
         self._finish(None, None)
@@ -131,7 +131,7 @@ class _Connection(asyncio.Protocol):
     def send(self, request: bytes, exchange: HttpExchange) -> asyncio.Future[None]:
         """Write a request; the future is done when the exchange has ended, well or not."""
         assert self.transport is not None
-        self.exchange, self.begun, self._complete = exchange, False, False
+        self.exchange, self.begun, self._complete, self._framed = exchange, False, False, False
         self._stamps, self._pieces = deque(), deque()
         self._parser = httptools.HttpResponseParser(self)
         self.done = asyncio.get_running_loop().create_future()
@@ -162,10 +162,10 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """Sends prepared requests over a pool of connections opened beforehand."""
+    """Sends prepared requests over a pool of connections opened beforehand; tls: checks the server's certificate."""
 
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        self.host, self.port, self.timeout_s = host, port, timeout_s
+    def __init__(self, host: str, port: int, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
+        self.host, self.port, self.timeout_s, self.tls = host, port, timeout_s, tls
         self._idle: deque[_Connection] = deque()
 
     async def open(self, count: int) -> None:
@@ -176,7 +176,8 @@ class Client:
         self._idle.extend(connection for connection in opened if isinstance(connection, _Connection))
 
     async def _connect(self) -> _Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(_Connection, self.host, self.port)
+        create = asyncio.get_running_loop().create_connection
+        _, connection = await create(_Connection, self.host, self.port, ssl=self.tls)
         return connection
 
     async def exchange(self, request: bytes, scheduled: float) -> HttpExchange:
@@ -285,18 +286,19 @@ def run(
     size: int,
     timeout_s: float,
     health: ClientHealth | None = None,
+    make: Callable[[str, int, float], Client] = Client,
 ) -> tuple[float, list[tuple[HttpExchange, int | None]]]:
     """Drive `requests` under a load; returns the point's start on `clock` and an (exchange, batch) per request.
 
-    size: requests at once, for which connections are opened beforehand; health: filled in. Raises FileLimitError when
-    this process may not have so many open.
+    size: requests at once, for which connections are opened beforehand; health: filled in; make: the
+    client. Raises FileLimitError when this process may not have so many open.
     """
     allow_connections(min(size, len(requests)))
     result: tuple[float, list[tuple[HttpExchange, int | None]]] | None = None
 
     async def point() -> None:
         nonlocal result  # returned by the task, it would be printed: Runner asks signal.getsignal, which takes its repr
-        client = Client(host, port, timeout_s)
+        client = make(host, port, timeout_s)
         try:
             await client.open(min(size, len(requests)))
             with gc_disabled(), monitored(health or ClientHealth()):

@@ -1,10 +1,12 @@
-"""What is sent: the request body of each question of a point."""
+"""What is sent: the request body of each question of a point, and the bytes that carry it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ..datasets import prompts
 from ..study.design import Point, Run, request_seed
@@ -77,3 +79,22 @@ def build_bodies(run: Run, point: Point, asks: Sequence[PlannedRequest], templat
             body["priority"] = len(text)
         result.append(body)
     return result
+
+
+def build_http_request(
+    host: str, port: int, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> bytes:
+    """A complete HTTP/1.1 POST request, ready to be written to a socket.
+
+    Args:
+        host: of the server.
+        port: of the server.
+        path: of the resource.
+        body: sent as JSON.
+        headers: further ones, or others in place of Host.
+    """
+    payload = msgspec.json.encode(body)
+    fields = {"Host": f"{host}:{port}", "Content-Type": "application/json", "Accept": "text/event-stream"}
+    fields |= {**(headers or {}), "Content-Length": str(len(payload))}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + payload

@@ -15,36 +15,46 @@ from .sse import BYTE_ORDER_MARK, Event, events
 from .stream_errors import told_reason
 
 
-class _Delta(msgspec.Struct):
+class Delta(msgspec.Struct):
+    """Texts that a chunk adds."""
+
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
 
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
+class Choice(msgspec.Struct):
+    """An answer's part of a chunk; there is one answer a request."""
+
+    delta: Delta | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
 
 
-class _Details(msgspec.Struct):
+class UsageDetails(msgspec.Struct):
+    """A part of the usage."""
+
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class Usage(msgspec.Struct):
+    """Tokens as an engine counts them."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    completion_tokens_details: _Details | None = None
+    completion_tokens_details: UsageDetails | None = None
     reasoning_tokens: int | None = None
 
 
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+class Chunk(msgspec.Struct):
+    """An event of a streamed completion."""
+
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode = msgspec.json.Decoder(Chunk).decode
 _DONE = b"[DONE]"
 EMPTY_BLOCK = 4
 """Tokens that a block of no thinking may have: both tags, and the white space between and behind them, which parsers
@@ -136,7 +146,7 @@ def decode(
         text = b"".join(exchange.pieces)[:500].decode("utf-8", "replace")
         outcome.status, outcome.error = "http", f"HTTP {exchange.http_status}: {text}"
         return outcome
-    if exchange.failure is None and not _is_event_stream(exchange.content_type):
+    if exchange.failure is None and not is_event_stream(exchange.content_type):
         outcome.status = "protocol"
         text = b"".join(exchange.pieces)[:200].decode("utf-8", "replace")
         outcome.error = f"content type {exchange.content_type!r} is not text/event-stream: {text}"
@@ -172,7 +182,7 @@ def decode(
     return outcome
 
 
-def _is_event_stream(content_type: str) -> bool:
+def is_event_stream(content_type: str) -> bool:
     """Whether a Content-Type names server-sent events; media types have no case."""
     return content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
@@ -235,7 +245,7 @@ def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int], phases
         if chunk is None:
             break
         choices = chunk.choices or []
-        thought, said, finish = _texts(choices)
+        thought, said, finish = texts_of(choices)
         ids += (token for choice in choices for token in choice.token_ids or ())
         tokens = _count(chunk.usage, counted, outcome)
         if not choices and not counted:
@@ -258,9 +268,9 @@ def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int], phases
     return done
 
 
-def _chunk(event: Event, outcome: RequestResult) -> _Chunk | None:
+def _chunk(event: Event, outcome: RequestResult) -> Chunk | None:
     """The chunk that an event carries; None where it carries none, and `outcome` then says why."""
-    chunk: _Chunk | None = None
+    chunk: Chunk | None = None
     problem = ""
     try:
         chunk = _decode(event.data.removeprefix(BYTE_ORDER_MARK))
@@ -276,7 +286,8 @@ def _chunk(event: Event, outcome: RequestResult) -> _Chunk | None:
     return chunk
 
 
-def _texts(choices: list[_Choice]) -> tuple[str, str, str | None]:
+def texts_of(choices: list[Choice]) -> tuple[str, str, str | None]:
+    """Return thinking, answer and finish reason that came with a chunk."""
     thought = said = ""
     finish = None
     for choice in choices:
@@ -287,7 +298,7 @@ def _texts(choices: list[_Choice]) -> tuple[str, str, str | None]:
     return thought, said, finish
 
 
-def _count(usage: _Usage | None, counted: int, outcome: RequestResult) -> int | None:
+def _count(usage: Usage | None, counted: int, outcome: RequestResult) -> int | None:
     """Tokens that came with a chunk, from the engine's running usage; None where it told nothing."""
     if usage is None or usage.completion_tokens is None:
         return None

@@ -39,6 +39,7 @@ class PageReader:
 
     def __init__(self, port: int, metrics: Iterable[str], timeout_s: float = 2.0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+        self._path, self._headers = "/metrics", dict[str, str]()
         self._prefixes = tuple(metric.encode() for metric in metrics)
 
     def page(self) -> bytes | None:
@@ -57,14 +58,14 @@ class PageReader:
     def _ask(self) -> http.client.HTTPResponse:
         is_reused = self._connection.sock is not None
         try:
-            self._connection.request("GET", "/metrics")
+            self._connection.request("GET", self._path, headers=self._headers)
             return self._connection.getresponse()
         except ConnectionError:
             # A kept-alive connection that the server has closed says nothing about its page.
             self._connection.close()
             if not is_reused:
                 raise
-        self._connection.request("GET", "/metrics")
+        self._connection.request("GET", self._path, headers=self._headers)
         return self._connection.getresponse()
 
     def close(self) -> None:

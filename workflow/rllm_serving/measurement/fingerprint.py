@@ -41,6 +41,10 @@ def fingerprint(
     config = {key: value for key, value in run.to_dict().items() if key != "measurement"}
     # Timeouts and limits decide whether a point counts, not what it measures: they may change between attempts.
     config["sample_hz"] = run.measurement["sample_hz"]
+    if run.endpoint is not None:
+        # Neither does how it is warmed up; the tokenizer counts by its content, which stands in `model`.
+        apart = ("api_key_env", "tokenizer", "warm_up_rounds")
+        config["endpoint"] = {name: value for name, value in run.endpoint.items() if name not in apart}
     files = {**paths.datasets, **{f"template {name}": path for name, path in paths.templates.items()}}
     if paths.arrivals is not None:
         files["arrivals"] = paths.arrivals

@@ -12,7 +12,7 @@ class RunPaths:
     """Files and folders of a run.
 
     Attributes:
-        python: interpreter of the engine's environment.
+        python: interpreter of the engine's environment; like the next two None for a server that already runs.
         environment: environment.json, the packages in it.
         model: model.json, the model's folder and digest.
         draft: the same of the model that proposes tokens.
@@ -26,9 +26,9 @@ class RunPaths:
         forced: file that was last touched when the user forced everything to be measured again.
     """
 
-    python: Path
-    environment: Path
-    model: Path
+    python: Path | None
+    environment: Path | None
+    model: Path | None
     draft: Path | None
     arrivals: Path | None
     datasets: Mapping[str, Path]
@@ -47,4 +47,6 @@ class RunPaths:
 
     def package(self, module: str) -> Path | None:
         """The folder of a module in the engine's environment; None where there is none."""
+        if self.python is None:
+            return None
         return next(self.python.parent.parent.glob(f"lib/python3*/site-packages/{module}"), None)

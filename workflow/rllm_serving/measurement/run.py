@@ -9,46 +9,40 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..analysis import validity
-from ..errors import UserError
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
-from ..load.requests import PlannedRequest, build_bodies, plan_requests
+from ..load.requests import PlannedRequest, build_bodies, build_http_request, plan_requests
 from ..serving import effective, hardware
-from ..serving.engines import ENGINES, ServerConfig
+from ..serving.engines import ENGINES, MetricSource, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
-from ..study.design import Load, Point, Run
+from ..serving.target import Target
+from ..study.design import Point, Run
 from . import point_validity, priority, rows, special_tokens, telemetry
 from .engine_metrics import EngineMetrics
 from .fingerprint import fingerprint
+from .invalid_points import RunError, check_validity
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
-from .warm_up import is_steady, tokens_per_s
+from .warm_up import OPEN_CONNECTIONS, is_steady, tokens_per_s, warm_up_point
 
 CRASH_GRACE_S = 0.5
 """A dying server cuts its streams a moment before its process is gone."""
-OPEN_CONNECTIONS = 16
-"""Opened before the first request of a load that has no size; more are opened while it runs."""
 
 Exchanges = list[tuple[client.HttpExchange, int | None]]
 """What was sent and received, with the number of the batch."""
 
 log = logging.getLogger(__name__)
-
-
-class RunError(UserError):
-    """A run cannot give valid numbers."""
 
 
 def log_progress(name: str, completed: int, total: int, elapsed_s: float) -> None:
@@ -66,7 +60,7 @@ class Measurement:
         run: what to measure.
         paths: the files that it reads and writes.
         device: "cpu" or "cuda".
-        engine: the engine.
+        sources: columns of samples -> the server's metrics.
         model: contents of model.json.
         draft: the same of the model that proposes tokens.
         environment: contents of environment.json.
@@ -74,14 +68,26 @@ class Measurement:
 
     def __init__(self, run: Run, paths: RunPaths, device: str) -> None:
         self.run, self.paths, self.device = run, paths, device
-        self.engine = ENGINES[run.engine]
-        self.model: dict[str, Any] = json.loads(paths.model.read_text())
-        self.draft: dict[str, Any] | None = None if paths.draft is None else json.loads(paths.draft.read_text())
-        self.environment: dict[str, Any] = json.loads(paths.environment.read_text())
+        self.sources: Mapping[str, MetricSource] = {}
+        self.model: dict[str, Any] = {}
+        self.draft: dict[str, Any] | None = None
+        self.environment: dict[str, Any] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Read what the run's inputs say."""
+        paths = self.paths
+        assert paths.model is not None and paths.environment is not None
+        self.engine = ENGINES[self.run.engine]
+        self.sources = self.engine.metrics
+        self.model = json.loads(paths.model.read_text())
+        self.draft = None if paths.draft is None else json.loads(paths.draft.read_text())
+        self.environment = json.loads(paths.environment.read_text())
 
     @cached_property
     def server_config(self) -> ServerConfig:
         """What the server is started with."""
+        assert self.paths.python is not None
         return ServerConfig(
             python=self.paths.python,
             model=Path(self.model["path"]),
@@ -144,8 +150,7 @@ class Measurement:
                 missing = [point for point in self.run.points if point.name not in completed]
                 session["restart"] = len({record["session"]["id"] for _, _, record in completed.values()})
                 session["warm_up_tokens_per_s"] = self._warm_up(server, missing)
-                options, package = self.run.options, self.paths.package(self.engine.module)
-                metrics = EngineMetrics.of_server(server.port, self.engine.metrics, package, options.speculative)
+                metrics = self._metrics(server)
                 session["missing_metrics"] = metrics.missing
                 started = time.monotonic()
                 for number, point in enumerate(missing, 1):
@@ -155,7 +160,7 @@ class Measurement:
         self._assemble([completed[point.name] for point in self.run.points])
         journal.discard()
 
-    def _server(self, gpus: GpuLease) -> Server:
+    def _server(self, gpus: GpuLease) -> Target:
         return Server(
             self.engine,
             self.server_config,
@@ -165,8 +170,15 @@ class Measurement:
             gpus=gpus,
         )
 
-    def _session(self, server: Server) -> dict[str, Any]:
+    def _metrics(self, server: Target) -> EngineMetrics:
+        """What reads the server's metrics, of which it knows those that are missing."""
+        assert isinstance(server, Server)
+        package = self.paths.package(self.engine.module)
+        return EngineMetrics.of_server(server.port, self.sources, package, self.run.options.speculative)
+
+    def _session(self, server: Target) -> dict[str, Any]:
         """Describe a server start for run.json: its command, its hardware, its time."""
+        assert isinstance(server, Server)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "id": f"{started}/{server.port}",
@@ -193,16 +205,9 @@ class Measurement:
         assert self.paths.arrivals is not None
         return plan_requests(self.run, point, questions, arrivals.arrivals_for(self.paths.arrivals, point))
 
-    def _warm_up(self, server: Server, points: list[Point]) -> list[float]:
+    def _warm_up(self, server: Target, points: list[Point]) -> list[float]:
         """Send rounds of the largest load at the largest budget until their rates agree; returns these (tokens/s)."""
-        largest = max(points, key=lambda point: (point.load.size or OPEN_CONNECTIONS, point.budget))
-        size = largest.load.size or OPEN_CONNECTIONS
-        questions = -(-size // largest.n_samples)
-        point = replace(
-            largest,
-            load=Load(type="batch", size=size),
-            num_questions=min(questions, largest.num_questions or questions),
-        )
+        point = warm_up_point(points)
         planned = plan_requests(self.run, point, self.questions[point.dataset])
         rates: list[float] = []
         while len(rates) < self.run.measurement["warm_up_rounds"]:
@@ -222,9 +227,10 @@ class Measurement:
         return rates
 
     def _send(
-        self, server: Server, point: Point, planned: list[PlannedRequest], health: validity.ClientHealth
+        self, server: Target, point: Point, planned: list[PlannedRequest], health: validity.ClientHealth
     ) -> tuple[float, Exchanges]:
         """Send the requests in the pattern of the point's load; returns its start on the client's clock, and them."""
+        assert isinstance(server, Server)
         bodies = build_bodies(self.run, point, planned, self.paths.templates[point.dataset])
         pattern = LOADS[point.load.type]
         if point.load.open_loop:
@@ -232,21 +238,28 @@ class Measurement:
         return client.run(
             "127.0.0.1",
             server.port,
-            [client.build_http_request("127.0.0.1", server.port, "/v1/chat/completions", body) for body in bodies],
+            [build_http_request("127.0.0.1", server.port, "/v1/chat/completions", body) for body in bodies],
             pattern,
             point.load.size or OPEN_CONNECTIONS,
             self.run.measurement["request_timeout_s"],
             health,
         )
 
+    def _sampler(self, server: Target, metrics: EngineMetrics) -> telemetry.MetricsSampler:
+        assert isinstance(server, Server) and server.pid is not None
+        gpus = telemetry.GpuSampler(server.gpus.uuids)
+        return telemetry.MetricsSampler(server.port, server.pid, metrics, self.run.measurement["sample_hz"], gpus)
+
+    def _gates(self, health: validity.ClientHealth, requests: pa.Table, samples: pa.Table) -> dict[str, float | None]:
+        """The numbers that say whether a point is valid."""
+        sample_hz = self.run.measurement["sample_hz"]
+        return validity.compute_gates(health, requests, samples, sample_hz, telemetry.cores())
+
     def _measure(
-        self, server: Server, point: Point, session: Mapping[str, Any], metrics: EngineMetrics
+        self, server: Target, point: Point, session: Mapping[str, Any], metrics: EngineMetrics
     ) -> MeasuredPoint:
         server.flush()
-        assert server.pid is not None
-        sample_hz = self.run.measurement["sample_hz"]
-        gpus = telemetry.GpuSampler(server.gpus.uuids)
-        sampler = telemetry.MetricsSampler(server.port, server.pid, metrics, sample_hz, gpus)
+        sampler = self._sampler(server, metrics)
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         planned, health = self.requests_for(point), validity.ClientHealth()
         with priority.realtime_priority(), sampler:
@@ -258,8 +271,9 @@ class Measurement:
         requests = rows.requests_table(keys, start, planned, exchanges, self.decode)
         end = max(exchange.closed or start for exchange, _ in exchanges)
         samples = rows.to_table([{**keys, **row} for row in sampler.rows(start, end)], rows.SERVER)
-        gates = validity.compute_gates(health, requests, samples, sample_hz, telemetry.cores())
-        self._check_validity(point, requests, gates)
+        gates = self._gates(health, requests, samples)
+        journal = Journal(self.paths.partial, self.fingerprint)
+        check_validity(self.run, self.paths, journal, point, requests, gates)
         record = {
             "name": point.name,
             **point.keys,
@@ -272,25 +286,6 @@ class Measurement:
         }
         return requests, samples, record
 
-    def _check_validity(self, point: Point, requests: pa.Table, gates: Mapping[str, float | None]) -> None:
-        """Log when a point exceeds a gate; raise RunError when the config has such points fail the run."""
-        reason = validity.invalid(gates, validity.limits(self.run.measurement))
-        if reason is None:
-            return
-        failed = requests.filter(pc.not_equal(requests["status"], "ok"))
-        reasons = sorted({f"{row['status']}: {row['error']}" for row in failed.select(["status", "error"]).to_pylist()})
-        details = f" ({failed.num_rows} of {requests.num_rows} failed: {'; '.join(reasons[:5])})" if reasons else ""
-        message = f"{self.run.folder}, point {point.name} is invalid: {reason}{details}"
-        if self.run.measurement["on_invalid"] == "mark" and failed.num_rows < requests.num_rows:
-            log.warning("%s; it is kept and marked", message)
-            return
-        rejected = Journal(self.paths.partial, self.fingerprint).reject(point.name, requests)
-        raise RunError(
-            f"{message}. See measurement.gates, measurement.max_failed_rate and measurement.on_invalid of the config. "
-            f"The requests are in {rejected}, the server's log is {self.paths.server_log}. "
-            "Finished points are kept; call snakemake again to go on."
-        )
-
     def _assemble(self, measured: list[MeasuredPoint]) -> None:
         """Write the run's three files; run.json last."""
         sessions = {record["session"]["id"]: record["session"] for _, _, record in measured}
@@ -299,10 +294,11 @@ class Measurement:
             "start": self.run.start,
             "fingerprint": self.fingerprint,
             "config": self.run.to_dict(),
-            "device": self.device,
+            # Of a server that already runs it is not known.
+            "device": self.device if self.run.endpoint is None else None,
             "model": self.model,
             "draft": self.draft,
-            "metrics": {column: source.metric for column, source in self.engine.metrics.items()},
+            "metrics": {column: source.metric for column, source in self.sources.items()},
             "missing_metrics": {k: v for session in sessions.values() for k, v in session["missing_metrics"].items()},
             "environment": self.environment,
             "sessions": list(sessions.values()),

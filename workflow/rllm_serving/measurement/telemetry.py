@@ -145,7 +145,7 @@ class MetricsSampler:
         return {"samples": len(self._raw), "late": self.late, "damaged": self.damaged, "cpu_s": self.cost_s}
 
     def _sample(self) -> None:
-        pages = PageReader(self.port, self.metrics.names)
+        pages = self._pages()
         tree: list[psutil.Process] = []
         refreshed = -TREE_REFRESH_S
         began = due = clock()
@@ -172,12 +172,18 @@ class MetricsSampler:
         """Take a sample; of the first and the last, at the edges of the point, up to TRIES until one is whole."""
         for _ in range(TRIES):
             page = pages.page()
-            used = (*_usage(tree), time.process_time(), *_cores())
+            used = (*self._used(tree), time.process_time(), *_cores())
             device = self.gpus.read({process.pid for process in tree})
             self._raw.append(_RawSample(clock(), page, *used, device, self._host_energy.read()))
             if not is_edge or self.metrics.is_whole(page):
                 break
             time.sleep(PAUSE_S)
+
+    def _pages(self) -> PageReader:
+        return PageReader(self.port, self.metrics.names)
+
+    def _used(self, tree: list[psutil.Process]) -> tuple[int | None, float | None]:
+        return _usage(tree)
 
     def _tree(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..load.stream import RequestResult
+from ..study.design import Load, Point
+
+OPEN_CONNECTIONS = 16
+"""Opened before the first request of a load that has no size; more are opened while it runs."""
+
+
+def warm_up_point(points: Sequence[Point]) -> Point:
+    """Return what a server is warmed up with for points: a batch of the largest load at the largest budget."""
+    largest = max(points, key=lambda point: (point.load.size or OPEN_CONNECTIONS, point.budget))
+    size = largest.load.size or OPEN_CONNECTIONS
+    questions = -(-size // largest.n_samples)
+    return replace(
+        largest, load=Load(type="batch", size=size), num_questions=min(questions, largest.num_questions or questions)
+    )
 
 
 def tokens_per_s(start: float, results: Sequence[RequestResult]) -> float:

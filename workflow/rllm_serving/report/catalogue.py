@@ -16,6 +16,7 @@ class Traits:
         budgets: number of token budgets.
         batches: number of batch loads.
         sized: whether some load has a size.
+        sampled: whether some server has metrics of its own; of those that already run not all have.
         open_loop: whether some load is open-loop.
         greedy: whether chance plays no part in sampling.
         setups: whether there are several setups or weight formats.
@@ -28,6 +29,7 @@ class Traits:
     budgets: int
     batches: int
     sized: bool
+    sampled: bool
     open_loop: bool
     greedy: bool
     setups: bool
@@ -46,6 +48,7 @@ class Traits:
             budgets=len(entry["budgets"]),
             batches=sum(load["type"] == "batch" for load in entry["loads"]),
             sized=any("size" in load for load in entry["loads"]),
+            sampled=any(run.endpoint is None or run.endpoint["metrics"] is not None for run in runs),
             open_loop=study.open_loop(experiment),
             greedy={**study.config["sampling"], **entry["sampling"]}["temperature"] == 0,
             setups=len({(run.quantization, run.setup) for run in runs}) > 1,
@@ -91,7 +94,11 @@ TABLES = {
 FIGURES = {
     "budget": Output(("summary",), lambda traits: traits.budgets > 1 and not traits.setups, "sweep:budget"),
     "batch": Output(("summary",), lambda traits: traits.batches > 1 and not traits.setups, "sweep:batch"),
-    "timeline": Output(("server", "points"), lambda traits: traits.sized and not traits.setups, "timeline:timeline"),
+    "timeline": Output(
+        ("server", "points"),
+        lambda traits: traits.sized and traits.sampled and not traits.setups,
+        "timeline:timeline",
+    ),
     "stragglers": Output(
         ("requests", "summary"), lambda traits: traits.batches > 0 and not traits.setups, "stragglers:stragglers"
     ),

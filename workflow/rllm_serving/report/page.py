@@ -94,6 +94,7 @@ def context(files: Files, study: StudyFacts) -> dict[str, Any]:
         "machines": page_facts.machines(runs),
         "versions": page_facts.versions(runs),
         "models": page_facts.models(runs),
+        "lone_models": page_facts.lone_models(study.pairs),
         "measured": page_facts.measured(runs, points, study.experiments),
         "options": effective_options.notable(pd.concat(map(pd.read_csv, files.options), ignore_index=True)),
         "invalid": page_facts.invalid_reasons(points),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -50,6 +50,17 @@ def models(runs: pd.DataFrame) -> list[dict[str, Any]]:
     found = own.drop_duplicates("model")[columns]
     sizes: list[Any] = [f"{count / 1e6:,.4g} M" if count > 0 else None for count in found["parameters"]]
     return plain_rows(found.assign(parameters=sizes))
+
+
+def lone_models(pairs: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return the models that have no other one of their pair: `model`, and the `role` that is missing."""
+    roles = {"llm": "RLLM", "rllm": "LLM"}
+    return [
+        {"model": model, "role": roles[role]}
+        for models in pairs.values()
+        for role, model in models.items()
+        if len(models) == 1
+    ]
 
 
 def measured(runs: pd.DataFrame, points: pd.DataFrame, experiments: Sequence[str]) -> list[dict[str, Any]]:

@@ -20,8 +20,9 @@ def collect(files: Iterable[Path | str]) -> pd.DataFrame:
     """Return a row a run.
 
     Columns: experiment, engine, model, quantization, setup, start; `seed`; `engine_version`, `python`, `lock`,
-    `lock_sha256`; `model_source`, `model_id`, `model_commit`, `parameters`; `device`, `cpu`, `cores`, `memory_bytes`,
-    `gpus` (names), `driver`, `system`; `git_commit`; `started_at`, `ended_at` (ISO 8601); `startup_s` (of all its
+    `lock_sha256`; `model_source`, `model_id`, `model_commit`, `parameters`; `url` (of a server that
+    already runs: the machine's columns are then the client's); `device`, `cpu`, `cores`, `memory_bytes`, `gpus`
+    (names), `driver`, `system`; `git_commit`; `started_at`, `ended_at` (ISO 8601); `startup_s` (of all its
     server starts), `measured_s` (of its points), `restarts`, `points`, `invalid_points`; `missing_metrics` (columns of
     server.parquet that the engine could not fill, and why); the parts of its fingerprint.
     Missing is null.
@@ -48,6 +49,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "model_id": model.get("id"),
         "model_commit": model.get("commit"),
         "parameters": model.get("parameters"),
+        "url": (last.get("endpoint") or {}).get("url"),
         "device": record.get("device"),
         "cpu": hardware.get("cpu"),
         "cores": hardware.get("cores"),

@@ -23,6 +23,7 @@ CHANGE = ("_ratio", "_difference")
 KEYS = {
     "experiment": "Experiment",
     "engine": "Engine",
+    "control": "Control",
     "against": "Against",
     "model": "Model",
     "pair": "Pair",

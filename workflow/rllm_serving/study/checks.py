@@ -67,16 +67,20 @@ def check_results(folder: Path) -> None:
 
 
 def find_pairs(models: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the model of each role of each pair.
+    """Return the model of each role of each pair. The only model of a study may name none: it is one by itself.
 
     Raises:
-        ConfigError: when a pair has two models of one role.
+        ConfigError: when a pair has two models of one role, or one of several models names none.
     """
+    measured = {name: model for name, model in models.items() if model["role"] != "draft"}
     pairs: dict[str, dict[str, str]] = {}
-    for name, model in models.items():
-        if "pair" not in model:
-            continue
-        pair = pairs.setdefault(model["pair"], {})
+    for name, model in measured.items():
+        if "pair" not in model and len(measured) > 1:
+            raise ConfigError(
+                f"models.{name}: the key 'pair' is missing; pair: the same name for an llm and the rllm that it is "
+                "compared with; only a study of one model needs none"
+            )
+        pair = pairs.setdefault(model.get("pair", name), {})
         if model["role"] in pair:
             raise ConfigError(
                 f"models.{name}.pair: the pair '{model['pair']}' has the {model['role']} "

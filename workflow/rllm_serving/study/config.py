@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from .config_base import Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
 from .config_claims import Claim
+from .config_engines import EnginesOrNames, by_model, engine_entries
 from .config_errors import first_error
 from .config_inputs import Dataset, Model, Quantizations, Trace
 from .config_options import Analysis, Environments, ExperimentSampling, Grading, Measurement, Sampling, Serving
@@ -104,7 +105,8 @@ class Experiment(Section):
     """the first so many of each dataset"""
     starts: Count = 3
     """how often each server is started: times, rates and gauges differ from start to start, so their intervals come
-    from these. With one there are none, and no verdict on a change"""
+    from these. With one there are none, and no verdict on a change. Of a server that already runs: its sessions, see
+    [docs/measurement.md](../docs/measurement.md#servers-that-already-run)"""
     repeats: Count = 1
     """how often each question is asked in a start, with another seed each time"""
     sampling: ExperimentSampling = key(ExperimentSampling(), allowed="as `sampling` above")
@@ -143,8 +145,13 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = key("auto", redone="all runs")
     """what the engines run on; `auto`: cuda where NVIDIA's management library sees a GPU. Name it where results are
     carried to a machine without one, and on a cluster"""
-    engines: Names = key(["vllm", "sglang"], allowed="list of `vllm`, `sglang`", redone="runs of engines added")
-    """engines of the study; `all` in an experiment means these. Only their environments are built"""
+    engines: EnginesOrNames = key(
+        ["vllm", "sglang"],
+        allowed="list of `vllm`, `sglang`, or mapping: an engine a name",
+        redone="runs of that engine",
+    )
+    """engines of the study; `all` in an experiment means these. Only their environments are built. In a mapping, below,
+    they stand in this order: vLLM, SGLang, servers that already run by name"""
     on_unsupported: Literal["error", "mark"] = key("error", redone="nothing")
     """what an option means that an engine can't serve on this device: the dry run ends with a line, or the cell is left
     out and stands in the main table with its reason"""
@@ -215,6 +222,9 @@ def config_paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for name, entry in config[section].items():
             if entry["source"] == "path":
                 yield f"{section}.{name}.path", Path(entry["path"]).expanduser()
+    for name, entry in engine_entries(config["engines"]).items():
+        for model, path in by_model(entry.get("tokenizer", {})):
+            yield ".".join(["engines", name, "tokenizer", *[model] * bool(model)]), Path(path).expanduser()
     for name, path in config["local_paths"].items():
         yield f"local_paths.{name}", Path(path).expanduser()
     for name, entry in config["traces"].items():

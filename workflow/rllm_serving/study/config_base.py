@@ -21,11 +21,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError
 
 NAME, HUB_ID, COMMIT = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$", r"^[^/\s]+/[^/\s]+$", r"^[0-9a-f]{40}$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 LINE = r"^[^\x00-\x1f\x7f]+$"
 PATTERNS = {
     NAME: 'letters, digits, ".", "_" and "-", the first a letter or a digit',
     HUB_ID: "owner/name, as the hub has it",
     COMMIT: "a full commit hash, 40 hex digits",
+    VARIABLE: "name of an environment variable",
     LINE: "text in one line, without tabs",
 }
 """What each pattern means, in words."""

@@ -43,6 +43,8 @@ def first_error(error: ValidationError, model: type[Section]) -> ConfigError:
     return ConfigError(_one_line(min(error.errors(include_url=False), key=lambda one: len(one["loc"])), model))
 
 
+_TAGS = ("<all>", "<names>", "<mapping>", "<text>")
+"""Of the kinds that a value may have, which pydantic names among the keys."""
 _EXPECTED = {
     "model_type": "a mapping (key: value)",
     "dict_type": "a mapping (key: value)",
@@ -57,7 +59,7 @@ _EXPECTED = {
 
 
 def _one_line(error: ErrorDetails, model: type[Section]) -> str:
-    location = [part for part in error["loc"] if part not in ("<all>", "<names>")]
+    location = [part for part in error["loc"] if part not in _TAGS]
     kind, context = error["type"], error.get("ctx", {})
     if location[-1:] == ["[key]"]:
         location = location[:-2]

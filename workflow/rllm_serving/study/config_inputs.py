@@ -26,11 +26,15 @@ Method = Literal[
 class Model(Section):
     """A model that is served."""
 
-    source: Literal["hub", "path", "micro"]
-    """Hugging Face hub, a local folder, or trained by the workflow"""
+    source: Literal["hub", "path", "micro", "served"]
+    """Hugging Face hub, a local folder, trained by the workflow, or on servers that already run alone: there is no
+    checkpoint here"""
     role: Literal["llm", "rllm", "draft"]
     """plain model, reasoning model, or small model for speculative decoding, which is not measured by itself"""
-    pair: Name = key(allowed="the same name for an llm and the rllm that it is compared with")
+    pair: Name = key(
+        allowed="the same name for an llm and the rllm that it is compared with",
+        shown="required for llm and rllm, but for the only one of a study",
+    )
     """a pair is one llm and one rllm"""
     reasoning_parser: Literal["deepseek-r1", "qwen3"] = key()
     """how the engine tells thinking from answer"""
@@ -60,9 +64,17 @@ class Model(Section):
         Rule(
             "source", ("micro",), excluded=("id", "revision", "path", "trust_remote_code", "thinking", "parameters_b")
         ),
-        Rule("role", ("llm", "rllm"), required=("pair",)),
+        Rule("source", ("served",), excluded=("id", "revision", "path", "training_scale", "trust_remote_code")),
         Rule("role", ("rllm",), required=("reasoning_parser",)),
     )
+
+    @classmethod
+    def problem(cls, data: Mapping[Any, Any]) -> str | None:
+        """Refuse drafts without a checkpoint."""
+        problem = super().problem(data)
+        if problem is None and data["role"] == "draft" and data["source"] == "served":
+            return "a draft model is a checkpoint; give it another source than 'served'"
+        return problem
 
 
 class Dataset(Section):

@@ -139,6 +139,7 @@ class Run:
         points: what is measured, in this order.
         method: what the name of the quantization stands for (see `METHODS`).
         thinking: passed to the chat template of a model that thinks on request; None: not passed.
+        endpoint: arguments of `serving.endpoints.Endpoint`, of a server that already runs; None: it is started.
         version: of the way of measuring.
     """
 
@@ -158,6 +159,7 @@ class Run:
     points: tuple[Point, ...] = field(repr=False)
     method: str = "bf16"
     thinking: bool | None = None
+    endpoint: Mapping[str, Any] | None = None
     version: int = MEASUREMENT
 
     @property
@@ -176,8 +178,8 @@ class Run:
         return f"{self.server}/{self.start}"
 
     def gpus(self, device: str) -> int:
-        """GPUs that its server needs."""
-        return self.options.tensor_parallel if device == "cuda" else 0
+        """GPUs of this machine that its server needs."""
+        return self.options.tensor_parallel if device == "cuda" and self.endpoint is None else 0
 
     @property
     def served(self) -> dict[str, Any]:
@@ -193,7 +195,13 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of all but the points, for a job's parameters; `from_dict` reads them back."""
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "points"}
-        return canonical_json(plain | {"options": asdict(self.options)})
+        options = asdict(self.options)
+        if self.endpoint is None:
+            del plain["endpoint"]
+        else:
+            # Of a server that already runs nothing else is known.
+            options = {name: options[name] for name in ("context_length", "max_running_requests")}
+        return canonical_json(plain | {"options": options})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], points: tuple[Point, ...]) -> Run:

@@ -49,6 +49,8 @@ TRAINING_S = {"llm": 300.0, "rllm": 300.0, "draft": 120.0}
 """A micro model on one core with AVX-512 (measured)."""
 PROCESSES_MB = 8000
 """Of the host's memory for an engine's processes, a GPU."""
+CLIENT_MB = 4000
+"""Of the host's memory where the server already runs."""
 UNKNOWN, UNKNOWN_H = 7e10, 24.0
 """Parameters, and hours of a run, where the config does not tell."""
 AT_ONCE = 32
@@ -58,6 +60,8 @@ QUESTIONS = {"gsm8k": 1319, "math500": 500, "aime2024": 30, "gpqa": 198, "superg
 ENVIRONMENT = {"cuda": 10e9, "cpu": 3e9}
 """Bytes of an environment."""
 ORIGINS = {"hub": "download", "path": "on this machine", "micro": "made"}
+ENDPOINT_STEP_S = 0.02
+"""A token of a server that already runs: of it nothing is known."""
 HOURS = ("usual_h", "most_h", "gpu_usual_h", "gpu_most_h")
 
 
@@ -83,7 +87,7 @@ class Plan:
             return MICRO
         if "parameters_b" in spec:
             return float(spec["parameters_b"] * 1e9)
-        if spec["source"] == "hub":
+        if spec["source"] in ("hub", "served"):
             return None
         try:
             return stored_parameters(f"models.{model}", Path(spec["path"]).expanduser())
@@ -93,22 +97,25 @@ class Plan:
 
     def run(self, run: Run) -> RuntimeEstimate | None:
         """Hours that a run occupies its GPUs (or the machine), its server's start included."""
-        parameters, ratio = self.parameters(run.model), METHODS[run.method].ratio or 1.0
+        parameters = self.parameters(run.model) if run.endpoint is None else 0.0
+        ratio = METHODS[run.method].ratio or 1.0
         if parameters is None:
             return None
         seconds = [0.0, 0.0]
         # Repeats take equally long: the first stands for all.
         for point in (point for point in run.points if point.repeat == run.points[0].repeat):
-            requests = self._requests(point)
+            requests = self.requests(point)
             if requests is None:
                 return None
-            for k, length in enumerate(self._lengths(run, point)):
+            for k, length in enumerate(self.lengths(run, point)):
                 seconds[k] += self._point_s(run, point, requests, parameters, ratio, length)
-        start = START_S[self.study.device] + 2 * parameters * ratio / READING
+        start, rounds = START_S[self.study.device] + 2 * parameters * ratio / READING, WARM_UP_ROUNDS
+        if run.endpoint is not None:
+            start, rounds = 0.0, run.endpoint["warm_up_rounds"]
         repeats = self.study.sweeps[run.experiment]["repeats"]
         warm_up = self._warm_up_s(run, parameters, ratio)
         return RuntimeEstimate(
-            *((start + WARM_UP_ROUNDS * w + repeats * s) / 3600 for w, s in zip(warm_up, seconds, strict=True))
+            *((start + rounds * w + repeats * s) / 3600 for w, s in zip(warm_up, seconds, strict=True))
         )
 
     def _warm_up_s(self, run: Run, parameters: float, ratio: float) -> list[float]:
@@ -116,7 +123,7 @@ class Plan:
         largest = max(run.points, key=lambda point: (point.load.size or 0, point.budget))
         size = largest.load.size or min(AT_ONCE, run.options.max_running_requests)
         step = self._step_s(run, size, parameters, ratio)
-        return [longest * step for _, longest in self._lengths(run, largest)]
+        return [longest * step for _, longest in self.lengths(run, largest)]
 
     def minutes(self, run: Run) -> int:
         """Minutes that a cluster should grant a run: the most that it can take, half as much again, half an hour."""
@@ -125,18 +132,21 @@ class Plan:
 
     def memory_mb(self, run: Run) -> int:
         """Megabytes of the host's memory for a run: its engine's processes, and the weights, which pass through it."""
+        if run.endpoint is not None:
+            return CLIENT_MB
         return round(PROCESSES_MB * run.options.tensor_parallel + 2e-6 * (self.parameters(run.model) or UNKNOWN))
 
     def quantizing_mb(self, model: str) -> int:
         """Megabytes of the host's memory for quantizing a model: its weights in both formats."""
         return round(PROCESSES_MB + 4e-6 * (self.parameters(model) or UNKNOWN))
 
-    def _requests(self, point: Point) -> int | None:
+    def requests(self, point: Point) -> int | None:
+        """Requests of a point; None where the size of its dataset is not known before it is fetched."""
         spec = self.study.datasets[point.dataset]
         questions = point.num_questions or spec.get("num_questions") or QUESTIONS.get(spec.get("format", ""))
         return None if questions is None else questions * point.n_samples
 
-    def _lengths(self, run: Run, point: Point) -> tuple[tuple[float, float], tuple[float, float]]:
+    def lengths(self, run: Run, point: Point) -> tuple[tuple[float, float], tuple[float, float]]:
         """(mean, longest) tokens of an answer: usual, and at most."""
         usual, budget = self._usual_tokens(run.model), float(point.budget)
         return (min(budget, usual), min(budget, LONGEST * usual)), (budget, budget)
@@ -160,6 +170,8 @@ class Plan:
         return requests / size * mean * step / (point.load.load_factor or 1.0) + longest * step
 
     def _step_s(self, run: Run, size: int, parameters: float, ratio: float) -> float:
+        if run.endpoint is not None:
+            return ENDPOINT_STEP_S
         if self.study.device == "cpu":
             return (CPU_STEP_S + CPU_REQUEST_S * size) * max(1.0, parameters / MICRO)
         reading, computing = 2 * parameters * ratio / BANDWIDTH, 2 * parameters * size / OPERATIONS
@@ -201,7 +213,7 @@ class Plan:
         needed_models, needed_pairs = set(study.checkpoints(usual)), set(study.quantized(usual))
         rows = []
         for name, runs in study.experiments.items():
-            requests = [self._requests(point) for run in runs for point in run.points]
+            requests = [self.requests(point) for run in runs for point in run.points]
             row = {"work": name, "optional": name not in usual, "points": len(requests), "requests": total(requests)}
             rows.append(row | _jobs([(self.run(run), run.gpus(study.device)) for run in runs]))
         bare = {"points": 0, "requests": 0}

@@ -23,9 +23,11 @@ from .checks import (
     check_size,
     find_pairs,
 )
+from .config_engines import engine_entries
 from .config_errors import ConfigError, resolve_names
 from .design import Load, Run, canonical_json, expand_sweep
 from .quantization_methods import METHODS
+from .support import check_entries, check_in_flight, check_served_names, endpoint_of, refusals
 
 CODE_FORMATS = ("humaneval",)
 """Formats of datasets whose answers are code: they are graded by running them."""
@@ -61,7 +63,11 @@ class Study:
         self.quantizations: Mapping[str, Any] = {
             name: {"method": "bf16", **canonical_json(spec)} for name, spec in config["quantizations"].items()
         }
-        self.engines = resolve_names("engines", config["engines"], list(ENGINES))
+        self._engine_entries = engine_entries(config["engines"])
+        own = [name for name, entry in self._engine_entries.items() if not entry]
+        resolve_names("engines", own, list(ENGINES))
+        self.engines = list(self._engine_entries)
+        check_entries(self._engine_entries, config["models"])
         check_references(config, prompts)
         self.pairs = find_pairs(self.models)
         self.unsupported: list[dict[str, str]] = []
@@ -74,6 +80,8 @@ class Study:
         self.priorities = self._priorities()
         for name in config["experiments"]:
             check_capacity(config, self.datasets, name, self.capacity)
+            check_in_flight(name, config["experiments"][name]["loads"], self.experiments[name])
+        check_served_names(list(self.runs.values()), self.models)
         if config["grading"]["execute_code"] and any(map(self.code, self.experiments)):
             check_sandbox()
 
@@ -147,7 +155,7 @@ class Study:
 
     def checkpoints(self, experiments: Iterable[str]) -> list[str]:
         """Models whose checkpoints these experiments need, for serving or as drafts."""
-        runs = [run for name in experiments for run in self.experiments[name]]
+        runs = [run for name in experiments for run in self.experiments[name] if run.endpoint is None]
         return sorted({model for run in runs for model in (run.model, run.options.draft_model) if model})
 
     def quantized(self, experiments: Iterable[str]) -> list[tuple[str, str]]:
@@ -158,7 +166,8 @@ class Study:
     def environments(self, experiments: Iterable[str]) -> list[str]:
         """Environments that these experiments need: of engines, of training, of quantizing."""
         names = list(experiments)
-        tools = {f"{run.engine}-{self.device}" for name in names for run in self.experiments[name]}
+        runs = [run for name in names for run in self.experiments[name] if run.endpoint is None]
+        tools = {f"{run.engine}-{self.device}" for run in runs}
         if any(self.models[model]["source"] == "micro" for model in self.checkpoints(names)):
             tools.add("train-cpu")
         if self.quantized(names):
@@ -220,6 +229,7 @@ class Study:
             spec, options = self.models[model], self.options(name, model, setup)
             check_options(self.models, model, setup, options, max(entry["budgets"]), key)
             for engine in engines:
+                endpoint = endpoint_of(engine, self._engine_entries[engine], model)
                 run = Run(
                     experiment=name,
                     engine=engine,
@@ -230,13 +240,14 @@ class Study:
                     role=spec["role"],
                     reasoning_parser=spec.get("reasoning_parser"),
                     trust_remote_code=spec.get("trust_remote_code", False),
-                    options=options,
+                    options=options if endpoint is None else _assumed(options, endpoint),
                     sampling=sampling,
                     measurement=self.config["measurement"],
                     seed=self.config["seed"],
                     points=points[0],
                     method=self.quantizations[quantization]["method"],
                     thinking=spec.get("thinking"),
+                    endpoint=endpoint,
                 )
                 if self._supported(run):
                     check_quantization_dataset(run, self.config)
@@ -245,20 +256,17 @@ class Study:
 
     def _supported(self, run: Run) -> bool:
         """Whether the run's engine can serve it; if not, it is an error or marked, as the config says."""
-        refusals = dict(ENGINES[run.engine].refusals(run.served, self._platform))
-        if not refusals:
+        found = refusals(run, self.config, self._platform)
+        if not found:
             return True
-        option, reason = next(iter(refusals.items()))
+        key, reason = next(iter(found.items()))
         if self.config["on_unsupported"] == "error":
-            key = f"setups.{run.setup}.{option}"
-            if option == "quantization":
-                key = f"quantizations.{run.quantization}.method"
             raise ConfigError(
                 f"{key} (model '{run.model}', experiment '{run.experiment}'): {reason}; choose "
                 f"other engines for it (experiments.{run.experiment}.engines), or set on_unsupported: mark to leave "
                 "such cells out and say so in the tables"
             )
-        self.unsupported.append({**run.keys, "reason": "; ".join(refusals.values())})
+        self.unsupported.append({**run.keys, "reason": "; ".join(found.values())})
         return False
 
     def open_loop(self, experiment: str) -> bool:
@@ -302,3 +310,8 @@ class Study:
             "served and timed, but not graded; accuracy stays empty"
             for name in sorted({name for experiment in self.experiments for name in self.code(experiment)})
         ]
+
+
+def _assumed(options: Options, endpoint: Mapping[str, Any]) -> Options:
+    """What is taken for granted of a server that already runs: how long its context is, how much it is sent at once."""
+    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])

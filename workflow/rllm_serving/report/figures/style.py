@@ -8,7 +8,7 @@ Error bars are 95 % intervals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import cycle, product
 from typing import Any, Literal
 
 import numpy as np
@@ -33,8 +33,17 @@ COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
 MARKERS = {"llm": "o", "rllm": "s"}
 SHIFTS = {"llm": -0.13, "rllm": 0.13}
 """Distance of a role's marker from its group's place on an axis of groups."""
-ENGINES = {engine.name: engine.title for engine in engine_classes.values()}
-LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1))]
+
+
+class _Titles(dict[str, str]):
+    """Engine -> its title; of one that the workflow does not start, a server that already runs, its name."""
+
+    def __missing__(self, engine: str) -> str:
+        return f"{engine} (not controlled)"
+
+
+ENGINES = _Titles({engine.name: engine.title for engine in engine_classes.values()})
+LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1))]
 GREY = "#555555"
 HOLLOW: dict[str, Any] = {"color": GREY, "marker": "D", "mfc": "white", "ls": ""}
 TICK: dict[str, Any] = {"marker": "|", "ms": 7, "mew": 1.2, "ls": "", "zorder": 4}
@@ -165,7 +174,7 @@ def by_role(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def series(frame: pd.DataFrame) -> list[tuple[str, str, Any, float]]:
     """Return role, engine, line style and offset of each series; offsets are in steps and centred on 0."""
-    lines = zip(engines(frame), LINES, strict=False)
+    lines = zip(engines(frame), cycle(LINES), strict=False)
     combinations = list(product(ordered(frame["role"], ROLES), lines))
     middle = (len(combinations) - 1) / 2
     return [(role, engine, line, number - middle) for number, (role, (engine, line)) in enumerate(combinations)]
@@ -266,7 +275,10 @@ def legend_handles(frame: pd.DataFrame, with_engines: bool = False) -> list[Line
         for role in ordered(frame["role"], ROLES)
     ]
     names = engines(frame)
-    lines = zip(names, LINES, strict=False) if with_engines and len(names) > 1 else ()
+    lines = list(zip(names, cycle(LINES), strict=False)) if with_engines and len(names) > 1 else []
+    if not lines:
+        # No line style names these; that nobody controls them is said all the same.
+        lines = [(name, "") for name in names if name not in ENGINES]
     return entries + [Line2D([], [], color=GREY, linestyle=line, label=ENGINES[engine]) for engine, line in lines]
 
 
