@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -27,9 +28,10 @@ from ..load.requests import PlannedRequest, build_bodies, plan_requests
 from ..serving import hardware
 from ..serving.engines import ENGINES, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
+from ..serving.memory import KvPool
 from ..serving.server import Server
 from ..study.design import Load, Point, Run
-from . import priority, rows, special_tokens, telemetry
+from . import kv_pool, priority, rows, special_tokens, telemetry
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
@@ -78,16 +80,16 @@ class Measurement:
         self.draft: dict[str, Any] | None = None if paths.draft is None else json.loads(paths.draft.read_text())
         self.environment: dict[str, Any] = json.loads(paths.environment.read_text())
 
-    @cached_property
-    def server_config(self) -> ServerConfig:
-        """What the server is started with."""
+    def server_config(self, pool: KvPool | None) -> ServerConfig:
+        """What the server is started with, on GPUs with a KV pool of the size that every engine has."""
+        options = self.run.options if pool is None else replace(self.run.options, kv_cache_tokens=pool.tokens)
         return ServerConfig(
             python=self.paths.python,
             model=Path(self.model["path"]),
             draft=None if self.draft is None else Path(self.draft["path"]),
             served_name=self.run.model,
             device=self.device,
-            options=self.run.options,
+            options=options,
             reasoning_parser=self.run.reasoning_parser,
             trust_remote_code=self.run.trust_remote_code,
             seed=self.run.seed,
@@ -121,6 +123,7 @@ class Measurement:
 
         Raises:
             GpuError: when its GPUs can't be had.
+            GpuMemoryError: when the server does not fit them.
             ServerError: when the server fails.
             RunError: when a point is invalid.
             WriteError: when a file cannot be written.
@@ -130,12 +133,15 @@ class Measurement:
         missing = [point for point in self.run.points if point.name not in completed]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
-            with acquire_gpus(self.run.gpus(self.device)) as gpus, self._server(gpus) as server:
-                session = self._session(server)
+            with ExitStack() as stack:
+                gpus = stack.enter_context(acquire_gpus(self.run.gpus(self.device)))
+                pool = kv_pool.pool_of(self.run, self.model, self.draft, gpus.uuids)
+                server = stack.enter_context(self._server(gpus, pool))
+                session = self._session(server, pool)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
-                kind = hardware.comparable_kind(session["hardware"])
+                kind = kv_pool.comparable_kind(session)
                 for name, (_, _, record) in list(completed.items()):
-                    if hardware.comparable_kind(record["session"]["hardware"]) != kind:
+                    if kv_pool.comparable_kind(record["session"]) != kind:
                         log.warning("point %s was measured on other hardware: it is measured again", name)
                         del completed[name]
                 missing = [point for point in self.run.points if point.name not in completed]
@@ -149,18 +155,18 @@ class Measurement:
         self._assemble([completed[point.name] for point in self.run.points])
         journal.discard()
 
-    def _server(self, gpus: GpuLease) -> Server:
+    def _server(self, gpus: GpuLease, pool: KvPool | None) -> Server:
         return Server(
             self.engine,
-            self.server_config,
+            self.server_config(pool),
             self.paths.server_log,
             self.run.measurement["startup_timeout_s"],
             niceness=priority.server_niceness(),
             gpus=gpus,
         )
 
-    def _session(self, server: Server) -> dict[str, Any]:
-        """Describe a server start for run.json: its command, its hardware, its time."""
+    def _session(self, server: Server, pool: KvPool | None) -> dict[str, Any]:
+        """Describe a server start for run.json: its command, its hardware, its KV pool, its time."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "id": f"{started}/{server.port}",
@@ -171,6 +177,7 @@ class Measurement:
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
             "kernels": self.engine.selected_backends(server.log),
+            "kv_pool": kv_pool.describe(pool, self.engine.reported_pool(server.log)),
             "hardware": hardware.describe(server.gpus.uuids),
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }
