@@ -191,8 +191,8 @@ def _check_memory(label: str, bf16: Mapping[str, Any], gpus: GpuLease) -> None:
     if fewest > len(sizes):
         raise GpuMemoryError(
             f"{label}: {fewest} GPUs of {min(sizes) / GIB:.0f} GiB are needed to hold the model in bf16, there are "
-            f"{len(sizes)}; raise its serving.tensor_parallel (and --resources gpu), or name a ready-made checkpoint in "
-            "`checkpoints`"
+            f"{len(sizes)}; raise its serving.tensor_parallel (and --resources gpu), or name a ready-made checkpoint "
+            "in `checkpoints`"
         )
 
 

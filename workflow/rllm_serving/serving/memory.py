@@ -56,11 +56,11 @@ class KvShape:
         text: Mapping[str, Any] = config.get("text_config", config)
         windowed = bool(text.get("sliding_window")) and text.get("use_sliding_window", True)
         other = set(text.get("layer_types") or []) - {"full_attention"}
-        if windowed or other or any(text.get(name) for name in _OTHER_CACHES) or "num_attention_heads" not in text:
+        layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+        dimension = text.get("head_dim") or (heads and text.get("hidden_size", 0) // heads)
+        if windowed or other or any(text.get(name) for name in _OTHER_CACHES) or not (layers and heads and dimension):
             return None
-        heads = text["num_attention_heads"]
-        dimension = text.get("head_dim") or text["hidden_size"] // heads
-        return cls(text["num_hidden_layers"], text.get("num_key_value_heads") or heads, dimension)
+        return cls(layers, text.get("num_key_value_heads") or heads, dimension)
 
     def bytes_per_token(self, kv_cache_dtype: str, tensor_parallel: int = 1) -> int:
         """Bytes of a token on one GPU of `tensor_parallel`; with more GPUs than KV heads each has one head.
@@ -107,7 +107,8 @@ def loaded_bytes(record: Mapping[str, Any], config: Mapping[str, Any], ratio: fl
             Embeddings and the output layer stay as they are.
     """
     # A checkpoint in float32 is loaded in bfloat16; the tensors of a quantized one are packed, its files say its size.
-    whole: int = record["bytes"] if record["parameters"] is None else BF16_BYTES * record["parameters"]
+    parameters = record.get("parameters")
+    whole: int = record["bytes"] if parameters is None else BF16_BYTES * parameters
     if ratio is None:
         return whole
     text = config.get("text_config", config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -69,7 +69,7 @@ def closest(uuids: Sequence[str], count: int) -> list[str]:
         return list(uuids[:count])
     far = {pair: distance(link) for pair, link in links(uuids).items()}
 
-    def cost(group: tuple[str, ...]) -> tuple[int, int]:
+    def cost(group: Iterable[str]) -> tuple[int, int]:
         each = [far[pair] for pair in combinations(group, 2)]
         return max(each), sum(each)
 

@@ -40,12 +40,11 @@ class JobTimes:
         """What the user should know of the limit, a line each: points that may never end under it."""
         if self.limit is None:
             return []
-        longest = {
-            name: max(map(self._longest_point, runs)) for name, runs in self.plan.study.experiments.items() if runs
-        }
+        experiments = self.plan.study.experiments.items()
+        longest = {name: max(map(self._longest_point, runs)) for name, runs in experiments if runs}
         return [
-            f"max_run_minutes: {self.limit} may be too few for experiment '{name}': with its server's start a point may "
-            f"take {minutes:.0f}, and one that is cut off begins anew; allow more"
+            f"max_run_minutes: {self.limit} may be too few for experiment '{name}': with its server's start a point "
+            f"may take {minutes:.0f}, and one that is cut off begins anew; allow more"
             for name, minutes in longest.items()
             if minutes > self.limit
         ]

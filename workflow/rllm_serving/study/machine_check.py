@@ -59,7 +59,7 @@ def check(needs: Needs, machine: Machine, hub_cache: Path, access: Access, serve
         access: asks the hub.
         serves_here: whether GPU jobs run on this machine; a machine that only fetches may have no GPU.
     """
-    problems, told = list(_disk(needs, hub_cache)), []
+    problems, told = list(_disk(needs, hub_cache)), list[str]()
     problems += _gated(needs, access)
     if machine.compiler is None:
         problems.append(f"no C++ compiler ({' or '.join(COMPILERS)}): install it (Debian, Ubuntu: `apt install g++`)")

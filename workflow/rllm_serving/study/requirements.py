@@ -17,8 +17,10 @@ from .quantization_methods import METHODS
 TOKEN_BYTES = 45_000
 """Keys and values of a token in bf16, of a model of a billion parameters; they grow with the square root: 7B to 9B have
 57,000 to 147,000, 14B 196,000, 32B 262,000, 70B 328,000."""
-MEMORY_OPTIONS = ("context_length", "tensor_parallel", "gpu_memory_fraction", "kv_cache_tokens", "kv_cache_dtype")
-MEMORY_OPTIONS += ("prefill_chunk_tokens", "max_running_requests")
+MEMORY_OPTIONS = (
+    *("context_length", "tensor_parallel", "gpu_memory_fraction", "kv_cache_tokens", "kv_cache_dtype"),
+    *("prefill_chunk_tokens", "max_running_requests"),
+)
 """Serving options that decide what fits on a GPU."""
 GATED = re.compile(r"^(meta-llama/|google/gemma-|mistralai/|Idavidrein/gpqa$)", re.IGNORECASE)
 """Ids of the hub that are known to be gated: their owner has to grant access to the token's account."""
