@@ -22,6 +22,11 @@ def test_no_engine_has_int8_on_blackwell() -> None:
         assert refusal(H100, engine, "int8") is None and refusal(B200, engine, "fp8") is None
 
 
+def test_torchao_has_no_fp8_before_ada() -> None:
+    assert "torchao asks for sm89" in str(refusal(A100, "sglang", "torchao-fp8-weight"))
+    assert refusal(L4, "sglang", "torchao-fp8-weight") is None and refusal(A100, "sglang", "fp8") is None
+
+
 @pytest.mark.parametrize(
     ("capability", "methods", "formats", "said"),
     [

@@ -52,6 +52,8 @@ def refusal(capability: Capability, engine: str, method: str) -> str | None:
         engine: name of the engine.
         method: as in `study.quantization_methods.METHODS`.
     """
+    if method == "torchao-fp8-weight" and capability < FP8:
+        return f"{method} on {capability.name}: torchao asks for {FP8.name} or later; int8 is the 8-bit format there"
     if method == "int8" and capability >= BLACKWELL:
         return f"int8 on {capability.name}: {_NO_INT8[engine]}; fp8 is the 8-bit format there"
     return None
