@@ -52,13 +52,13 @@ rule measure:
         server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
     # Start 1 of every server before any start 2.
     priority: lambda wildcards: STUDY.priorities[run_of(wildcards).folder]
+    # A run that was ended at max_run_minutes goes on after its last point. Else as often as --retries says.
+    retries: JOB_TIMES.retries()
     conda:
         "../envs/workflow.yaml"
     # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs: four
     # cores for client, sampler, API server and scheduler, four for each GPU's own process.
     threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 4 + 4 * run_of(wildcards).gpus(DEVICE)
-    # A run that was ended at max_run_minutes goes on after its last point. Else as often as --retries says.
-    retries: JOB_TIMES.retries()
     resources:
         gpu=lambda wildcards: run_of(wildcards).gpus(DEVICE),
         # All of a server's GPUs in one machine: a cluster would take them wherever some are free.

@@ -15,7 +15,8 @@ with logged(snakemake.log[0]) as log:
     if asked.serves_here:
         check_granted("the largest server", asked.needs["gpus"], snakemake.resources.get("gpu", 0))
     machine = this_machine()
-    findings = check(asked.needs, machine, Path(HF_HUB_CACHE), hub_access.refusal, asked.serves_here)
+    resources = Path(snakemake.output[0]).parent
+    findings = check(asked.needs, machine, resources, Path(HF_HUB_CACHE), hub_access.refusal, asked.serves_here)
     for note in findings.notes:
         log.info("%s", note)
     findings.raise_problems()

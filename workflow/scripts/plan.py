@@ -11,5 +11,6 @@ with logged(snakemake.log[0]):
     asked, machine = snakemake.params, this_machine()
     print(estimate.text(asked.work, asked.downloads))
     # The hub is not asked: a plan needs no network.
-    findings = machine_check.check(asked.needs, machine, Path(HF_HUB_CACHE), lambda *_: None, serves_here=False)
+    places = Path("resources"), Path(HF_HUB_CACHE)
+    findings = machine_check.check(asked.needs, machine, *places, lambda *_: None, serves_here=False)
     print("\n" + machine_check.text(asked.needs, machine, findings))

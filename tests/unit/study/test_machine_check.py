@@ -68,7 +68,7 @@ def found(
     access: Callable[[str, str], str | None] = lambda *_: None,
     serves: bool = True,
 ) -> Findings:
-    return check(asked, machine, Path("cache"), access, serves)
+    return check(asked, machine, Path("resources"), Path("cache"), access, serves)
 
 
 def test_a_machine_that_has_all_it_needs(with_gpus: Callable[[Nvml], Machine]) -> None:

@@ -49,18 +49,21 @@ class Findings:
             raise MachineError(f"this machine cannot do the study; nothing was fetched:\n{lines}")
 
 
-def check(needs: Needs, machine: Machine, hub_cache: Path, access: Access, serves_here: bool) -> Findings:
+def check(
+    needs: Needs, machine: Machine, resources: Path, hub_cache: Path, access: Access, serves_here: bool
+) -> Findings:
     """Compare what a study needs with what there is.
 
     Args:
         needs: what it needs.
         machine: what there is.
+        resources: folder of environments, models and question sets.
         hub_cache: folder of the hub's cache.
         access: asks the hub.
         serves_here: whether GPU jobs run on this machine; a machine that only fetches may have no GPU.
     """
-    problems, told = list(_disk(needs, hub_cache)), list[str]()
-    problems += _gated(needs, access)
+    problems, told = list(_disk(needs, resources, hub_cache)), list[str]()
+    problems += _gated(needs, resources, access)
     if machine.compiler is None:
         problems.append(f"no C++ compiler ({' or '.join(COMPILERS)}): install it (Debian, Ubuntu: `apt install g++`)")
     if needs["gpus"] and machine.gpus:
@@ -140,13 +143,13 @@ def _fewest(row: Mapping[str, Any], gpu_bytes: int) -> int | None:
     return fewest_gpus(row["weight_bytes"], row["token_bytes"] or 0, gpu_bytes) if known else None
 
 
-def _disk(needs: Needs, hub_cache: Path) -> Iterator[str]:
+def _disk(needs: Needs, resources: Path, hub_cache: Path) -> Iterator[str]:
     """Of each file system: whether what is still to be written fits."""
     wanted: dict[int, list[tuple[str, float, Path]]] = {}
     for row in needs["files"]:
-        folder = hub_cache if row["hub"] else Path("resources")
+        folder = hub_cache if row["hub"] else resources
         size = (row["bytes"] or 0.0) - (_cached(hub_cache, row["hub"]) if row["hub"] else 0)
-        if not Path(row["record"]).exists() and size > 0:
+        if not (resources / row["record"]).exists() and size > 0:
             wanted.setdefault(disk_of(folder).device, []).append((row["what"], size, folder))
     for things in wanted.values():
         total, free = sum(size for _, size, _ in things), disk_of(things[0][2]).free_bytes
@@ -165,10 +168,10 @@ def _cached(hub_cache: Path, repository: str) -> int:
     return sum(file.stat().st_size for file in blobs.iterdir() if file.is_file()) if blobs.is_dir() else 0
 
 
-def _gated(needs: Needs, access: Access) -> Iterator[str]:
+def _gated(needs: Needs, resources: Path, access: Access) -> Iterator[str]:
     token = bool(os.environ.get("HF_TOKEN"))
     for row in needs["gated"]:
-        if Path(row["record"]).exists():
+        if (resources / row["record"]).exists():
             continue
         if row["known"] and not token and os.environ.get("HF_HUB_OFFLINE", "") in ("", "0"):
             yield f"{row['kind']} {row['id']} is gated and HF_TOKEN is not set: accept its terms, then export HF_TOKEN"

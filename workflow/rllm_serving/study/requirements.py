@@ -39,7 +39,7 @@ def requirements(plan: Plan, locks: Path) -> dict[str, Any]:
         `token_bytes` (of one GPU, null where not known), `estimated` (whether token_bytes is from the model's size
         alone), `options` (MEMORY_OPTIONS);
         quantizing: rows of `model`, `gpus` (that it asks for), `weight_bytes`, `token_bytes`;
-        files: rows of `what`, `bytes` (null: not known), `record` (there when it is there), `hub` (its id, null for
+        files: rows of `what`, `bytes` (null: not known), `record` (below resources, there when it is there), `hub` (its id, null for
         what is not fetched from the hub); gated: rows of `id`, `kind` ("model", "dataset"), `known` (to be), `record`.
     """
     study = plan.study
@@ -135,7 +135,7 @@ def _files(plan: Plan) -> list[dict[str, Any]]:
             spec = study.quantizations[name].get("checkpoints", {}).get(model, {})
         if not row["optional"] and row["bytes"] != 0.0:
             hub = spec.get("id") if row["kind"] == "download" else None
-            rows.append({"what": what, "bytes": row["bytes"], "record": f"resources/{folder}.json", "hub": hub})
+            rows.append({"what": what, "bytes": row["bytes"], "record": f"{folder}.json", "hub": hub})
     return rows
 
 
@@ -150,5 +150,5 @@ def _hub_entries(plan: Plan) -> list[dict[str, Any]]:
     for kind, spec, record in entries:
         if spec["source"] == "hub":
             known = bool(GATED.match(spec["id"]))
-            rows[kind, spec["id"]] = {"id": spec["id"], "kind": kind, "known": known, "record": f"resources/{record}"}
+            rows[kind, spec["id"]] = {"id": spec["id"], "kind": kind, "known": known, "record": record}
     return list(rows.values())
