@@ -39,8 +39,9 @@ def requirements(plan: Plan, locks: Path) -> dict[str, Any]:
         `token_bytes` (of one GPU, null where not known), `estimated` (whether token_bytes is from the model's size
         alone), `options` (MEMORY_OPTIONS);
         quantizing: rows of `model`, `gpus` (that it asks for), `weight_bytes`, `token_bytes`;
-        files: rows of `what`, `bytes` (null: not known), `record` (below resources, there when it is there), `hub` (its id, null for
-        what is not fetched from the hub); gated: rows of `id`, `kind` ("model", "dataset"), `known` (to be), `record`.
+        files: rows of `what`, `bytes` (null: not known), `record` (a file below resources/, there when it is there),
+        `hub` (its id, null for what is not fetched from the hub);
+        gated: rows of `id`, `kind` ("model", "dataset"), `known` (to be gated), `record`.
     """
     study = plan.study
     runs = [run for name in study.default_experiments for run in study.experiments[name] if run.start == 1]
