@@ -197,8 +197,3 @@ def test_every_lock_has_a_version_of_cuda_whose_driver_is_known() -> None:
     machine = Machine("580", (machines.MachineGpu("g", 80 * 2**30, machines.Capability(9, 0)),), "", "/usr/bin/g++")
     (problem,) = found(needs() | unknown, machine).problems
     assert problem.startswith("CUDA 99.0 of vllm-cuda: the driver that it needs is not known")
-
-
-def test_disks_are_those_of_the_folder_above_where_there_is_none(tmp_path: Path) -> None:
-    there, later = machines.disk_of(tmp_path), machines.disk_of(tmp_path / "not" / "yet")
-    assert there.device == later.device == tmp_path.stat().st_dev and later.free_bytes > 0
