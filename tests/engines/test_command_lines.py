@@ -196,8 +196,9 @@ def lines(engine: str, python: Path, folder: Path) -> list[Line]:
             measurement = Measurement(
                 planned, replace(paths, draft=draft if planned.options.draft_model else None), device
             )
-            command = ENGINES[engine].command(measurement.server_config, 4711)
-            line = json.dumps([device, command, ENGINES[engine].environment(measurement.server_config)])
+            started = measurement.server_config(None)
+            command = ENGINES[engine].command(started, 4711)
+            line = json.dumps([device, command, ENGINES[engine].environment(started)])
             asking.setdefault(line, []).append(who)
     return [Line(tuple(who), *json.loads(line)) for line, who in asking.items()]
 

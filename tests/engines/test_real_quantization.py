@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import SMALL
+from conftest import ROOT, SMALL, run
 from rllm_serving.study.quantization_methods import METHODS
 
 CONFIG = yaml.safe_load(SMALL.read_text())
@@ -35,6 +37,25 @@ def test_a_checkpoint_is_as_small_as_its_method_says_and_answers_as_bf16_does(sm
         assert bool(made["calibration"]) == method.calibrated
         config = json.loads((file.parent / "checkpoint" / "config.json").read_text())
         assert config["quantization_config"]["quant_method"] == "compressed-tensors"
+
+
+BARE = """
+import json, sys
+from rllm_serving.quantization.worker import Generator
+own = Generator(sys.argv[1], {"trust_remote_code": False, "thinking": None, "device": "cpu"}).model.generation_config
+print(json.dumps([own.repetition_penalty, own.top_k, own.temperature, own.eos_token_id]))
+"""
+
+
+def test_what_a_checkpoint_says_of_sampling_does_not_shape_its_texts(small_study: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(small_study / "resources/models/small-rllm/checkpoint", tmp_path / "model")
+    file = model / "generation_config.json"
+    own = json.loads(file.read_text()) if file.exists() else {"eos_token_id": 1}
+    file.write_text(json.dumps(own | {"repetition_penalty": 1.05, "top_k": 20, "temperature": 0.1, "do_sample": True}))
+    command = [str(small_study / "resources/environments/quantize-cpu/bin/python"), "-c", BARE, str(model)]
+    ended = run(command, env=os.environ | {"PYTHONPATH": str(ROOT / "workflow")})
+    assert ended.returncode == 0, ended.stdout
+    assert json.loads(ended.stdout.splitlines()[-1]) == [None, None, None, own["eos_token_id"]]
 
 
 @pytest.mark.parametrize("name", QUANTIZATIONS)

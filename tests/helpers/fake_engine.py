@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 from helpers.mock_server import PROGRAM
-from rllm_serving.serving.engines import ENGINES, Engine, ServerConfig, Told
+from rllm_serving.serving.engines import ENGINES, Engine, Options, ServerConfig, Told
 
 # From the page of vLLM 0.32 under load, without speculation; `_created` twins and look-alikes left in.
 METRICS_PAGE = b"""\
@@ -38,6 +38,7 @@ METRIC_VALUES = {
     "prefix_hits": 6080.0,
     "spec_drafted": None,
     "spec_accepted": None,
+    "spec_steps": None,
     "prompt_tokens": 9120.0,
     "generated_tokens": 28698.0,
 }
@@ -51,6 +52,7 @@ class FakeEngine(Engine):
     flush_path = "/reset_prefix_cache"
     metrics = ENGINES["vllm"].metrics
     kernels: ClassVar[Mapping[str, str]] = {"listener": r"^(\w+)$"}
+    pool_tokens = r"KV cache size: (\d+)"
     counts_think_close = False
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {}
@@ -67,6 +69,9 @@ class FakeEngine(Engine):
         if self.program is not None:
             return [str(config.python), "-c", self.program]
         return [*PROGRAM, "--port", str(port), *self.arguments]
+
+    def weights_and_pool(self, gpu_bytes: int, options: Options) -> float:
+        return options.gpu_memory_fraction * gpu_bytes
 
     def has_flushed(self, answer: bytes) -> bool:
         return ENGINES["vllm"].has_flushed(answer)

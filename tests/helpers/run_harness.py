@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers.fake_engine import METRICS_PAGE, FakeEngine
+from helpers.mock_server import TESTS
 from helpers.sse_fixtures import EOS, THINK_CLOSE
 from rllm_serving.analysis.gates import GATES
 from rllm_serving.measurement.paths import RunPaths
@@ -96,6 +99,13 @@ class RunHarness:
     def execute(self, run: Run = RUN, device: str = "cpu") -> None:
         self.round = max(point.load.size or 0 for point in run.points)
         Measurement(run, self.paths, device).execute()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Execute the run in a process of its own, which can be killed."""
+        imports = f"from pathlib import Path; from {__name__} import RunHarness"
+        program = f"{imports}; RunHarness(Path({str(self.folder)!r})).execute()"
+        search = os.pathsep.join((str(Path(TESTS).parent / "workflow"), TESTS))
+        return subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": search})
 
     def sent(self) -> list[dict[str, Any]]:
         """Bodies of the measured requests since the last call; warm-ups and the first completion are left out."""

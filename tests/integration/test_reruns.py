@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import mock_server
 from helpers.mock_server import eventually
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
 from rllm_serving.measurement import fingerprint
@@ -76,10 +71,7 @@ def test_a_server_that_dies_during_a_point_is_reported_and_costs_that_point(harn
 
 def test_a_run_killed_hard_during_a_point_loses_that_point_and_its_server(harness: RunHarness) -> None:
     harness.fail(q3_128="hang")
-    imports = "from pathlib import Path; from integration.test_run import RunHarness"
-    program = f"{imports}; RunHarness(Path({str(harness.folder)!r})).execute()"
-    search = os.pathsep.join((str(Path(module.__file__).parents[2]), mock_server.TESTS))
-    with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": search}) as run:
+    with harness.start() as run:
         assert eventually(lambda: harness.record.exists() and '"q3 ok"}], "stream": true' in harness.record.read_text())
         assert eventually(lambda: harness.record.read_text().count('"max_tokens": 128') == 4)
         run.send_signal(signal.SIGKILL)

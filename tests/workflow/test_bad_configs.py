@@ -231,6 +231,20 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("compare_with", "no/such")],
         ["compare_with: ", "no/such", "starts.parquet", "results"],
     ),
+    "prefill steps smaller than what is decoded": (
+        [("serving.prefill_chunk_tokens", 128), ("serving.max_running_requests", 200)],
+        ["serving.prefill_chunk_tokens (model 'tiny-llm'", "128 are fewer than the 200", "allowed: 200 or more"],
+    ),
+    "prefill steps smaller than what is drafted": (
+        [
+            ("serving.prefill_chunk_tokens", 128),
+            ("setups.s", {"speculative": "ngram"}),
+            ("sampling.temperature", 0),
+            ("experiments.budget.setups", ["baseline", "s"]),
+        ],
+        ["serving.prefill_chunk_tokens (model 'tiny-llm', setup 's'", "fewer than the 256", "allowed: 256 or more"],
+    ),
+    "less time than a server takes to start": ([("max_run_minutes", 5)], ["max_run_minutes: ", "5", "from 30"]),
     "unknown device": ([("device", "tpu")], ["device: ", "'tpu'", "auto, cpu, cuda"]),
 }
 

@@ -99,13 +99,29 @@ def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: P
 
 def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
     jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
-    assert rules(jobs) == {"build_environment": 2, "train_model": 2, "load_dataset": 2, "measure": 3}
+    first = {"check_machine": 1, "build_environment": 2, "train_model": 2, "load_dataset": 2}
+    assert rules(jobs) == first | {"measure": 3}
     served = [job.resources for job in jobs if job.rule == "measure"]
     assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "16007")}
     assert environments(jobs) == {
         "train-cpu",
         "vllm-cuda",
     }
+    # As many GPUs as the largest server, unless nothing that is asked for uses one.
+    assert [job.resources["gpu"] for job in jobs if job.rule == "check_machine"] == ["2"]
+    cuda = changed(("device", "cuda"), ("serving.tensor_parallel", 2))
+    for arguments in (("--until", "build_environment", "train_model"), ("prepare",)):
+        fetched = plan(fresh, *arguments, config=cuda)
+        assert [job.resources["gpu"] for job in fetched if job.rule == "check_machine"] == ["0"]
+
+
+def test_runs_are_granted_no_more_than_the_queues_allow(fresh: Path) -> None:
+    hub = {"source": "hub", "role": "rllm", "pair": "hub", "reasoning_parser": "qwen3", "id": "a/b", "revision": "main"}
+    changes = ("models.hub", hub), ("experiments.single.models", ["hub"])
+    for limit, granted in ((None, str(24 * 60)), (90, "90")):
+        config = changed(*changes, ("max_run_minutes", limit))
+        jobs = plan(fresh, "results/runs/single/vllm/hub/bf16/baseline/1/run.json", config=config)
+        assert [job.resources["runtime"] for job in jobs if job.rule == "measure"] == [granted]
 
 
 def test_a_second_call_does_nothing(done: Path) -> None:

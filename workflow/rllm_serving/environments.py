@@ -173,6 +173,16 @@ def versions(target: Path) -> dict[str, Any]:
         raise EnvironmentBuildError(f"{target} is not a complete environment: build it again") from None
 
 
+def cuda_version(lock: str) -> str | None:
+    """Return the version of CUDA ("13.0") that the packages of a lock are built with; None of one without CUDA.
+
+    Args:
+        lock: its text.
+    """
+    found = re.search(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+\.\d+)", lock, re.MULTILINE)
+    return found and found[1]
+
+
 def _uv() -> str:
     uv = os.environ.get("UV") or shutil.which("uv")
     if not uv:

@@ -11,7 +11,7 @@ CONDITION_KEYS = ("dataset", "load", "load_level", "budget")
 
 ENGINE_COLUMNS = (
     *("kv_cache_usage", "running", "waiting", "preemptions", "prefix_queries", "prefix_hits"),
-    *("spec_drafted", "spec_accepted", "prompt_tokens", "generated_tokens"),
+    *("spec_drafted", "spec_accepted", "spec_steps", "prompt_tokens", "generated_tokens"),
 )
 """The columns of server.parquet that come from the engine's own metrics."""
 

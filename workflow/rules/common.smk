@@ -33,11 +33,14 @@ from rllm_serving.load.trace_checks import check_traces
 from rllm_serving.report import catalogue
 from rllm_serving.serving.engines import ENGINES
 from rllm_serving.environments import resolve_device
+from rllm_serving.study.cluster import JobTimes
 from rllm_serving.study.command_line import typed_values
 from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
+from rllm_serving.serving.machine import this_machine
 from rllm_serving.study.estimate import Plan
+from rllm_serving.study.requirements import requirements
 from rllm_serving.study.results_owner import check_results, mark_results
 from rllm_serving.study.sent import notes as endpoint_notes
 from rllm_serving.study.study import Study
@@ -77,6 +80,10 @@ def load_study():
 
 STUDY, CLAIMS = load_study()
 PLAN = Plan(STUDY)
+JOB_TIMES = JobTimes(PLAN)
+if workflow.is_main_process:
+    for note in JOB_TIMES.notes():
+        logger.warning(note)
 DEVICE = STUDY.device
 # Optional experiments are made only when they are asked for by name.
 DEFAULT_EXPERIMENTS = STUDY.default_experiments

@@ -3,6 +3,8 @@
 
 rule load_dataset:
     """Write one question set in the common form, a row a question."""
+    input:
+        machine=CHECKED,
     output:
         "resources/datasets/{dataset}.parquet",
     log:

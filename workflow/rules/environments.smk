@@ -5,6 +5,7 @@ rule build_environment:
     """Build one engine's Python environment from its lock and prove that it imports."""
     input:
         lock=ENVS / "{environment}.txt",
+        machine=CHECKED,
     output:
         "resources/environments/{environment}/environment.json",
     log:

@@ -15,6 +15,26 @@ RUN = "results/runs/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}
 ANALYSIS = "results/analysis/{experiment}"
 
 
+# What the first job of a study on GPUs found.
+MACHINE = "resources/machine.json"
+# For jobs that fetch, build or serve. Only that it is there counts: a machine that is checked anew changes no result.
+CHECKED = [ancient(MACHINE)] if DEVICE == "cuda" else []
+
+
+@cache
+def machine_needs():
+    """What the study needs of the machine that it runs on."""
+    return requirements(PLAN, ENVS)
+
+
+def serves_here():
+    """Whether this call has jobs that use a GPU; not if it ends with stages that only fetch and build (`--until`)."""
+    asked = workflow.dag_settings
+    fetching = {"build_environment", "fetch_model", "load_dataset", "train_model", "check_machine"}
+    only_made = set(asked.targets) == {"prepare"} and not QUANTIZED
+    return not (only_made or (asked.until and set(asked.until) <= fetching))
+
+
 def graded_requests(wildcards):
     """What the runs of a model in an experiment were answered."""
     return [
@@ -71,10 +91,11 @@ def run_inputs(wildcards):
     experiment, run = wildcards.experiment, run_of(wildcards)
     drafts = [run.options.draft_model] if run.options.draft_model else []
     own = {
+        "machine": CHECKED,
         "environment": [f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json"],
         "model": [model_record(wildcards)],
     }
-    # A server that already runs brings both with it.
+    # A server that already runs brings all of it.
     return (own if run.endpoint is None else dict.fromkeys(own, [])) | {
         "draft": [f"resources/models/{draft}/model.json" for draft in drafts],
         "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.open_loop(experiment) else [],
@@ -211,5 +232,6 @@ def page_digest():
 
 
 def reported_config():
-    """The whole config as text. Not where wheels are taken from, which is the machine's and decides no result."""
-    return yaml.safe_dump({key: value for key, value in config.items() if key != "environments"}, sort_keys=True)
+    """The whole config as text, without what is the machine's or the cluster's and decides no result."""
+    own = ("environments", "max_run_minutes")
+    return yaml.safe_dump({key: value for key, value in config.items() if key not in own}, sort_keys=True)

@@ -31,6 +31,8 @@ rule train_model:
 
 rule fetch_model:
     """Download one model into the hub's cache, or check a local one, and describe it."""
+    input:
+        machine=CHECKED,
     output:
         "resources/models/{model}/model.json",
     log:

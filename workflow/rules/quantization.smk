@@ -4,6 +4,7 @@
 rule quantize:
     """Quantize one model by one method, or take a ready-made checkpoint, and check it."""
     input:
+        machine=CHECKED,
         environment=f"resources/environments/quantize-{DEVICE}/environment.json",
         model="resources/models/{model}/model.json",
         questions=quantization_questions,
@@ -21,7 +22,9 @@ rule quantize:
     resources:
         gpu=lambda wildcards: STUDY.gpus(wildcards.model) if DEVICE == "cuda" else 0,
         mem_mb=lambda wildcards, attempt: PLAN.quantizing_mb(wildcards.model) * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        runtime=lambda wildcards, attempt: JOB_TIMES.quantizing_minutes(
+            wildcards.model, wildcards.quantization, attempt
+        ),
     params:
         code=code("quantize.py"),
         spec=lambda wildcards: STUDY.quantizations[wildcards.quantization],

@@ -52,16 +52,19 @@ rule measure:
         server="logs/servers/{experiment}/{engine}/{model}/{quantization}/{setup}/{start}.log",
     # Start 1 of every server before any start 2.
     priority: lambda wildcards: STUDY.priorities[run_of(wildcards).folder]
+    # A run that was ended at max_run_minutes goes on after its last point. Else as often as --retries says.
+    retries: JOB_TIMES.retries()
     conda:
         "../envs/workflow.yaml"
-    # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs.
-    threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 8
+    # Without a GPU, server and client have the machine to themselves; with GPUs, runs share it by their GPUs: four
+    # cores for client, sampler, API server and scheduler, four for each GPU's own process.
+    threads: lambda wildcards: workflow.cores if DEVICE == "cpu" else 4 + 4 * run_of(wildcards).gpus(DEVICE)
     resources:
         gpu=lambda wildcards: run_of(wildcards).gpus(DEVICE),
         # All of a server's GPUs in one machine: a cluster would take them wherever some are free.
         nodes=1,
-        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(run_of(wildcards)) * attempt,
-        runtime=lambda wildcards, attempt: PLAN.minutes(run_of(wildcards)) * attempt,
+        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(run_of(wildcards)) * min(attempt, 2),
+        runtime=lambda wildcards, attempt: JOB_TIMES.run_minutes(run_of(wildcards), attempt),
     params:
         code=code("measure.py"),
         run=lambda wildcards: run_of(wildcards).to_dict(),

@@ -23,7 +23,7 @@ job = QuantizationJob(
     gpus=snakemake.resources.get("gpu", 0),
 )
 with logged(snakemake.log[0]) as log:
-    # What does not fit the GPUs goes to the host's memory: fewer than asked for do, none does not.
+    # Fewer than asked for may do: the job looks at their memory.
     check_granted(f"{job.key} (model '{job.model}')", int(job.device == "cuda"), job.gpus)
     record = quantize(
         job,

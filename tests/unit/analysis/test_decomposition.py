@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from helpers import run_fixtures
-from rllm_serving.analysis.counters import counter_summary, kv_bytes_per_token, tokens_per_chunk_by_phase
+from rllm_serving.analysis.counters import acceptance, counter_summary, kv_bytes_per_token, tokens_per_chunk_by_phase
 from rllm_serving.analysis.decomposition import COUNTERS, PARTS, with_intervals
 from rllm_serving.analysis.decomposition import decompose as without_intervals
 from rllm_serving.analysis.request_metrics import latencies
@@ -143,6 +143,24 @@ def test_counters_are_what_the_points_gained() -> None:
     assert np.isnan(found["kv_bytes_per_token"])
     bare = counter_summary(samples.iloc[:1], pd.DataFrame({"reasoning_tokens": [5.0]}), chunks, {})
     assert np.isnan([bare["prefix_hit_rate"], bare["preemptions"], bare["accepted_per_step_thinking"]]).all()
+
+
+def test_accepted_drafts_are_counted_alike_on_both_engines() -> None:
+    samples = pd.DataFrame({"repeat": [0, 0], "time": [-1.0, 1], "in_window": True, "generated_tokens": [100, 300]})
+    requests = pd.DataFrame({"status": ["ok", "ok", "http"]})
+    run: dict[str, Any] = {"config": {"options": {"speculative": "ngram"}}, "device": "cpu"}
+    vllm = samples.assign(spec_drafted=[10, 250], spec_accepted=[5, 65], spec_steps=[0, 138])
+    assert acceptance(vllm, requests, run) == {"accepted_rate": 60 / 240, "accepted_share": 60 / 200}
+    # On GPUs vLLM counts n-grams that were not found as drafted.
+    padded = acceptance(vllm, requests, run | {"device": "cuda"})
+    assert np.isnan(padded["accepted_rate"]) and padded["accepted_share"] == 60 / 200
+    # 200 tokens: 2 of prefill, 138 of the model's own in as many steps.
+    sglang = samples.assign(spec_drafted=None, spec_accepted=None, spec_steps=[0, 138])
+    found = acceptance(sglang, requests, run | {"device": "cuda"})
+    assert np.isnan(found["accepted_rate"]) and found["accepted_share"] == 60 / 200
+    for silent in (samples, sglang.iloc[:1]):
+        assert np.isnan(list(acceptance(silent, requests, run).values())).all()
+    assert np.isnan(list(acceptance(vllm, requests, {}).values())).all()
 
 
 def test_who_does_not_think_only_answers() -> None:

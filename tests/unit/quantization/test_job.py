@@ -18,6 +18,7 @@ from rllm_serving.quantization import job as quantizing
 from rllm_serving.quantization.calibration import micro_questions
 from rllm_serving.serving import gpus as allotment
 from rllm_serving.serving.gpus import GpuLease
+from rllm_serving.serving.memory import GpuMemoryError
 from rllm_serving.serving.process import ChildError, run_in_environment
 
 
@@ -118,6 +119,18 @@ def test_quantizing_sees_the_gpus_that_it_was_granted(
     for device, count in (("cpu", 0), ("cuda", 2)):
         quantizing.quantize(replace(request(), device=device, gpus=count), base, Path("python"), tmp_path / device)
     assert [(job["device"], job["gpus"]) for job in jobs] == [("cpu", ()), ("cuda", (UUIDS[2], UUIDS[0]))]
+
+
+def test_too_few_gpus_are_refused_before_the_tool_starts(
+    base: Path, tmp_path: Path, tool: Any, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tool(KEPT | PACKED)
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(4, memory=16 * 2**30))
+    record = json.loads(base.read_text())
+    base.write_text(json.dumps(record | {"parameters": 10**10}))
+    with pytest.raises(GpuMemoryError, match=r"quantizations\.q \(model 'm'\): 3 GPUs of 16 GiB .*there are 2; raise"):
+        quantizing.quantize(replace(request(), device="cuda", gpus=2), base, Path("python"), tmp_path / "q")
+    assert not jobs
 
 
 def test_nothing_is_recorded_of_a_model_that_fails_its_checks(base: Path, tmp_path: Path, tool: Any) -> None:

@@ -39,16 +39,22 @@ def test_a_job_sees_its_gpus_alone_counted_as_nvml_counts(monkeypatch: pytest.Mo
         assert lease.uuids == (UUIDS[3], UUIDS[1])
 
 
-def test_a_divided_gpu_is_used_by_its_slices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_of_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(3, divided=(1,)))
     assert [gpu.token for gpu in visible_gpus()] == ["0", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", SLICE)
-    with acquire_gpus(1) as lease:
-        assert lease.variables["CUDA_VISIBLE_DEVICES"] == SLICE and lease.uuids == (SLICE,)
+    with pytest.raises(GpuError, match=rf"the MIG slice '{SLICE}': slices of GPUs are not used.*ask for whole GPUs"):
+        visible_gpus()
     for whole in ("1", UUIDS[1]):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", whole)
-        with pytest.raises(GpuError, match=r"is no GPU here.*by their slices"):
+        with pytest.raises(GpuError, match=r"is no GPU here.*MIG mode do not count"):
             visible_gpus()
+
+
+def test_where_all_gpus_are_divided_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(2, divided=(0, 1)))
+    with pytest.raises(GpuError, match=r"all GPUs here are divided \(MIG mode\): slices of GPUs are not used"):
+        visible_gpus()
 
 
 def test_gpus_that_a_scheduler_keeps_for_itself_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,8 +206,9 @@ def test_a_run_uses_records_and_reads_its_own_gpus_alone(harness: RunHarness, jo
     [session] = json.loads(harness.paths.record.read_text())["sessions"]
     shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,2"}
     assert session["environment"] == {"FAKE_ENGINE": "here", **shown}
-    facts = {"name": "NVIDIA Test", "memory_bytes": 1000}
+    facts = {"name": "NVIDIA Test", "memory_bytes": 80 * 2**30, "capability": "sm90"}
     assert session["hardware"]["gpus"] == [{**facts, "uuid": uuid} for uuid in UUIDS[1:3]]
+    assert session["hardware"]["gpu_links"] == [{"gpus": [0, 1], "link": "one NUMA node"}]
     assert session["hardware"]["gpus_in_machine"] == 4 and session["hardware"]["driver"] == "580.1"
     assert set(pq.read_table(harness.paths.server)["device_memory_bytes"].to_pylist()) == {200 + 300}
     assert free() == UUIDS[1:4]

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..serving.memory import KvShape
 from .server_metrics import counter_delta
 
-COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_rate"]
+COUNTERS = ["prefix_hit_rate", "preemptions", "accepted_rate", "accepted_share"]
 COUNTERS += [
     f"{name}_{phase}" for name in ("tokens_per_chunk", "accepted_per_step") for phase in ("thinking", "answer")
 ]
 COUNTERS += ["kv_bytes_per_token"]
-MODEL_BYTES = 2  # every server is started with bfloat16
 
 
 def counter_summary(
@@ -29,7 +29,7 @@ def counter_summary(
     samples: its rows of server.parquet; requests: of `latencies`; chunks: `Chunks.take` of those that ended well;
     run: run.json, or empty. Increases are summed over points.
     prefix_hit_rate: increase of prefix_hits / of prefix_queries (tokens), 0-1. preemptions: increase, requests.
-    accepted_rate: increase of spec_accepted / of spec_drafted (tokens), 0-1.
+    accepted_rate, accepted_share: see `acceptance`.
     tokens_per_chunk_{thinking,answer}: see `tokens_per_chunk_by_phase`. accepted_per_step_{thinking,answer}: tokens a
     chunk - 1: a step gives the accepted drafts and one token of the model's own. It takes a chunk for a step, which
     makes it too high where a busy server puts several steps into one chunk, and is NaN without speculation. It is no
@@ -38,8 +38,8 @@ def counter_summary(
     """
     result = {"prefix_hit_rate": _share(samples, "prefix_hits", "prefix_queries")}
     result |= {"preemptions": counter_delta(samples, "preemptions")}
-    result |= {"accepted_rate": _share(samples, "spec_accepted", "spec_drafted")}
     options: Mapping[str, Any] = run["config"]["options"] if run else {}
+    result |= acceptance(samples, requests, run)
     own = 1.0 if options.get("speculative", "none") != "none" else math.nan
     for phase, tokens in tokens_per_chunk_by_phase(chunks, requests["reasoning_tokens"]).items():
         result |= {f"tokens_per_chunk_{phase}": tokens, f"accepted_per_step_{phase}": tokens - own}
@@ -47,6 +47,30 @@ def counter_summary(
     path = Path(run["model"]["path"]) / "config.json" if "path" in run.get("model", {}) else None
     config = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
     return result | {"kv_bytes_per_token": kv_bytes_per_token(config, options.get("kv_cache_dtype", "auto"))}
+
+
+def acceptance(samples: pd.DataFrame, requests: pd.DataFrame, run: Mapping[str, Any]) -> dict[str, float]:
+    """Return how many drafts were accepted; NaN without speculation, and where the engine does not tell.
+
+    samples: rows of server.parquet of a condition; requests: its requests, with status; run: run.json, or empty.
+    accepted_rate: accepted / drafted tokens, 0-1. Only of drafts that were made: on GPUs vLLM counts as many for
+    every step of n-grams, found or not (its model runner V2), and SGLang does not count them.
+    accepted_share: accepted drafts / output tokens, 0-1, the same on every engine. From vLLM's counter; of SGLang,
+    whose counters are of ended requests, what is left of the output tokens without the model's own: one of each step
+    that checked drafts (spec_steps) and one of each request's prefill.
+    """
+    options: Mapping[str, Any] = run["config"]["options"] if run else {}
+    nothing = {"accepted_rate": math.nan, "accepted_share": math.nan}
+    method = options.get("speculative", "none")
+    generated = counter_delta(samples, "generated_tokens")
+    if method == "none" or not generated > 0:
+        return nothing
+    accepted = counter_delta(samples, "spec_accepted")
+    padded = method == "ngram" and run.get("device") == "cuda"
+    rate = math.nan if padded else _share(samples, "spec_accepted", "spec_drafted")
+    if math.isnan(accepted):
+        accepted = generated - counter_delta(samples, "spec_steps") - (requests["status"] == "ok").sum()
+    return {"accepted_rate": rate, "accepted_share": float(np.maximum(accepted, 0.0)) / generated}
 
 
 def _share(samples: pd.DataFrame, part: str, whole: str) -> float:
@@ -72,16 +96,10 @@ def tokens_per_chunk_by_phase(chunks: pd.DataFrame, reasoning_tokens: pd.Series)
 def kv_bytes_per_token(config: Mapping[str, Any], kv_cache_dtype: str) -> float:
     """Bytes that a token holds in the KV cache, on all devices: 2 x layers x KV heads x head dimension x bytes.
 
-    config: the checkpoint's config.json; kv_cache_dtype: as in `engines.base.Options`. NaN where the formula does not
-    hold or is not known to: without a config, for latent attention (MLA), for layers that don't attend to everything,
-    for a checkpoint that sets its cache's format itself.
+    config: the checkpoint's config.json; kv_cache_dtype: as in `engines.base.Options`. NaN where `KvShape.of` knows
+    none, and for a checkpoint that sets its cache's format itself.
     """
     text = config.get("text_config", config)
     own = kv_cache_dtype == "auto" and (config.get("quantization_config") or {}).get("kv_cache_scheme")
-    other = set(text.get("layer_types") or []) - {"full_attention"}
-    if own or other or text.get("kv_lora_rank") or "num_attention_heads" not in text:
-        return math.nan
-    heads = text["num_attention_heads"]
-    dimension = text.get("head_dim") or text["hidden_size"] / heads
-    size = 1 if kv_cache_dtype.startswith("fp8") else MODEL_BYTES
-    return float(np.prod([2, text["num_hidden_layers"], text.get("num_key_value_heads") or heads, dimension, size]))
+    shape = KvShape.of(text)
+    return math.nan if own or shape is None else float(shape.bytes_per_token(kv_cache_dtype))

@@ -257,6 +257,7 @@ COMPARISON_METRICS = _by_name(
         Metric("thinking_difference", "Thinking change", "tokens", "candidate - baseline", "tokens", 1.0, "questions"),
         _share("prefix_hit_rate", "Prefix hits", "prompt tokens found in the prefix cache / looked up"),
         _share("accepted_rate", "Drafts accepted", "accepted / drafted tokens"),
+        _share("accepted_share", "Output drafted", "accepted drafts / output tokens"),
         Metric("accepted_per_step_thinking", "a step, thinking", "tokens", "tokens a chunk of thinking - 1", "tokens"),
         Metric("accepted_per_step_answer", "a step, answering", "tokens", "tokens a chunk of answers - 1", "tokens"),
         Metric("kv_bytes_per_token", "KV bytes a token", "bytes", "see `counters.kv_bytes_per_token`"),

@@ -24,6 +24,7 @@ from ..serving import hardware
 from ..serving.endpoints import Address, Endpoint
 from ..serving.engines import ENGINES
 from ..serving.gpus import GpuLease
+from ..serving.memory import KvPool
 from ..serving.running import RunningServer
 from ..serving.target import Target
 from ..study.design import Load, Point, Run
@@ -91,7 +92,7 @@ class EndpointMeasurement(Measurement):
 
         return read
 
-    def _server(self, gpus: GpuLease) -> Target:
+    def _server(self, gpus: GpuLease, pool: KvPool | None) -> Target:
         return RunningServer(self.endpoint, self._prove, self.paths.server_log)
 
     def _prove(self) -> str | None:
@@ -102,7 +103,7 @@ class EndpointMeasurement(Measurement):
         _, [(exchange, _)] = self._exchange(point, planned, validity.ClientHealth(), batch, 1)
         return self.decode(exchange).error
 
-    def _session(self, server: Target) -> dict[str, Any]:
+    def _session(self, server: Target, pool: KvPool | None) -> dict[str, Any]:
         assert isinstance(server, RunningServer)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return {

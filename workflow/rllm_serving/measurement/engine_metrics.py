@@ -22,7 +22,7 @@ from ..serving.engines import MetricSource
 log = logging.getLogger(__name__)
 
 Values = dict[str, float | None]
-SPECULATION = ("spec_drafted", "spec_accepted")
+SPECULATION = ("spec_drafted", "spec_accepted", "spec_steps")
 """Columns that a server without speculation has no metric for."""
 TRIES = 5
 PAUSE_S = 0.05

@@ -68,12 +68,12 @@ SERVER = pa.schema(
 )
 """A row a sample. time: seconds since the point's start (negative before it); in_window: whether it was taken while the
 load lasted; kv_cache_usage and device_utilisation: 0-1; preemptions to generated_tokens: counters since the server's
-start; device_energy_j: a counter since the driver was loaded; device_throttled: 1 where a GPU was slowed down for heat
-or lack of power; device_other_processes: number of processes on its GPUs that are not the server's. In cores since the
-previous sample: host_cpu_cores, CPU time of the server's processes; host_others_cores, of all processes but the
-server's and the client, on the cores that these may use; host_steal_cores, what a hypervisor took from those.
-host_energy_j: a counter since the point's first sample, of the machine's processors and memory, whoever uses them. Null
-where a source has none."""
+start; spec_steps: steps in which drafts of a request were checked; device_energy_j: a counter since the driver was
+loaded; device_throttled: 1 where a GPU was slowed down for heat or lack of power; device_other_processes: number of
+processes on its GPUs that are not the server's. In cores since the previous sample: host_cpu_cores, CPU time of the
+server's processes; host_others_cores, of all processes but the server's and the client, on the cores that these may
+use; host_steal_cores, what a hypervisor took from those. host_energy_j: a counter since the point's first sample, of
+the machine's processors and memory, whoever uses them. Null where a source has none."""
 
 
 def requests_table(

@@ -9,7 +9,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,10 +26,11 @@ from ..load.requests import PlannedRequest, build_bodies, build_http_request, pl
 from ..serving import effective, hardware
 from ..serving.engines import ENGINES, MetricSource, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
+from ..serving.memory import KvPool
 from ..serving.server import Server
 from ..serving.target import Target
 from ..study.design import Point, Run
-from . import point_validity, priority, rows, special_tokens, telemetry
+from . import kv_pool, point_validity, priority, rows, special_tokens, telemetry
 from .engine_metrics import EngineMetrics
 from .fingerprint import fingerprint
 from .invalid_points import RunError, check_validity
@@ -84,17 +86,17 @@ class Measurement:
         self.draft = None if paths.draft is None else json.loads(paths.draft.read_text())
         self.environment = json.loads(paths.environment.read_text())
 
-    @cached_property
-    def server_config(self) -> ServerConfig:
-        """What the server is started with."""
+    def server_config(self, pool: KvPool | None) -> ServerConfig:
+        """What the server is started with, on GPUs with a KV pool of the size that every engine has."""
         assert self.paths.python is not None
+        options = self.run.options if pool is None else replace(self.run.options, kv_cache_tokens=pool.tokens)
         return ServerConfig(
             python=self.paths.python,
             model=Path(self.model["path"]),
             draft=None if self.draft is None else Path(self.draft["path"]),
             served_name=self.run.model,
             device=self.device,
-            options=self.run.options,
+            options=options,
             reasoning_parser=self.run.reasoning_parser,
             trust_remote_code=self.run.trust_remote_code,
             seed=self.run.seed,
@@ -128,6 +130,7 @@ class Measurement:
 
         Raises:
             GpuError: when its GPUs can't be had.
+            GpuMemoryError: when the server does not fit them.
             OptionsError: when the server runs otherwise than asked.
             ServerError: when the server fails.
             RunError: when a point is invalid.
@@ -138,13 +141,16 @@ class Measurement:
         missing = [point for point in self.run.points if point.name not in completed]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
-            with acquire_gpus(self.run.gpus(self.device)) as gpus, self._server(gpus) as server:
-                session = self._session(server)
+            with ExitStack() as stack:
+                gpus = stack.enter_context(acquire_gpus(self.run.gpus(self.device)))
+                pool = kv_pool.pool_of(self.run, self.model, self.draft, gpus.uuids)
+                server = stack.enter_context(self._server(gpus, pool))
+                session = self._session(server, pool)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
                 point_validity.check_options(self.run, session)
-                kind = hardware.comparable_kind(session["hardware"])
+                kind = kv_pool.comparable_kind(session)
                 for name, (_, _, record) in list(completed.items()):
-                    if hardware.comparable_kind(record["session"]["hardware"]) != kind:
+                    if kv_pool.comparable_kind(record["session"]) != kind:
                         log.warning("point %s was measured on other hardware: it is measured again", name)
                         del completed[name]
                 missing = [point for point in self.run.points if point.name not in completed]
@@ -160,10 +166,10 @@ class Measurement:
         self._assemble([completed[point.name] for point in self.run.points])
         journal.discard()
 
-    def _server(self, gpus: GpuLease) -> Target:
+    def _server(self, gpus: GpuLease, pool: KvPool | None) -> Target:
         return Server(
             self.engine,
-            self.server_config,
+            self.server_config(pool),
             self.paths.server_log,
             self.run.measurement["startup_timeout_s"],
             niceness=priority.server_niceness(),
@@ -176,8 +182,8 @@ class Measurement:
         package = self.paths.package(self.engine.module)
         return EngineMetrics.of_server(server.port, self.sources, package, self.run.options.speculative)
 
-    def _session(self, server: Target) -> dict[str, Any]:
-        """Describe a server start for run.json: its command, its hardware, its time."""
+    def _session(self, server: Target, pool: KvPool | None) -> dict[str, Any]:
+        """Describe a server start for run.json: its command, its hardware, its KV pool, its time."""
         assert isinstance(server, Server)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return {
@@ -190,6 +196,7 @@ class Measurement:
             "server_log": str(server.log),
             "kernels": self.engine.selected_backends(server.log),
             **effective.describe(server),
+            "kv_pool": kv_pool.describe(pool, self.engine.reported_pool(server.log)),
             "hardware": hardware.describe(server.gpus.uuids),
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }

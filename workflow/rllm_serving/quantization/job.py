@@ -14,8 +14,11 @@ from rllm_serving.datasets.prompts import render
 from rllm_serving.models.checkpoints import ModelError, describe, prepare_checkpoint, tensors
 from rllm_serving.quantization.calibration import Row, dataset_questions, micro_questions
 from rllm_serving.quantization.checks import agreement, sizes
-from rllm_serving.serving.gpus import acquire_gpus
+from rllm_serving.serving.gpus import GpuLease, acquire_gpus
+from rllm_serving.serving.hardware import describe as describe_hardware
+from rllm_serving.serving.memory import GIB, GpuMemoryError, KvShape, loaded_bytes
 from rllm_serving.serving.process import ChildError, run_in_environment
+from rllm_serving.study.quantization_memory import fewest_gpus
 from rllm_serving.study.quantization_methods import (
     CALIBRATION_SAMPLES,
     LONGEST_TEXT,
@@ -79,6 +82,7 @@ def quantize(job: QuantizationJob, base: Path, python: Path, target: Path) -> di
     Raises:
         ModelError: when the checkpoint cannot be made or fails a check.
         GpuError: when its GPUs cannot be had.
+        GpuMemoryError: when they are too few for the model.
     """
     method = METHODS[job.spec["method"]]
     bf16 = json.loads(base.read_text(encoding="utf-8"))
@@ -156,6 +160,7 @@ def _run_worker(
         (Path(folder) / "job.json").write_text(json.dumps(worker_job), encoding="utf-8")
         try:
             with acquire_gpus(job.gpus) as gpus:
+                _check_memory(label, bf16, gpus)
                 # Its progress bars would fill the log; all that it loads is on this machine.
                 run_in_environment(
                     f"{job.model} {job.quantization}",
@@ -172,6 +177,23 @@ def _run_worker(
     if report["calibration"]:
         report["calibration"]["source"] = source
     return {**report, "kinds": [row["kind"] for row in held_out]}
+
+
+def _check_memory(label: str, bf16: Mapping[str, Any], gpus: GpuLease) -> None:
+    """Raise GpuMemoryError when the GPUs cannot hold the bf16 model while it writes and is quantized."""
+    sizes = [gpu["memory_bytes"] for gpu in describe_hardware(gpus.uuids)["gpus"]]
+    if not sizes:
+        return
+    config = json.loads((Path(bf16["path"]) / "config.json").read_text(encoding="utf-8"))
+    shape = KvShape.of(config)
+    token_bytes = 0 if shape is None else shape.bytes_per_token("auto")
+    fewest = fewest_gpus(loaded_bytes(bf16, config), token_bytes, min(sizes))
+    if fewest > len(sizes):
+        raise GpuMemoryError(
+            f"{label}: {fewest} GPUs of {min(sizes) / GIB:.0f} GiB are needed to hold the model in bf16, there are "
+            f"{len(sizes)}; raise its serving.tensor_parallel (and --resources gpu), or name a ready-made checkpoint "
+            "in `checkpoints`"
+        )
 
 
 def _question(job: QuantizationJob, row: Row) -> dict[str, Any]:

@@ -46,6 +46,12 @@ class Generator:
         placement = {"device_map": "auto"} if job["device"] == "cuda" else {}
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **placement, **trust)
         self.model = model.eval()
+        # A checkpoint's own settings (repetition_penalty 1.05 and top_k 20 of Qwen2.5) would shape its texts and
+        # answers: engines are told not to take them either. What ends a text stays.
+        own = model.generation_config
+        self.model.generation_config = transformers.GenerationConfig(
+            eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id, pad_token_id=own.pad_token_id
+        )
 
     def prompt(self, content: str) -> str:
         """Return the whole prompt of a question, as servers render it."""

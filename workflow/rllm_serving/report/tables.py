@@ -26,8 +26,8 @@ DOMAIN = ["num_requests", "accuracy", "answered_rate", "failed_rate"]
 WORTH = ["accuracy", "correct_rate", "correct_per_device_second", "correct_per_joule", "correct_per_million_tokens"]
 WORTH += ["correct_per_dollar", "request_throughput_per_device", "energy_per_answer"]
 REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking_ratio", "thinking", "answer", "speed"]
-REASONS += ["thinking_difference", "prefix_hit_rate", "preemptions", "accepted_rate", "accepted_per_step_thinking"]
-REASONS += ["accepted_per_step_answer", "kv_bytes_per_token"]
+REASONS += ["thinking_difference", "prefix_hit_rate", "preemptions", "accepted_rate", "accepted_share"]
+REASONS += ["accepted_per_step_thinking", "accepted_per_step_answer", "kv_bytes_per_token"]
 # A metric of `comparison.compare`: the metric that its value is called, and how its change is told.
 CHANGES = {
     "accuracy": ("accuracy", "difference"),

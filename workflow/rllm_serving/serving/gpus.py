@@ -3,6 +3,7 @@
 Snakemake only counts GPUs, and a second Snakemake on the machine counts for itself. So each GPU has a lock file in a
 folder that all users of the machine share. A lock lasts until every process that has the file open is gone, however
 it ends. A server's supervisor gets it too: the GPU of a run that was killed stays taken until its server has ended.
+Of the free GPUs a job gets those that are connected best.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import psutil
 
 from ..errors import UserError
+from . import topology
 
 log = logging.getLogger(__name__)
 LOCKS = Path("/tmp/rllm-serving-gpus")
@@ -30,6 +32,10 @@ GPU_WAIT_TIMEOUT_S = 60.0
 DEVICE_ORDER = "PCI_BUS_ID"
 """CUDA's default order, fastest first, does not define the order of equal GPUs. In PCI bus order, which NVML and
 nvidia-smi use too, a number means the same GPU to every program."""
+MIG_REFUSED = (
+    "slices of GPUs are not used, because neither engine has been tried on one here; ask for whole GPUs "
+    "(`nvidia-smi -mig 0` undivides one), or with Slurm for another type (`gpu_model`)"
+)
 
 
 class GpuError(UserError):
@@ -38,7 +44,7 @@ class GpuError(UserError):
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, or a MIG slice of one.
+    """A GPU.
 
     Attributes:
         uuid: NVML's UUID.
@@ -91,10 +97,11 @@ def visible_gpus() -> list[Gpu]:
     """List the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES in its order, else all of NVML's.
 
     The token of a whole GPU is its number, whatever CUDA_VISIBLE_DEVICES called it: SGLang 0.5.15 reads only numbers
-    where it has several GPUs. GPUs in MIG mode are used by their slices (MIG-...), which the variable must name.
+    where it has several GPUs. GPUs in MIG mode are left out, and their slices refused: engines have failed on their
+    names, and nobody has tried these.
 
     Raises:
-        GpuError: without a driver, and for names that are no GPU.
+        GpuError: without a driver, for names that are no GPU, for MIG slices, and where all GPUs are divided.
     """
     import pynvml
 
@@ -107,6 +114,8 @@ def visible_gpus() -> list[Gpu]:
         ) from None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
+        if not whole and pynvml.nvmlDeviceGetCount():
+            raise GpuError(f"all GPUs here are divided (MIG mode): {MIG_REFUSED}")
         return list(whole.values())
     tokens = [token.strip() for token in visible.split(",") if token.strip()]
     if any(map(str.isdecimal, tokens)) and os.environ.get("CUDA_DEVICE_ORDER", DEVICE_ORDER) != DEVICE_ORDER:
@@ -114,7 +123,7 @@ def visible_gpus() -> list[Gpu]:
             f"CUDA_VISIBLE_DEVICES={visible} has numbers, and by CUDA_DEVICE_ORDER={os.environ['CUDA_DEVICE_ORDER']} "
             f"only CUDA knows which GPUs they are: set CUDA_DEVICE_ORDER={DEVICE_ORDER}, or name GPUs by UUID"
         )
-    return list(dict.fromkeys(_gpu_named(pynvml, token, whole) for token in tokens))
+    return list(dict.fromkeys(_gpu_named(token, whole) for token in tokens))
 
 
 def _undivided_gpus(nvml: Any) -> dict[int, Gpu]:
@@ -136,21 +145,18 @@ def _undivided_gpus(nvml: Any) -> dict[int, Gpu]:
     return gpus
 
 
-def _gpu_named(nvml: Any, token: str, whole: dict[int, Gpu]) -> Gpu:
-    """Resolve a word of CUDA_VISIBLE_DEVICES: a number, a UUID or its beginning, a MIG slice."""
+def _gpu_named(token: str, whole: dict[int, Gpu]) -> Gpu:
+    """Resolve a word of CUDA_VISIBLE_DEVICES: a number, a UUID or its beginning."""
     if token.isdecimal() and int(token) in whole:
         return whole[int(token)]
     matches = [gpu for gpu in whole.values() if token.startswith("GPU-") and gpu.uuid.startswith(token)]
     if len(matches) == 1:
         return matches[0]
     if token.startswith("MIG-"):
-        with contextlib.suppress(nvml.NVMLError):
-            handle = nvml.nvmlDeviceGetHandleByUUID(token)
-            return Gpu(nvml.nvmlDeviceGetUUID(handle), token, nvml.nvmlDeviceGetName(handle))
+        raise GpuError(f"CUDA_VISIBLE_DEVICES names the MIG slice '{token}': {MIG_REFUSED}")
     known = ", ".join(f"{gpu.token} = {gpu.uuid}" for gpu in whole.values()) or "no whole GPU"
     raise GpuError(
-        f"CUDA_VISIBLE_DEVICES names '{token}', which is no GPU here: there is {known}; "
-        "GPUs in MIG mode are named by their slices (MIG-...)"
+        f"CUDA_VISIBLE_DEVICES names '{token}', which is no GPU here: there is {known}; GPUs in MIG mode do not count"
     )
 
 
@@ -199,18 +205,25 @@ def acquire_gpus(count: int, timeout_s: float = GPU_WAIT_TIMEOUT_S) -> Iterator[
 
 
 def _lock_free_gpus(gpus: Sequence[Gpu], count: int, open_locks: ExitStack) -> dict[Gpu, int]:
-    """Lock up to `count` free GPUs; returns their locks' descriptors, which `open_locks` closes."""
-    locked: dict[Gpu, int] = {}
+    """Lock the `count` free GPUs that are connected best, or all where there are fewer.
+
+    Returns the descriptors of their locks, which `open_locks` closes.
+    """
+    free: dict[Gpu, int] = {}
     for gpu in gpus:
-        if len(locked) < count:
+        # One GPU is as good as another.
+        if count > 1 or not free:
             descriptor = _open_lock(gpu)
             open_locks.callback(os.close, descriptor)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # If the file was unlinked meanwhile, this lock excludes nobody: the GPU is tried again later.
                 if os.fstat(descriptor).st_nlink:
-                    locked[gpu] = descriptor
-    return locked
+                    free[gpu] = descriptor
+    chosen = topology.closest([gpu.uuid for gpu in free], count)
+    for gpu in [gpu for gpu in free if gpu.uuid not in chosen]:
+        fcntl.flock(free.pop(gpu), fcntl.LOCK_UN)
+    return free
 
 
 def _lock_file(gpu: Gpu) -> Path:

@@ -11,6 +11,9 @@ from typing import Any
 
 import psutil
 
+from . import topology
+from .capability import Capability
+
 CPU_WITHOUT_AVX512 = "cpu without AVX-512"
 
 
@@ -18,7 +21,9 @@ def describe(gpu_uuids: Sequence[str] = ()) -> dict[str, Any]:
     """Describe this machine; `driver` is None where there is no NVIDIA driver.
 
     Args:
-        gpu_uuids: UUIDs of the GPUs that were measured: `gpus` has these, `gpus_in_machine` counts the others too.
+        gpu_uuids: UUIDs of the GPUs that were measured: `gpus` has these, with their compute capability,
+            `gpus_in_machine` counts the others too. `gpu_links` says how each two of them are connected, by their
+            places in `gpus`.
     """
     gpus: list[dict[str, Any]] = []
     driver, count = None, 0
@@ -31,12 +36,17 @@ def describe(gpu_uuids: Sequence[str] = ()) -> dict[str, Any]:
         for uuid in gpu_uuids:
             handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-            gpus.append({"name": pynvml.nvmlDeviceGetName(handle), "uuid": uuid, "memory_bytes": memory})
+            facts = {"name": pynvml.nvmlDeviceGetName(handle), "uuid": uuid, "memory_bytes": memory}
+            gpus.append(facts | {"capability": Capability.of(pynvml, handle).name})
     return {
         "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus,
+        "gpu_links": [
+            {"gpus": [gpu_uuids.index(uuid) for uuid in pair], "link": link}
+            for pair, link in topology.links(gpu_uuids).items()
+        ],
         "gpus_in_machine": count,
         "driver": driver,
         "system": platform.platform(),
@@ -49,8 +59,10 @@ def platform_tags(device: str) -> tuple[str, ...]:
 
 
 def comparable_kind(description: Mapping[str, Any]) -> tuple[str, ...]:
-    """The CPU model and the sorted GPU names: numbers of two machines are comparable where these are equal."""
-    return str(description["cpu"]), *sorted(gpu["name"] for gpu in description["gpus"])
+    """The CPU model, the sorted GPU names and their slowest link: numbers are comparable where these are equal."""
+    slowest = topology.farthest([pair["link"] for pair in description.get("gpu_links", [])])
+    names = sorted(gpu["name"] for gpu in description["gpus"])
+    return str(description["cpu"]), *names, *([slowest] if slowest else [])
 
 
 def _cpuinfo(name: str) -> str:

@@ -189,6 +189,13 @@ def check_options(models: Mapping[str, Any], model: str, setup: str, options: Op
     if options.speculative in NEEDS_DRAFT_MODEL:
         drafts = [m for m, spec in models.items() if spec["role"] == "draft"]
         resolve_names(f"setups.{setup}.draft_model (model '{model}')", [str(options.draft_model)], drafts)
+    checked = options.max_running_requests * (1 + options.speculative_tokens * (options.speculative != "none"))
+    if options.prefill_chunk_tokens < checked:
+        raise ConfigError(
+            f"serving.prefill_chunk_tokens (model '{model}', setup '{setup}'): {options.prefill_chunk_tokens} are "
+            f"fewer than the {checked} tokens that serving.max_running_requests {options.max_running_requests} may "
+            f"decode in a step; allowed: {checked} or more"
+        )
     heads = attention_heads(models[model], f"models.{model}.path")
     if heads is not None and heads % options.tensor_parallel:
         raise ConfigError(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from .config_base import Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
+from .config_base import MOST, Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
 from .config_claims import Claim
 from .config_engines import EnginesOrNames, by_model, engine_entries
 from .config_errors import first_error
@@ -157,6 +157,9 @@ class Config(Section):
     out and stands in the main table with its reason"""
     environments: Environments = key(Environments(), redone="nothing")
     """how environments are built, below"""
+    max_run_minutes: int | None = key(None, allowed="null or a whole number from 30", redone="nothing", ge=30, le=MOST)
+    """most that a cluster is asked to grant one run (`runtime`), as its queues allow it; a run that takes longer is
+    ended and goes on after its last finished point, as often as it must. null: what `snakemake plan` says"""
     sampling: Sampling = key(Sampling(), redone="all runs")
     """how tokens are drawn, below"""
     serving: Serving = key(Serving(), redone="runs they reach")

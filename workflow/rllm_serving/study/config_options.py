@@ -40,14 +40,18 @@ class Serving(Section):
     tensor_parallel: Count = key(allowed="divides the attention heads")
     """GPUs of a server; which they are: [docs/gpu.md](../docs/gpu.md)"""
     gpu_memory_fraction: float = key(gt=0, le=1)
-    """part of a GPU's memory for weights and KV pool. vLLM takes its working memory and CUDA graphs out of it, SGLang
-    has them beside it: the same fraction is a larger pool there, and leaves it less room"""
+    """part of a GPU's memory that a server may fill: weights, KV pool and, on vLLM, what it works with (SGLang has that
+    beside them). [docs/gpu.md](../docs/gpu.md#memory) says what is left for the pool"""
     kv_cache_tokens: int | None = key(ge=128, le=1_000_000_000)
-    """size of the KV pool; null: what `gpu_memory_fraction` allows"""
+    """size of the KV pool; null: on GPUs what every engine has room for, so that it is the same on all; on a CPU what
+    the engine takes"""
     kv_cache_dtype: Literal["auto", "fp8-e4m3", "fp8-e5m2"] = key()
     """number format of the KV pool; `auto`: the model's. On a CPU without AVX-512 vLLM has no FP8"""
     max_running_requests: Count = key()
     """requests that a server works on at once; the others wait"""
+    prefill_chunk_tokens: int = key(ge=128, le=MOST)
+    """tokens of prompts that one step computes, at most, on GPUs; by themselves the engines take 2,048 to 16,384, by
+    the GPU's memory. On a CPU vLLM computes every prompt in one step"""
     prefix_cache: bool = key()
     """whether prompts that begin alike share their KV entries"""
     scheduling: Literal["fcfs", "shortest-prompt", "longest-prefix", "longest-output", "random"] = key()

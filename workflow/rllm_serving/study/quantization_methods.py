@@ -14,6 +14,7 @@ class Method:
         modifier: how weights are rounded: "rtn" (to the nearest), "gptq" or "awq", which look at texts.
         ratio: bytes of a quantized layer (weights, scales, zero points) over its bytes in bf16; None where no
             checkpoint is made.
+        loaded_ratio: the same where the engine quantizes bf16 weights while it loads them, on the GPU.
         formats: what `quant_method` in the config.json of a ready-made checkpoint may say.
     """
 
@@ -21,6 +22,7 @@ class Method:
     modifier: str = "rtn"
     ratio: float | None = None
     formats: tuple[str, ...] = ()
+    loaded_ratio: float | None = None
 
     @property
     def has_checkpoint(self) -> bool:
@@ -48,8 +50,9 @@ METHODS: dict[str, Method] = {
     "int8": Method("W8A8", ratio=0.5, formats=(TOOL_FORMAT,)),
     "gptq-int4": Method("W4A16", "gptq", _INT4, (TOOL_FORMAT, "gptq")),
     "awq-int4": Method("W4A16_ASYM", "awq", _INT4_ZEROS, (TOOL_FORMAT, "awq")),
-    "bnb-nf4": Method(),
-    "torchao-int8-weight": Method(),
-    "torchao-int8-dynamic": Method(),
-    "torchao-fp8-weight": Method(),
+    # Blocks of 64 weights share a scale of 4 bytes.
+    "bnb-nf4": Method(loaded_ratio=0.25 + 4 / 128),
+    "torchao-int8-weight": Method(loaded_ratio=0.5),
+    "torchao-int8-dynamic": Method(loaded_ratio=0.5),
+    "torchao-fp8-weight": Method(loaded_ratio=0.5),
 }

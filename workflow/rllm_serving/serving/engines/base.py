@@ -26,10 +26,12 @@ class Options:
     Attributes:
         context_length: tokens of prompt and output together.
         tensor_parallel: number of devices that the model is split over.
-        gpu_memory_fraction: share of a GPU's memory for weights and KV cache.
-        kv_cache_tokens: size of the KV pool; None: what gpu_memory_fraction of the device allows.
+        gpu_memory_fraction: share of a GPU's memory that a server may fill; see `Engine.weights_and_pool`.
+        kv_cache_tokens: size of the KV pool; None: what every engine has room for (`serving.memory`), and on the CPU
+            what the engine itself takes.
         kv_cache_dtype: "auto" (the model's), "fp8-e4m3" or "fp8-e5m2".
         max_running_requests: requests that are decoded at the same time, at most.
+        prefill_chunk_tokens: tokens of prompts that one step computes, at most (on GPUs).
         prefix_cache: whether requests with a common prefix share its KV cache.
         scheduling: which waiting request runs next: "fcfs" (the first), "shortest-prompt", "longest-prefix" (most of
             it in the prefix cache), "longest-output" or "random".
@@ -45,6 +47,7 @@ class Options:
     kv_cache_tokens: int | None = None
     kv_cache_dtype: str = "auto"
     max_running_requests: int = 64
+    prefill_chunk_tokens: int = 8192
     prefix_cache: bool = True
     scheduling: str = "fcfs"
     speculative: str = "none"
@@ -130,6 +133,8 @@ class Engine(ABC):
     metrics: ClassVar[Mapping[str, MetricSource]]
     kernels: ClassVar[Mapping[str, str]]
     """Name -> regular expression, one group, for a line of the log that says which kernel or backend was chosen."""
+    pool_tokens: ClassVar[str]
+    """Regular expression, one group, for what the log says of the KV pool's size (tokens)."""
     counts_think_close: ClassVar[bool]
     """Whether the engine's own reasoning token count includes the closing `</think>`."""
     values: ClassVar[Mapping[str, Mapping[str, str]]]
@@ -149,6 +154,17 @@ class Engine(ABC):
     @abstractmethod
     def environment(self, config: ServerConfig) -> dict[str, str]:
         """Environment variables to set on top of the workflow's own."""
+
+    @abstractmethod
+    def weights_and_pool(self, gpu_bytes: int, options: Options) -> float:
+        """Bytes of a GPU that weights and KV pool may take together, so that the engine has room to work in.
+
+        Estimated from what the engine's sources reserve; the engine itself measures it when it starts.
+
+        Args:
+            gpu_bytes: the GPU's memory.
+            options: `gpu_memory_fraction`, `prefill_chunk_tokens` and `tensor_parallel` count.
+        """
 
     def translate(self, option: str, value: str) -> str:
         """The engine's word for a value of ours."""
@@ -181,6 +197,11 @@ class Engine(ABC):
         """What to do about a dead server, from the last lines of its log; empty when nothing is known."""
         text = "\n".join(log)
         return " ".join(advice for needle, advice in {**self.advice, **COMMON_ADVICE}.items() if needle in text)
+
+    def reported_pool(self, log: Path) -> int | None:
+        """Tokens of the KV pool that the last server of a log has made; None where the log does not say."""
+        found = re.findall(self.pool_tokens, log.read_text(encoding="utf-8", errors="replace"))
+        return int(found[-1].replace(",", "")) if found else None
 
     def selected_backends(self, log: Path) -> dict[str, list[str]]:
         """Kernels and backends that the log reports, {name: distinct values in order}; names not found are omitted."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from . import sglang_resolved
-from .base import Engine, MetricSource, ServerConfig, Told
+from .base import Engine, MetricSource, Options, ServerConfig, Told
 
 CHECKPOINTS_NEED_CUDA = (
     "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
@@ -16,6 +17,14 @@ BITSANDBYTES_NEEDS_CUDA = (
     "its bitsandbytes loader moves every weight to CUDA, and without the package it stops at 'Please install "
     "bitsandbytes>=0.46.1'"
 )
+MIB, GIB = 2**20, 2**30
+PREFILL_GRAPHS = 64
+"""Sizes that a prefill step has CUDA graphs for, about."""
+GRAPH_REQUESTS = ((20, 8, 8), (35, 24, 80), (60, 32, 160), (160, 256, 512))
+"""Up to so many GiB of a GPU: requests of the largest CUDA graph on fewer than four GPUs, and on four or more."""
+LOGGING = Path(__file__).with_name("sglang_logging.json")
+"""SGLang updates its gauges where it writes a line on every batch. This silences those lines, hundreds of megabytes in
+a long run, and leaves all others as SGLang has them."""
 
 
 class Sglang(Engine):
@@ -37,6 +46,8 @@ class Sglang(Engine):
         "preemptions": MetricSource("sglang:num_retracted_requests_total", absent=0.0),
         "prefix_queries": MetricSource("sglang:prompt_tokens_total"),
         "prefix_hits": MetricSource("sglang:cached_tokens_total", absent=0.0),
+        # Of ended requests, as tokens are. Which drafts were accepted no counter tells; see `accepted_per_step`.
+        "spec_steps": MetricSource("sglang:spec_verify_calls_total", absent=0.0),
         "prompt_tokens": MetricSource("sglang:prompt_tokens_total"),
         "generated_tokens": MetricSource("sglang:generation_tokens_total"),
     }
@@ -52,6 +63,7 @@ class Sglang(Engine):
         },
         "kv_cache": r"KV Cache is allocated\. dtype: (?:torch\.)?(\w+)",
     }
+    pool_tokens = r"max_total_num_tokens=(\d+), chunked_prefill_size="
     counts_think_close = True
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "reasoning_parser": {"deepseek-r1": "deepseek-r1", "qwen3": "qwen3"},
@@ -89,7 +101,7 @@ class Sglang(Engine):
         command += ["--dtype", "bfloat16", "--context-length", str(options.context_length)]
         command += ["--tensor-parallel-size", str(options.tensor_parallel)]
         command += ["--max-running-requests", str(options.max_running_requests)]
-        # Update the gauges at every decoding step, as vLLM does.
+        # Update the gauges at every decoding step, as vLLM does. The lines that come with it are silenced: LOGGING.
         command += ["--enable-metrics", "--decode-log-interval", "1"]
         # Sampling parameters come with each request; a checkpoint's own defaults must not add to them.
         command += ["--sampling-defaults", "openai"]
@@ -97,6 +109,8 @@ class Sglang(Engine):
             command += ["--device", "cpu"]
         else:
             command += ["--mem-fraction-static", str(options.gpu_memory_fraction)]
+            # By itself SGLang takes 2,048 to 16,384, by the GPU's memory.
+            command += ["--chunked-prefill-size", str(options.prefill_chunk_tokens)]
         if options.kv_cache_tokens is not None:
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
@@ -112,6 +126,10 @@ class Sglang(Engine):
         if options.speculative != "none":
             command += ["--speculative-algorithm", self.translate("speculative", options.speculative)]
             command += ["--speculative-num-draft-tokens", str(options.speculative_tokens + 1)]
+        if options.speculative == "ngram":
+            # A chain of drafts, as in vLLM, instead of a tree. It is still looked up in all that was served since the
+            # cache was emptied, while vLLM looks in the request alone.
+            command += ["--speculative-ngram-max-bfs-breadth", "1"]
         if config.draft is not None:
             # A chain of drafts, as in vLLM; SGLang counts the token of the model itself as one more draft.
             command += ["--speculative-draft-model-path", str(config.draft), "--speculative-eagle-topk", "1"]
@@ -124,6 +142,22 @@ class Sglang(Engine):
             command += ["--trust-remote-code"]
         return command
 
+    def weights_and_pool(self, gpu_bytes: int, options: Options) -> float:
+        """See `Engine.weights_and_pool`. SGLang's share is weights and pool; the rest is as its own rule reserves it.
+
+        That rule (`ServerArgs._handle_gpu_memory_settings`): half a GiB, 1.5 MiB a token of a prefill chunk, 2 MiB a
+        request of the largest CUDA graph, 1 GiB for eight GPUs, 8 MiB a prefill graph; 10 GiB at least on large GPUs.
+        """
+        few, many = next((sizes for limit, *sizes in GRAPH_REQUESTS if gpu_bytes < limit * GIB), [512, 512])
+        graphs = few if options.tensor_parallel < 4 else many
+        reserved = 512 + 1.5 * max(options.prefill_chunk_tokens, 2048) + 2 * graphs + 128 * options.tensor_parallel
+        reserved += 8 * PREFILL_GRAPHS
+        if gpu_bytes > 60 * GIB:
+            reserved = max(reserved, 10 * 1024)
+        # The share is of the memory that is free once CUDA and NCCL have taken theirs.
+        free = gpu_bytes - 1.5 * GIB - GIB * (options.tensor_parallel > 1)
+        return min(options.gpu_memory_fraction * free, gpu_bytes - reserved * MIB)
+
     def has_flushed(self, answer: bytes) -> bool:
         """See `Engine.has_flushed`."""
         return answer.startswith(b"Cache flushed")
@@ -135,7 +169,7 @@ class Sglang(Engine):
 
     def environment(self, config: ServerConfig) -> dict[str, str]:
         """See `Engine.environment`."""
-        variables = {"HF_HUB_OFFLINE": "1"}
+        variables = {"HF_HUB_OFFLINE": "1", "SGLANG_LOGGING_CONFIG_PATH": str(LOGGING)}
         if config.device == "cpu":
             # One thread decodes a tiny model as fast as two and leaves a core to the client.
             variables |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

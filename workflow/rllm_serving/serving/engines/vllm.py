@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..hardware import CPU_WITHOUT_AVX512
 from . import vllm_resolved
-from .base import SAMPLED_SPECULATION, Engine, MetricSource, ServerConfig, Told
+from .base import SAMPLED_SPECULATION, Engine, MetricSource, Options, ServerConfig, Told
 
 SAMPLED = (
     "drafts are checked against wrong probabilities when tokens are sampled (3 % accepted instead of 81 %, answers "
@@ -20,6 +20,9 @@ NO_ONLINE_TORCHAO = (
     "torchao only serves checkpoints that torchao wrote; told to quantize bf16 it stops at 'TorchAOConfig missing 1 "
     "required positional argument: torchao_config'; 8-bit weights are int8 and fp8 there"
 )
+WORKING_BYTES, BYTES_PER_CHUNK_TOKEN, PARALLEL_BYTES = 3 * 2**30, 2**18, 2**30
+"""CUDA context, graphs and work spaces; activations, a token of a prefill step; buffers of several GPUs. Generous for
+the models of up to 70 billion parameters, because what is too small ends the start for want of memory."""
 
 
 class Vllm(Engine):
@@ -39,6 +42,7 @@ class Vllm(Engine):
         "prefix_hits": MetricSource("vllm:prefix_cache_hits_total"),
         "spec_drafted": MetricSource("vllm:spec_decode_num_draft_tokens_total"),
         "spec_accepted": MetricSource("vllm:spec_decode_num_accepted_tokens_total"),
+        "spec_steps": MetricSource("vllm:spec_decode_num_drafts_total"),
         "prompt_tokens": MetricSource("vllm:prompt_tokens_total"),
         "generated_tokens": MetricSource("vllm:generation_tokens_total"),
     }
@@ -51,6 +55,7 @@ class Vllm(Engine):
         "sampling": r"Using (?:the )?(\w+)(?: XPU kernel)? for top-p & top-k sampling",
         "runner": r"using the (\w+) model runner",
     }
+    pool_tokens = r"KV cache size: ([\d,]+) tokens"
     counts_think_close = False
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "reasoning_parser": {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"},
@@ -109,11 +114,18 @@ class Vllm(Engine):
                 command += ["--distributed-executor-backend", "uni"]
         else:
             command += ["--gpu-memory-utilization", str(options.gpu_memory_fraction)]
+            # By itself vLLM takes 8,192 on an H100 and 2,048 on an A100 or a smaller GPU.
+            command += ["--max-num-batched-tokens", str(options.prefill_chunk_tokens)]
         if config.reasoning_parser is not None:
             command += ["--reasoning-parser", self.translate("reasoning_parser", config.reasoning_parser)]
         if config.trust_remote_code:
             command += ["--trust-remote-code"]
         return command
+
+    def weights_and_pool(self, gpu_bytes: int, options: Options) -> float:
+        """See `Engine.weights_and_pool`. vLLM's share of the GPU includes what it works with."""
+        working = WORKING_BYTES + BYTES_PER_CHUNK_TOKEN * options.prefill_chunk_tokens
+        return options.gpu_memory_fraction * gpu_bytes - working - PARALLEL_BYTES * (options.tensor_parallel > 1)
 
     def has_flushed(self, answer: bytes) -> bool:
         """See `Engine.has_flushed`. While blocks are held, after aborted requests too, it answers 200 and "false"."""
