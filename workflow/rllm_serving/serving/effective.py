@@ -21,7 +21,7 @@ from .server import Server
 
 DTYPE = "bfloat16"
 """What every server is asked to compute in."""
-CHOSEN = ("attention_backend", "kv_block_tokens", "prefill_chunk_tokens", "chunked_prefill", "overlap_scheduling")
+CHOSEN = ("attention_backend", "kv_block_tokens", "chunked_prefill", "overlap_scheduling")
 """Options that no config sets: each engine chooses them, for itself or because of another option."""
 HITS = "prefix_cache_hits"
 """Not an option: whether a prompt that is asked twice is found in a prefix cache that the engine says is on."""
@@ -69,7 +69,7 @@ def asked(config: ServerConfig) -> dict[str, Any]:
     """Return the options that a server is asked for, by our names; None: left to the engine, or without a meaning."""
     options = asdict(config.options)
     if config.device == "cpu":
-        options["gpu_memory_fraction"] = None
+        options |= {"gpu_memory_fraction": None, "prefill_chunk_tokens": None}
     if config.options.speculative == "none":
         options["speculative_tokens"] = None
     return {
