@@ -58,7 +58,7 @@ def test_whatever_makes_servers_unequal_is_compared(option: str, value: object) 
 
 def test_what_is_not_told_or_not_asked_is_no_difference() -> None:
     assert found(dict.fromkeys(effective.asked(CONFIG))) == []
-    assert found({"attention_backend": "FLASHINFER", "prefill_chunk_tokens": 2048}) == []
+    assert found({"attention_backend": "FLASHINFER", "kv_block_tokens": 16}) == []
     assert found({"kv_cache_tokens": 99}, kv_cache_tokens=None) == []
     assert found({"speculative_tokens": 5}) == []
 
