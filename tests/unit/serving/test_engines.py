@@ -149,9 +149,10 @@ def test_what_an_engine_cannot_do_is_reported_with_its_reason() -> None:
     assert "needs CUDA" in refusals("sglang", "cpu", speculative="ngram")["speculative"]
     assert not refusals("sglang", "cuda", speculative="ngram")
     old = refusals("vllm", "cpu", CPU_WITHOUT_AVX512, kv_cache_dtype="fp8-e4m3")["kv_cache_dtype"]
-    assert old.startswith("vLLM on cpu without AVX-512: ") and not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
+    assert old.startswith("vLLM 0.32.0 on cpu without AVX-512: ")
+    assert not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
     reasons = refusals("vllm", "cuda", scheduling="longest-prefix")
-    assert reasons == {"scheduling": "vLLM has no 'longest-prefix' here; it has fcfs, shortest-prompt"}
+    assert reasons == {"scheduling": "vLLM 0.32.0 has no 'longest-prefix' here; it has fcfs, shortest-prompt"}
 
 
 VLLM_LOG = """\

@@ -28,6 +28,7 @@ from ..serving import hardware
 from ..serving.engines import ENGINES, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.server import Server
+from ..serving.warm_start import compiled_since, warm_server
 from ..study.design import Load, Point, Run
 from . import priority, rows, special_tokens, telemetry
 from .fingerprint import fingerprint
@@ -130,8 +131,11 @@ class Measurement:
         missing = [point for point in self.run.points if point.name not in completed]
         log.info("%s: %d points, %d to measure", self.run.folder, len(self.run.points), len(missing))
         if missing:
-            with acquire_gpus(self.run.gpus(self.device)) as gpus, self._server(gpus) as server:
-                session = self._session(server)
+            with (
+                acquire_gpus(self.run.gpus(self.device)) as gpus,
+                warm_server(partial(self._server, gpus), self.run.measurement["restart_cold"]) as (server, start),
+            ):
+                session = self._session(server) | start
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
                 kind = hardware.comparable_kind(session["hardware"])
                 for name, (_, _, record) in list(completed.items()):
@@ -166,7 +170,6 @@ class Measurement:
             "id": f"{started}/{server.port}",
             "command": server.command,
             "environment": server.environment,
-            "startup_seconds": server.startup_s,
             "server_niceness": server.niceness,
             "client_priority": "normal" if server.niceness else "realtime",
             "server_log": str(server.log),
@@ -238,6 +241,7 @@ class Measurement:
         sample_hz = self.run.measurement["sample_hz"]
         gpus = telemetry.GpuSampler(server.gpus.uuids)
         sampler = telemetry.MetricsSampler(server.port, server.pid, self.engine.metrics, sample_hz, gpus)
+        kernels = server.kernel_files()
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         planned, health = self.requests_for(point), validity.ClientHealth()
         with priority.realtime_priority(), sampler:
@@ -258,6 +262,7 @@ class Measurement:
             "session": session,
             "started_at": started_at,
             "duration_s": end - start,
+            "compiled": compiled_since(server, kernels, f"{self.run.folder}, {point.name}"),
             "telemetry": {"samples": samples.num_rows, "late": sampler.late, "cpu_s": sampler.cost_s},
             "validity": gates,
         }

@@ -38,6 +38,8 @@ WARM_UP_ROUNDS = 3
 """Rounds until a server is steady, as a rule."""
 START_S = {"cuda": 180.0, "cpu": 35.0}
 """A server's start, without reading its weights, which come at READING bytes/s."""
+COMPILING_S = {"cuda": 120.0, "cpu": 0.0}
+"""Compiling kernels at a server's first start on a machine: those that no other server has compiled before it."""
 READING = 1e9
 GENERATE_STEP_S = {"cuda": 0.03, "cpu": 0.02}
 """A token of a batch of prompts as transformers generates it, which quantizing asks for its texts and its checks."""
@@ -105,6 +107,8 @@ class Plan:
             for k, length in enumerate(self._lengths(run, point)):
                 seconds[k] += self._point_s(run, point, requests, parameters, ratio, length)
         start = START_S[self.study.device] + 2 * parameters * ratio / READING
+        if run.start == 1 and (compiling := COMPILING_S[self.study.device]):
+            start += compiling + (start if run.measurement["restart_cold"] else 0)
         repeats = self.study.sweeps[run.experiment]["repeats"]
         warm_up = self._warm_up_s(run, parameters, ratio)
         return RuntimeEstimate(

@@ -1,4 +1,4 @@
-"""SGLang: flags, environment and names, as of 0.5.15."""
+"""SGLang: flags, environment and names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from .base import Engine, MetricSource, ServerConfig
 
 CHECKPOINTS_NEED_CUDA = (
     "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
-    "CUDA enabled'"
+    "CUDA enabled' (tried)"
 )
 BITSANDBYTES_NEEDS_CUDA = (
-    "its bitsandbytes loader moves every weight to CUDA, and without the package it stops at 'Please install "
-    "bitsandbytes>=0.46.1'"
+    "its bitsandbytes loader moves every weight to CUDA (read), and without the package it stops at 'Please install "
+    "bitsandbytes>=0.46.1' (tried)"
 )
+COMPILES = """
+import torch
+from sglang.jit_kernel.norm import _jit_rmsnorm_module
+from sglang.jit_kernel.utils import override_jit_cuda_arch
+with override_jit_cuda_arch(9, 0):
+    _jit_rmsnorm_module(4096, torch.bfloat16)
+"""
 
 
 class Sglang(Engine):
@@ -23,6 +30,9 @@ class Sglang(Engine):
     name = "sglang"
     title = "SGLang"
     module = "sglang"
+    version = "0.5.15.post1"
+    compiles: ClassVar[Mapping[str, str]] = {"cuda": COMPILES}
+    caches: ClassVar[Mapping[str, str]] = {"SGLANG_CACHE_DIR": "sglang", "SGLANG_DG_CACHE_DIR": "deep-gemm"}
     flush_path = "/flush_cache"
     # On SIGTERM it sleeps for 9 s, even without requests, and then kills itself: waiting for that gains nothing.
     stop_grace_s = 0.5
@@ -66,9 +76,9 @@ class Sglang(Engine):
         },
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
-        ("cpu", "speculative", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
-        ("cpu", "speculative", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
-        ("cpu", "speculative", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
+        ("cpu", "speculative", "ngram"): "NGRAM speculation stops at start, it needs CUDA (tried)",
+        ("cpu", "speculative", "draft"): "STANDALONE speculation stops at start: 'Triton: 0 active drivers' (tried)",
+        ("cpu", "speculative", "eagle3"): "EAGLE3 speculation needs Triton as STANDALONE does (read)",
         ("cpu", "quantization", "bnb-nf4"): BITSANDBYTES_NEEDS_CUDA,
         **{("cpu", "quantization", name): CHECKPOINTS_NEED_CUDA for name in ("fp8", "int8", "gptq-int4", "awq-int4")},
     }
@@ -94,6 +104,8 @@ class Sglang(Engine):
             command += ["--device", "cpu"]
         else:
             command += ["--mem-fraction-static", str(options.gpu_memory_fraction)]
+            # By itself it fuses these on some GPUs and for some models: other kernels elsewhere.
+            command += ["--enforce-disable-flashinfer-allreduce-fusion"]
         if options.kv_cache_tokens is not None:
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]
