@@ -53,6 +53,7 @@ TESTED_IN = {
     "schemas.py": "unit/grading/test_grader.py",
     "serving/engines/": "unit/serving/test_engines.py",
     "serving/hardware.py": "unit/serving/test_engines.py",
+    "serving/warm_start.py": "unit/serving/test_kernel_cache.py",
     "serving/process.py": "unit/serving/test_gpus.py",
     "study/config_base.py": "unit/study/test_config.py",
     "study/config_docs.py": "unit/study/test_config.py",
