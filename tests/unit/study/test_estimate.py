@@ -28,7 +28,9 @@ BIG: tuple[tuple[str, Any], ...] = (
 RUN = "budget/vllm/big/bf16/baseline/1"
 # Both GPUs read half of the weights at each step; reading takes longer than computing for two requests.
 STEP_S = 2 * 10e9 / plan.BANDWIDTH / 2 + plan.OVERHEAD_S
-START_S = plan.START_S["cuda"] + 20e9 / plan.READING
+WARM_START_S = plan.START_S["cuda"] + 20e9 / plan.READING
+# The first start compiles, and the server is started once more.
+START_S = plan.COMPILING_S["cuda"] + 2 * WARM_START_S
 
 
 def planned(*changes: tuple[str, Any]) -> Plan:
@@ -41,6 +43,18 @@ def test_a_batch_lasts_as_long_as_its_longest_answer() -> None:
     assert estimate is not None
     assert estimate.usual_h * 3600 == pytest.approx(START_S + (3 * STEPS + plan.WARM_UP_ROUNDS) * BUDGET * STEP_S)
     assert estimate.most_h == estimate.usual_h  # the budget is below what is usual
+
+
+def test_only_the_first_start_of_a_server_compiles() -> None:
+    def seconds(start: int, *changes: tuple[str, Any]) -> float:
+        found = planned(("experiments.budget.starts", 2), *changes)
+        estimate = found.run(found.study.runs[f"{RUN[:-1]}{start}"])
+        assert estimate is not None
+        return 3600 * estimate.usual_h
+
+    first, second = seconds(1), seconds(2)
+    assert first - second == pytest.approx(plan.COMPILING_S["cuda"] + WARM_START_S)
+    assert seconds(1, ("measurement", {"restart_cold": False})) - second == pytest.approx(plan.COMPILING_S["cuda"])
 
 
 def test_beyond_what_is_usual_only_the_most_grows_with_the_budget() -> None:
