@@ -213,7 +213,7 @@ def _uv() -> str:
 def _run(command: list[str], log: Path, problem: str, stdin: str, variables: Mapping[str, str]) -> str:
     """Run a command, logging its output, and return its standard output; raise `problem` with the log's tail."""
     hidden = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VIRTUAL_ENV", "PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden} | variables
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | dict(variables)
     with log.open("a") as out:
         # The proof's program is long, and an index address may hold a password.
         printable = " ".join(word for word in command if "\n" not in word)
