@@ -34,6 +34,23 @@ def check_flags(arguments: list[str], parser: argparse.ArgumentParser) -> None:
         refuse(f"no such flag: {', '.join(unknown)}")
 
 
+def register_bitsandbytes() -> None:
+    """The names that vllm-bnb-plugin, which is in the CUDA lock alone, adds to vLLM; test_cuda_starts has it itself."""
+    from vllm.model_executor.layers.quantization import get_quantization_config, register_quantization_config
+    from vllm.model_executor.model_loader import register_model_loader
+    from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
+
+    class BitsAndBytesConfig(get_quantization_config("fp8")):  # type: ignore[misc]
+        """Applied while weights are loaded, as FP8 may be."""
+
+        @classmethod
+        def get_name(cls) -> str:
+            return "bitsandbytes"
+
+    register_quantization_config("bitsandbytes")(BitsAndBytesConfig)
+    register_model_loader("bitsandbytes")(DummyModelLoader)
+
+
 def vllm() -> tuple[Read, Knows]:
     """vLLM: parser, its checks, engine arguments and the whole engine configuration, speculation included."""
     from vllm import envs
@@ -43,6 +60,7 @@ def vllm() -> tuple[Read, Knows]:
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    register_bitsandbytes()
     parser = make_arg_parser(FlexibleArgumentParser())
     parser.error = refuse
 

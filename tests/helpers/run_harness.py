@@ -42,6 +42,7 @@ RUN = Run(
     measurement={
         "request_timeout_s": 60,
         "startup_timeout_s": 60,
+        "restart_cold": True,
         "sample_hz": 20,
         "warm_up_rounds": 1,
         "warm_up_agreement": 0.05,

@@ -13,8 +13,8 @@ import pytest
 from helpers.mock_server import eventually
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
 from rllm_serving.measurement import fingerprint
-from rllm_serving.measurement import run as module
 from rllm_serving.measurement.run import Measurement, RunError
+from rllm_serving.serving import hardware
 from rllm_serving.serving.engines import Options
 from rllm_serving.serving.server import ServerError
 from rllm_serving.study.design import Point, Run
@@ -50,8 +50,8 @@ def test_a_run_that_goes_on_elsewhere_starts_anew(harness: RunHarness, monkeypat
         harness.execute()
     assert harness.measured() == {64: 4, 128: 4}
     harness.faults.unlink()
-    here = module.hardware.describe()
-    monkeypatch.setattr(module.hardware, "describe", lambda used: here | {"cpu": "another CPU"})
+    here = hardware.describe()
+    monkeypatch.setattr(hardware, "describe", lambda used: here | {"cpu": "another CPU"})
     harness.execute()
     assert harness.measured() == {64: 4, 128: 4, 256: 4}
     record = json.loads(harness.paths.record.read_text())

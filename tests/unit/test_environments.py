@@ -17,6 +17,7 @@ import pytest
 from conftest import run
 from rllm_serving import environments
 from rllm_serving.environments import EnvironmentBuildError, build, python, resolve_device, torch_source, versions
+from rllm_serving.toolkit import ToolkitError
 
 LOCKS = Path(environments.__file__).parents[1] / "envs"
 NAMES = ("vllm-cpu", "sglang-cpu", "train-cpu", "quantize-cpu", "vllm-cuda", "sglang-cuda", "quantize-cuda")
@@ -148,6 +149,32 @@ def test_secrets_stay_out_of_log_and_error(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "hf_secret" not in said
 
 
+COMPILES = """
+import os, sys
+found = os.environ["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
+sys.exit(0 if found and os.path.isdir(os.path.dirname(os.environ["TRITON_CACHE_DIR"])) else "no tools")
+"""
+
+
+@pytest.mark.slow
+def test_an_environment_that_cannot_compile_is_none(tmp_path: Path) -> None:
+    target = tmp_path / "env"
+    record = build(small_lock(tmp_path), target, ["h11"], None, tmp_path / "log", COMPILES)
+    assert record["compiler"] and versions(target)["compiler"] == record["compiler"]
+    with pytest.raises(EnvironmentBuildError, match=r"no kernel can be compiled(.|\n)*nvcc fatal"):
+        build(small_lock(tmp_path), target, ["h11"], None, tmp_path / "log", "raise SystemExit('nvcc fatal')")
+    assert not (target / "environment.json").exists()
+    assert build(small_lock(tmp_path), target, ["h11"], None, tmp_path / "log")["compiler"] is None
+
+
+def test_without_a_compiler_nothing_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UV", "/bin/false")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ToolkitError, match=r"apt-get install g\+\+"):
+        build(small_lock(tmp_path), tmp_path / "env", ["h11"], None, tmp_path / "log", COMPILES)
+    assert not (tmp_path / "env").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "variable", "expected"),
     [
@@ -211,6 +238,22 @@ def test_versions_agree_across_locks() -> None:
     assert pins["quantize-cpu"]["llmcompressor"] == pins["quantize-cuda"]["llmcompressor"]
     for package in ("transformers", "tokenizers", "safetensors", "torch"):
         assert pins["train-cpu"][package] == pins["vllm-cpu"][package]
+
+
+@pytest.mark.parametrize("name", ["vllm-cuda", "sglang-cuda"])
+def test_an_engines_lock_for_gpus_has_a_whole_toolkit_of_torchs_version(name: str) -> None:
+    """Compiled by a newer one, kernels may ask for a newer driver than torch does."""
+    pins = dict(pin.split("==") for pin in entries(name))
+    parts = ("nvcc", "crt", "cccl", "runtime", "nvrtc")
+    found = [pins[f"nvidia-cuda-{part}"] for part in parts] + [pins["nvidia-nvvm"]]
+    assert {version.rpartition(".")[0] for version in found} == {"13.0"}
+    assert "ninja" in pins
+
+
+def test_bitsandbytes_is_there_for_both_engines_on_gpus() -> None:
+    pins = {name: dict(pin.split("==") for pin in entries(name)) for name in ("vllm-cuda", "sglang-cuda")}
+    assert pins["vllm-cuda"]["vllm-bnb-plugin"] == "0.0.3"
+    assert pins["vllm-cuda"]["bitsandbytes"] == pins["sglang-cuda"]["bitsandbytes"]
 
 
 @pytest.mark.slow

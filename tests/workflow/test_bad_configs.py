@@ -39,7 +39,10 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     ),
     "option that an engine has not": (
         [("serving.scheduling", "longest-prefix")],
-        ["setups.baseline.scheduling", "vLLM has no 'longest-prefix'", "fcfs, shortest-prompt", "on_unsupported: mark"],
+        [
+            *("setups.baseline.scheduling", "vLLM 0.32.0 has no 'longest-prefix'"),
+            *("fcfs, shortest-prompt", "on_unsupported: mark"),
+        ],
     ),
     "speculation without a draft model": (
         [("serving.speculative", "draft")],

@@ -32,6 +32,7 @@ DECIDES_NO_RESULT = {
     "study/requirements.py": PLANNING,
     "study/cluster.py": PLANNING,
     "study/estimate.py": "tells what the study will take, and what clusters are asked for",
+    "study/plan_text.py": "tells what the study will take",
 }
 # Prints which modules of the library a script has imported when it first asks for what Snakemake gives it.
 IMPORTED = """

@@ -1,4 +1,4 @@
-"""Python environments of the engines: built with uv from a committed lock, tested by importing, recorded.
+"""Python environments of the engines: built with uv from a committed lock, tested by importing and compiling, recorded.
 
 A lock is a requirements file with a hash for every package of PyPI. torch's CPU build is not on PyPI: a CPU lock
 names it without a hash (`torch==...+cpu`), and it is installed in a step of its own, so that no other package comes
@@ -14,12 +14,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from . import toolkit
 from .errors import UserError
 from .lifetime.workflow import supervised
 
@@ -38,6 +40,7 @@ for name in sys.argv[1:]:
 packages = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in importlib.metadata.distributions()}
 print(json.dumps({"python": platform.python_version(), "packages": dict(sorted(packages.items()))}))
 """
+HEADERS = "import sysconfig; print(sysconfig.get_paths()['include'])"
 
 
 class EnvironmentBuildError(UserError):
@@ -86,8 +89,10 @@ def torch_source(torch_cpu_wheels: str | None) -> list[str]:
     return ["--torch-backend", "cpu"]
 
 
-def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: str | None, log: Path) -> dict[str, Any]:
-    """Build an environment that holds exactly what a lock lists, and test it by importing packages in it.
+def build(
+    lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: str | None, log: Path, compiles: str = ""
+) -> dict[str, Any]:
+    """Build an environment that holds exactly what a lock lists, and test it by importing packages and compiling in it.
 
     Args:
         lock: requirements file with hashes, named NAME-cpu.txt or NAME-cuda.txt where the device matters.
@@ -95,18 +100,22 @@ def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: st
         imports: modules that must be importable.
         torch_cpu_wheels: as of `torch_source`.
         log: file for the output of all commands.
+        compiles: a program that compiles a kernel without a GPU; empty: nothing is compiled in this environment.
 
     Returns:
         The record, also written to `target`/environment.json at the very end: lock, lock_sha256, device ("cpu", "cuda"
-        or None), python, uv, engine and engine_version (None where the lock has no engine), packages {name: version},
-        built_at (UTC), seconds.
+        or None), python, uv, compiler (the machine's C++ compiler; None where nothing is compiled), engine and
+        engine_version (None where the lock has no engine), packages {name: version}, built_at (UTC), seconds.
 
     Raises:
         EnvironmentBuildError: when a step fails; then there is no record.
+        ToolkitError: when the machine lacks what compiling needs; before anything is installed.
     """
     start = time.monotonic()
     (target / RECORD).unlink(missing_ok=True)
     uv = _uv()
+    if compiles:
+        toolkit.check_compiler()
     text = lock.read_text()
     torch_pins = LOCAL_BUILD.findall(text)
     interpreter = sys.executable if sys.version_info[:2] == LOCKED_PYTHON else "3.11"
@@ -114,13 +123,15 @@ def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: st
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
 
-    def step(command: list[str], hint: str, stdin: str = "") -> str:
-        return _run(command, log, f"Environment {lock.stem} could not be built. {hint}", stdin)
+    def step(command: list[str], hint: str, stdin: str = "", variables: Mapping[str, str] | None = None) -> str:
+        return _run(command, log, f"Environment {lock.stem} could not be built. {hint}", stdin, variables or {})
 
     step(
         [uv, "venv", "--clear", "--python", interpreter, str(target)],
         "Is there a Python 3.11, or a network to take one from?",
     )
+    if compiles:
+        toolkit.check_headers(Path(step([str(python(target)), "-I", "-c", HEADERS], "").strip()))
     step(
         [uv, "pip", "sync", "--require-hashes", *options, "-"],
         f"Is the package index reachable, and does {lock.name} still fit it?",
@@ -135,6 +146,8 @@ def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: st
         [str(python(target)), "-I", "-B", "-c", PROOF, *imports],
         f"Everything is installed, but {', '.join(imports)} cannot be imported on this machine.",
     )
+    if compiles:
+        _prove_compiling(target, compiles, step)
     installed = json.loads(proof.splitlines()[-1])
     engine = next((name for name in ENGINE_PACKAGES if name in installed["packages"]), None)
     device = lock.stem.rpartition("-")[2]
@@ -144,6 +157,7 @@ def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: st
         "device": device if device in ("cpu", "cuda") else None,
         "python": installed["python"],
         "uv": step([uv, "--version"], "").split()[1],
+        "compiler": step([*toolkit.cxx(), "--version"], "").splitlines()[0] if compiles else None,
         "engine": engine,
         "engine_version": installed["packages"][engine] if engine else None,
         "packages": installed["packages"],
@@ -154,6 +168,23 @@ def build(lock: Path, target: Path, imports: Sequence[str], torch_cpu_wheels: st
     partial.write_text(json.dumps(record, indent=2) + "\n")
     partial.replace(target / RECORD)
     return record
+
+
+def _prove_compiling(target: Path, program: str, step: Callable[..., str]) -> None:
+    """Complete the CUDA toolkit of an environment and compile with it, as a server will; the kernel is thrown away."""
+    if home := toolkit.cuda_home(target):
+        command, source = toolkit.complete(home)
+        step(command, "The stand-in for the driver's library could not be compiled.", source)
+    with tempfile.TemporaryDirectory(dir=target) as cache:
+        step(
+            [str(python(target)), "-I", "-B", "-c", program],
+            "Everything is installed, but no kernel can be compiled: does the machine's C++ compiler (g++) work?",
+            variables={
+                **toolkit.search_path(target),
+                **toolkit.cuda_variables(target),
+                **toolkit.caches(Path(cache).absolute(), {}),
+            },
+        )
 
 
 def python(target: Path) -> Path:
@@ -190,10 +221,10 @@ def _uv() -> str:
     return uv
 
 
-def _run(command: list[str], log: Path, problem: str, stdin: str) -> str:
+def _run(command: list[str], log: Path, problem: str, stdin: str, variables: Mapping[str, str]) -> str:
     """Run a command that ends with the workflow, log its output and return it; raise `problem` with the log's tail."""
     hidden = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VIRTUAL_ENV", "PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | dict(variables)
     with log.open("a") as out:
         # The proof's program is long, and an index address may hold a password.
         printable = " ".join(word for word in command if "\n" not in word)

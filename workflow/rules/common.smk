@@ -150,6 +150,12 @@ def environment_imports(environment):
     return [ENGINES[engine].module, "torch"] if engine in ENGINES else ["torch", "transformers"]
 
 
+def environment_compiles(environment):
+    """A program that compiles one kernel as the environment's engine will; empty where nothing is compiled."""
+    engine, _, device = environment.rpartition("-")
+    return ENGINES[engine].compiles.get(device, "") if engine in ENGINES else ""
+
+
 wildcard_constraints:
     experiment=one_of(config["experiments"]),
     engine=one_of([*ENGINES, *STUDY.engines]),

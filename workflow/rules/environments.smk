@@ -2,7 +2,7 @@
 
 
 rule build_environment:
-    """Build one engine's Python environment from its lock and prove that it imports."""
+    """Build one engine's Python environment from its lock and prove that it imports and compiles."""
     input:
         lock=ENVS / "{environment}.txt",
         machine=CHECKED,
@@ -20,5 +20,6 @@ rule build_environment:
     params:
         code=code("build_environment.py"),
         imports=lambda wildcards: environment_imports(wildcards.environment),
+        compiles=lambda wildcards: environment_compiles(wildcards.environment),
     script:
         "../scripts/build_environment.py"

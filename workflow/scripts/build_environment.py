@@ -1,4 +1,4 @@
-"""Build an engine's environment from its lock and prove that it imports."""
+"""Build an engine's environment from its lock and prove that it imports and compiles."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ with logged(snakemake.log[0]) as log:
         # Not a parameter: where the same wheels come from differs between machines and changes no result.
         snakemake.config["environments"]["torch_cpu_wheels"],
         Path(snakemake.log[0]).with_suffix(".uv.log"),
+        snakemake.params.compiles,
     )
     log.info(
         "%s %s, %d packages, %.0f s", built["lock"], built["engine_version"], len(built["packages"]), built["seconds"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from rllm_serving import toolkit
 from rllm_serving.measurement.rows import SERVER
 from rllm_serving.serving.engines import ENGINES, Engine, Options, ServerConfig
 from rllm_serving.serving.hardware import CPU_WITHOUT_AVX512
@@ -44,6 +47,24 @@ def test_every_engine_listens_on_loopback_alone_and_tells_all_columns(engine: En
     assert ENGINES[engine.name] is engine
 
 
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=lambda engine: engine.name)
+def test_what_is_said_of_an_engine_is_of_the_version_in_its_locks(engine: Engine) -> None:
+    locks = [ROOT / "workflow" / "envs" / f"{engine.name}-{device}.txt" for device in ("cpu", "cuda")]
+    pins = re.findall(rf"^{engine.name}(?:-cpu)?==(\S+)", "".join(lock.read_text() for lock in locks), re.MULTILINE)
+    assert pins == [engine.version] * 2
+    # Every refusal says of itself how it is known.
+    assert all(re.search(r"\b(tried|read)\b", reason) for reason in engine.refused.values())
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=lambda engine: engine.name)
+def test_an_environment_for_gpus_is_proven_by_compiling_and_has_caches_of_its_own(engine: Engine) -> None:
+    for program in engine.compiles.values():
+        compile(program, engine.name, "exec")
+    assert "cuda" in engine.compiles
+    assert engine.caches and not set(engine.caches) & set(toolkit.CACHES)
+    assert not {*engine.caches.values()} & {*toolkit.CACHES.values()}
+
+
 def test_vllm_on_a_gpu() -> None:
     given = flags(CONFIG)
     expected = {
@@ -61,6 +82,13 @@ def test_vllm_on_a_gpu() -> None:
         "--enable-prefix-caching": None,
     }
     assert given == given | expected
+    # Kernels that would depend on what a machine has installed or can reach are left out.
+    assert "-cc.pass_config.fuse_allreduce_rms=false" in ENGINES["vllm"].command(CONFIG, 1)
+    variables = ENGINES["vllm"].environment(CONFIG)
+    assert variables["VLLM_USE_FLASHINFER_SAMPLER"] == "0" and variables["VLLM_HAS_FLASHINFER_CUBIN"] == "1"
+    on_cpu = replace(CONFIG, device="cpu")
+    assert not any("fuse_allreduce" in word for word in ENGINES["vllm"].command(on_cpu, 1))
+    assert not any("FLASHINFER" in name for name in ENGINES["vllm"].environment(on_cpu))
     assert not set(given) & {"--speculative-config", "--trust-remote-code", "--no-enable-chunked-prefill"}
 
 
@@ -110,11 +138,13 @@ def test_sglang_on_a_gpu() -> None:
         "--enable-metrics": None,
         "--schedule-policy": "fcfs",
         "--kv-cache-dtype": "auto",
+        "--enforce-disable-flashinfer-allreduce-fusion": None,
     }
     assert given == given | expected
     assert not set(given) & {"--device", "--disable-radix-cache", "--speculative-algorithm", "--trust-remote-code"}
     assert "--disable-radix-cache" in flags(with_options(prefix_cache=False), "sglang")
-    assert "--mem-fraction-static" not in flags(with_options("cpu"), "sglang")
+    on_cpu = flags(with_options("cpu"), "sglang")
+    assert not {"--mem-fraction-static", "--enforce-disable-flashinfer-allreduce-fusion"} & set(on_cpu)
 
 
 def test_scheduling_has_one_name_and_each_engine_its_own() -> None:
@@ -149,9 +179,10 @@ def test_what_an_engine_cannot_do_is_reported_with_its_reason() -> None:
     assert "needs CUDA" in refusals("sglang", "cpu", speculative="ngram")["speculative"]
     assert not refusals("sglang", "cuda", speculative="ngram")
     old = refusals("vllm", "cpu", CPU_WITHOUT_AVX512, kv_cache_dtype="fp8-e4m3")["kv_cache_dtype"]
-    assert old.startswith("vLLM on cpu without AVX-512: ") and not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
+    assert old.startswith("vLLM 0.32.0 on cpu without AVX-512: ")
+    assert not refusals("vllm", "cpu", kv_cache_dtype="fp8-e4m3")
     reasons = refusals("vllm", "cuda", scheduling="longest-prefix")
-    assert reasons == {"scheduling": "vLLM has no 'longest-prefix' here; it has fcfs, shortest-prompt"}
+    assert reasons == {"scheduling": "vLLM 0.32.0 has no 'longest-prefix' here; it has fcfs, shortest-prompt"}
 
 
 VLLM_LOG = """\

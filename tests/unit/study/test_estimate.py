@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helpers.studies import REMOVED, changed, load
 from rllm_serving.study import estimate as plan
+from rllm_serving.study import plan_text
 from rllm_serving.study.estimate import Plan
 from unit.models.test_checkpoints import checkpoint, folder_of, safetensors
 
@@ -28,7 +29,9 @@ BIG: tuple[tuple[str, Any], ...] = (
 RUN = "budget/vllm/big/bf16/baseline/1"
 # Both GPUs read half of the weights at each step; reading takes longer than computing for two requests.
 STEP_S = 2 * 10e9 / plan.BANDWIDTH / 2 + plan.OVERHEAD_S
-START_S = plan.START_S["cuda"] + 20e9 / plan.READING
+WARM_START_S = plan.START_S["cuda"] + 20e9 / plan.READING
+# The first start compiles, and the server is started once more.
+START_S = plan.COMPILING_S["cuda"] + 2 * WARM_START_S
 
 
 def planned(*changes: tuple[str, Any]) -> Plan:
@@ -41,6 +44,18 @@ def test_a_batch_lasts_as_long_as_its_longest_answer() -> None:
     assert estimate is not None
     assert estimate.usual_h * 3600 == pytest.approx(START_S + (3 * STEPS + plan.WARM_UP_ROUNDS) * BUDGET * STEP_S)
     assert estimate.most_h == estimate.usual_h  # the budget is below what is usual
+
+
+def test_only_the_first_start_of_a_server_compiles() -> None:
+    def seconds(start: int, *changes: tuple[str, Any]) -> float:
+        found = planned(("experiments.budget.starts", 2), *changes)
+        estimate = found.run(found.study.runs[f"{RUN[:-1]}{start}"])
+        assert estimate is not None
+        return 3600 * estimate.usual_h
+
+    first, second = seconds(1), seconds(2)
+    assert first - second == pytest.approx(plan.COMPILING_S["cuda"] + WARM_START_S)
+    assert seconds(1, ("measurement", {"restart_cold": False})) - second == pytest.approx(plan.COMPILING_S["cuda"])
 
 
 def test_beyond_what_is_usual_only_the_most_grows_with_the_budget() -> None:
@@ -82,7 +97,7 @@ def test_the_table_counts_servers_gpus_requests_and_bytes() -> None:
     assert row["gpu_usual_h"] == pytest.approx(2 * row["usual_h"])
     sizes = {line["what"]: line["bytes"] for line in found.downloads()}
     assert sizes == {"big": 20e9, "sglang-cuda": plan.ENVIRONMENT["cuda"], "vllm-cuda": plan.ENVIRONMENT["cuda"]}
-    text = plan.text(found.work(), found.downloads())
+    text = plan_text.text(found.work(), found.downloads())
     assert "budget" in text and "20.0" in text and "?" not in text
 
 
@@ -91,7 +106,7 @@ def test_what_is_not_known_is_no_number() -> None:
     assert found.run(found.study.runs[RUN]) is None
     (row,) = found.work()
     assert row["jobs"] == 1 and row["usual_h"] is None and row["gpu_most_h"] is None
-    assert "?" in plan.text(found.work(), found.downloads())
+    assert "?" in plan_text.text(found.work(), found.downloads())
     assert found.minutes(found.study.runs[RUN]) == 60 * plan.UNKNOWN_H
 
 
@@ -141,7 +156,7 @@ def test_optional_experiments_have_a_sum_of_their_own() -> None:
     }
     optional = {line["what"] for line in found.downloads() if line["optional"]}
     assert optional == {"tiny-rllm", "train-cpu"}
-    lines = plan.text(found.work(), found.downloads()).splitlines()
+    lines = plan_text.text(found.work(), found.downloads()).splitlines()
     sums = [line.split()[1] for line in lines if line.startswith("all")][:1]
     assert sums == ["1"] and [line.split()[3] for line in lines if line.startswith("optional, on top")][:1] == ["4"]
 

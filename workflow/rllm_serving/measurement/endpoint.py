@@ -103,7 +103,7 @@ class EndpointMeasurement(Measurement):
         _, [(exchange, _)] = self._exchange(point, planned, validity.ClientHealth(), batch, 1)
         return self.decode(exchange).error
 
-    def _session(self, server: Target, pool: KvPool | None) -> dict[str, Any]:
+    def _session(self, server: Target, pool: KvPool | None, start: Mapping[str, Any]) -> dict[str, Any]:
         assert isinstance(server, RunningServer)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return {

@@ -23,12 +23,12 @@ from ..analysis import validity
 from ..load import arrivals, client, stream
 from ..load.patterns import LOADS
 from ..load.requests import PlannedRequest, build_bodies, build_http_request, plan_requests
-from ..serving import effective, hardware
 from ..serving.engines import ENGINES, MetricSource, ServerConfig
 from ..serving.gpus import GpuLease, acquire_gpus
 from ..serving.memory import KvPool
 from ..serving.server import Server
 from ..serving.target import Target
+from ..serving.warm_start import compiled_since, warm_server
 from ..study.design import Point, Run
 from . import kv_pool, point_validity, priority, rows, special_tokens, telemetry
 from .engine_metrics import EngineMetrics
@@ -36,6 +36,7 @@ from .fingerprint import fingerprint
 from .invalid_points import RunError, check_validity
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
+from .session import describe_start
 from .warm_up import OPEN_CONNECTIONS, is_steady, tokens_per_s, warm_up_point
 
 CRASH_GRACE_S = 0.5
@@ -144,8 +145,9 @@ class Measurement:
             with ExitStack() as stack:
                 gpus = stack.enter_context(acquire_gpus(self.run.gpus(self.device)))
                 pool = kv_pool.pool_of(self.run, self.model, self.draft, gpus.uuids)
-                server = stack.enter_context(self._server(gpus, pool))
-                session = self._session(server, pool)
+                again = self.run.measurement["restart_cold"]
+                server, start = stack.enter_context(warm_server(partial(self._server, gpus, pool), again))
+                session = self._session(server, pool, start)
                 log.info("server ready after %.1f s at %s", server.startup_s, server.url)
                 point_validity.check_options(self.run, session)
                 kind = kv_pool.comparable_kind(session)
@@ -182,24 +184,10 @@ class Measurement:
         package = self.paths.package(self.engine.module)
         return EngineMetrics.of_server(server.port, self.sources, package, self.run.options.speculative)
 
-    def _session(self, server: Target, pool: KvPool | None) -> dict[str, Any]:
-        """Describe a server start for run.json: its command, its hardware, its KV pool, its time."""
+    def _session(self, server: Target, pool: KvPool | None, start: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe a server start for run.json; start: what `warm_server` tells of it."""
         assert isinstance(server, Server)
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        return {
-            "id": f"{started}/{server.port}",
-            "command": server.command,
-            "environment": server.environment,
-            "startup_seconds": server.startup_s,
-            "server_niceness": server.niceness,
-            "client_priority": "normal" if server.niceness else "realtime",
-            "server_log": str(server.log),
-            "kernels": self.engine.selected_backends(server.log),
-            **effective.describe(server),
-            "kv_pool": kv_pool.describe(pool, self.engine.reported_pool(server.log)),
-            "hardware": hardware.describe(server.gpus.uuids),
-            "git_commit": hardware.git_commit(Path(__file__).parent),
-        }
+        return describe_start(server, pool, start)
 
     def requests_for(self, point: Point) -> list[PlannedRequest]:
         """Plan the requests of a point; those of an open-loop load follow the experiment's arrivals."""
@@ -267,6 +255,7 @@ class Measurement:
     ) -> MeasuredPoint:
         server.flush()
         sampler = self._sampler(server, metrics)
+        kernels = server.kernel_files()
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         planned, health = self.requests_for(point), validity.ClientHealth()
         with priority.realtime_priority(), sampler:
@@ -288,6 +277,7 @@ class Measurement:
             "session": session,
             "started_at": started_at,
             "duration_s": end - start,
+            "compiled": compiled_since(server, kernels, f"{self.run.folder}, {point.name}"),
             "telemetry": sampler.counts(),
             "validity": gates,
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .endpoints import Address, Endpoint, EndpointError, hide
+from .kernel_cache import KernelCache
 
 LOCKS = Path("/tmp/rllm-serving-endpoints")
 """A fixed folder, not TMPDIR: jobs with different ones must find the same locks."""
@@ -49,6 +50,8 @@ class RunningServer:
         """
         self.endpoint, self.url, self.record = endpoint, endpoint.url, record
         self.startup_s: float | None = None
+        self.kernels: KernelCache | None = None
+        self.compiled: int | None = None
         self.reported: dict[str, Any] = {}
         self._prove = prove
         self._open = contextlib.ExitStack()
@@ -73,6 +76,9 @@ class RunningServer:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def kernel_files(self) -> None:
+        """What a server compiles that is not ours is not known."""
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """Do nothing: its caches are its own."""

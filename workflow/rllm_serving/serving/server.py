@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from .. import toolkit
 from ..errors import UserError
 from ..lifetime import supervisor
 from ..lifetime.workflow import workflow_ancestors
 from .engines import Engine, ServerConfig
 from .gpus import NO_GPUS, GpuLease
+from .kernel_cache import KernelCache
 
 LOG_TAIL_LINES = 40
 UNSET_VARIABLES = (
@@ -82,8 +84,10 @@ class Server:
         gpus: the GPUs that it sees; they stay locked until it is gone.
         url: its address.
         command: its command line.
+        kernels: where the kernels are kept that it compiles; None: it has no CUDA toolkit.
         environment: variables that are set for it.
         startup_s: seconds from its start to the first completion.
+        compiled: files that were compiled in that time; None: not known.
         pid: id of its first process.
     """
 
@@ -102,14 +106,24 @@ class Server:
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = engine.command(config, self.port)
-        self.environment = engine.environment(config) | gpus.variables
+        environment = config.python.absolute().parents[1]
+        self.kernels = KernelCache.open(environment, [gpu.name for gpu in gpus.gpus], engine.caches)
+        kept = self.kernels.variables if self.kernels else {}
+        self.environment = {
+            **engine.environment(config),
+            **toolkit.cuda_variables(environment),
+            **kept,
+            **gpus.variables,
+        }
         self.startup_s: float | None = None
+        self.compiled: int | None = None
         self.pid: int | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
     def __enter__(self) -> Self:
         check_port(self.port)
+        before = self.kernel_files()
         started = time.monotonic()
         try:
             self._start()
@@ -118,14 +132,20 @@ class Server:
             self.stop()
             raise
         self.startup_s = time.monotonic() - started
+        if (after := self.kernel_files()) is not None and before is not None:
+            self.compiled = len(after - before)
         return self
+
+    def kernel_files(self) -> frozenset[Path] | None:
+        """The compiled kernels that are kept for such servers; None where there is no place for them."""
+        return self.kernels.files() if self.kernels else None
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _start(self) -> None:
         variables = {k: v for k, v in os.environ.items() if k not in UNSET_VARIABLES}
-        variables |= self.environment
+        variables |= toolkit.search_path(self.config.python.absolute().parents[1]) | self.environment
         watch, grace = ",".join(map(str, workflow_ancestors())), str(self.engine.stop_grace_s)
         options = ["--watch", watch, "--grace", grace, "--nice", str(self.niceness)]
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,9 @@ class Measurement(Section):
     """seconds after which a request has failed"""
     startup_timeout_s: float = key(1800.0, gt=0, le=10_000_000)
     """seconds that a server may take until its first answer"""
+    restart_cold: bool = True
+    """whether a server on GPUs that compiled kernels while it started is started once more, so that all measured starts
+    are of one kind; if not, `startup_seconds` of that start is empty in `run.json`"""
     sample_hz: float = key(5.0, ge=1, le=50)
     """samples a second of the server's and the device's metrics; in a point's first seconds they are more, up to 50, so
     that short points have enough"""

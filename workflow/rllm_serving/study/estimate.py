@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from ..models.checkpoints import ModelError, stored_parameters
 from .design import Point, Run
 from .quantization_methods import CALIBRATION_SAMPLES, LONGEST_TEXT, METHODS, MICRO_LONGEST_TEXT
@@ -38,6 +36,8 @@ WARM_UP_ROUNDS = 3
 """Rounds until a server is steady, as a rule."""
 START_S = {"cuda": 180.0, "cpu": 35.0}
 """A server's start, without reading its weights, which come at READING bytes/s."""
+COMPILING_S = {"cuda": 120.0, "cpu": 0.0}
+"""Compiling kernels at a server's first start on a machine: those that no other server has compiled before it."""
 READING = 1e9
 GENERATE_STEP_S = {"cuda": 0.03, "cpu": 0.02}
 """A token of a batch of prompts as transformers generates it, which quantizing asks for its texts and its checks."""
@@ -110,6 +110,8 @@ class Plan:
             for k, length in enumerate(self.lengths(run, point)):
                 seconds[k] += self._point_s(run, point, requests, parameters, ratio, length)
         start, rounds = START_S[self.study.device] + 2 * parameters * ratio / READING, WARM_UP_ROUNDS
+        if run.start == 1 and (compiling := COMPILING_S[self.study.device]):
+            start += compiling + (start if run.measurement["restart_cold"] else 0)
         if run.endpoint is not None:
             start, rounds = 0.0, run.endpoint["warm_up_rounds"]
         repeats = self.study.sweeps[run.experiment]["repeats"]
@@ -274,47 +276,3 @@ def total(values: Sequence[float | None]) -> float | None:
     """The sum of values; None as soon as one of them is not known."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
-
-
-def text(work: Sequence[dict[str, Any]], downloads: Sequence[dict[str, Any]]) -> str:
-    """The rows of `Plan.work` and `Plan.downloads` as two tables for people.
-
-    Sums are of what a plain call does; optional experiments have a sum of their own. Hours have one digit, sizes are
-    in gigabytes, "?" stands where something is not known.
-    """
-    head = ("work", "jobs", "points", "requests", "GPUs", "hours", "at most", "GPU-hours", "at most")
-    rows = []
-    for row in work:
-        counts = [_shown(row[name]) for name in ("jobs", "points", "requests", "gpus")]
-        rows.append([_label(row["work"], row), *counts, *(_shown(row[name], 1) for name in HOURS)])
-    for label, chosen in _sums(work):
-        counts = [_shown(total([row[name] for row in chosen])) for name in ("jobs", "points", "requests")]
-        rows.append([label, *counts, "", *(_shown(total([row[name] for row in chosen]), 1) for name in HOURS)])
-    things = [[_label(row["what"], row), row["kind"], _gigabytes([row])] for row in downloads]
-    for label, chosen in _sums(downloads):
-        fetched = _gigabytes([row for row in chosen if row["kind"] == "download"])
-        things.append([label, f"{fetched} of it downloaded", _gigabytes(chosen)])
-    tables = (rows, head, ("left", *["right"] * 8)), (things, ("what", "how it comes", "GB"), ("left", "left", "right"))
-    return "\n\n".join(
-        tabulate(body, headers, "simple", colalign=align, disable_numparse=True) for body, headers, align in tables
-    )
-
-
-def _label(name: str, row: dict[str, Any]) -> str:
-    return f"{name} (optional)" if row["optional"] else name
-
-
-def _sums(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Label and rows of each sum: what a plain call does and, where there is something, what is optional."""
-    groups = [("all", [row for row in rows if not row["optional"]])]
-    groups += [("optional, on top", [row for row in rows if row["optional"]])]
-    return [(label, chosen) for label, chosen in groups if chosen]
-
-
-def _shown(value: float | None, digits: int = 0) -> str:
-    return "?" if value is None else f"{value:,.{digits}f}"
-
-
-def _gigabytes(rows: Sequence[dict[str, Any]]) -> str:
-    size = total([row["bytes"] for row in rows])
-    return _shown(None if size is None else size / 1e9, 1)

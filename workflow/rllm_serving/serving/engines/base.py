@@ -123,6 +123,12 @@ class Engine(ABC):
     """The name as its makers write it."""
     module: ClassVar[str]
     """The Python module that proves the environment works."""
+    version: ClassVar[str]
+    """The version in the locks: what is said here of flags, names and refusals was read or tried in it."""
+    compiles: ClassVar[Mapping[str, str]] = {}
+    """Device -> a program that compiles one kernel as the engine does while it runs, but without a GPU."""
+    caches: ClassVar[Mapping[str, str]] = {}
+    """Variable -> subfolder of what the engine itself compiles, beside `toolkit.CACHES`."""
     health_path: ClassVar[str] = "/health"
     flush_path: ClassVar[str]
     """POST here empties the prefix cache, so that no point profits from the one before it."""
@@ -140,7 +146,7 @@ class Engine(ABC):
     values: ClassVar[Mapping[str, Mapping[str, str]]]
     """Option -> our value -> the engine's. A value that is missing here is one that the engine does not have."""
     refused: ClassVar[Mapping[tuple[str, str, str], str]]
-    """(platform tag, option, our value) -> why the engine can't do it there, as tried or read in its sources.
+    """(platform tag, option, our value) -> why the engine can't do it there, and whether that was tried or read.
 
     For the tags see `hardware.platform_tags`.
     """
@@ -180,10 +186,10 @@ class Engine(ABC):
         for option, supported in self.values.items():
             value = options.get(option)
             if value is not None and value not in supported:
-                yield option, f"{self.title} has no '{value}' here; it has {', '.join(supported)}"
+                yield option, f"{self.title} {self.version} has no '{value}' here; it has {', '.join(supported)}"
         for (tag, option, value), reason in self.refused.items():
             if tag in tags and options.get(option) == value:
-                yield option, f"{self.title} on {tag}: {reason}"
+                yield option, f"{self.title} {self.version} on {tag}: {reason}"
 
     @abstractmethod
     def has_flushed(self, answer: bytes) -> bool:

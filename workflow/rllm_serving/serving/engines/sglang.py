@@ -1,4 +1,4 @@
-"""SGLang: flags, environment and names, as of 0.5.15."""
+"""SGLang: flags, environment and names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .base import Engine, MetricSource, Options, ServerConfig, Told
 
 CHECKPOINTS_NEED_CUDA = (
     "a quantized checkpoint (compressed-tensors) stops at the check of the GPU's capability: 'Torch not compiled with "
-    "CUDA enabled'"
+    "CUDA enabled' (tried)"
 )
 BITSANDBYTES_NEEDS_CUDA = (
-    "its bitsandbytes loader moves every weight to CUDA, and without the package it stops at 'Please install "
-    "bitsandbytes>=0.46.1'"
+    "its bitsandbytes loader moves every weight to CUDA (read), and without the package it stops at 'Please install "
+    "bitsandbytes>=0.46.1' (tried)"
 )
 MIB, GIB = 2**20, 2**30
 PREFILL_GRAPHS = 64
@@ -25,6 +25,13 @@ GRAPH_REQUESTS = ((20, 8, 8), (35, 24, 80), (60, 32, 160), (160, 256, 512))
 LOGGING = Path(__file__).with_name("sglang_logging.json")
 """SGLang updates its gauges where it writes a line on every batch. This silences those lines, hundreds of megabytes in
 a long run, and leaves all others as SGLang has them."""
+COMPILES = """
+import torch
+from sglang.jit_kernel.norm import _jit_rmsnorm_module
+from sglang.jit_kernel.utils import override_jit_cuda_arch
+with override_jit_cuda_arch(9, 0):
+    _jit_rmsnorm_module(4096, torch.bfloat16)
+"""
 
 
 class Sglang(Engine):
@@ -33,6 +40,9 @@ class Sglang(Engine):
     name = "sglang"
     title = "SGLang"
     module = "sglang"
+    version = "0.5.15.post1"
+    compiles: ClassVar[Mapping[str, str]] = {"cuda": COMPILES}
+    caches: ClassVar[Mapping[str, str]] = {"SGLANG_CACHE_DIR": "sglang", "SGLANG_DG_CACHE_DIR": "deep-gemm"}
     flush_path = "/flush_cache"
     info_path = "/server_info"
     # On SIGTERM it sleeps for 9 s, even without requests, and then kills itself: waiting for that gains nothing.
@@ -81,9 +91,9 @@ class Sglang(Engine):
         },
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
-        ("cpu", "speculative", "ngram"): "NGRAM speculation stops at start, it needs CUDA",
-        ("cpu", "speculative", "draft"): "STANDALONE speculation stops at start (Triton: 0 active drivers)",
-        ("cpu", "speculative", "eagle3"): "EAGLE3 speculation stops at start (Triton: 0 active drivers)",
+        ("cpu", "speculative", "ngram"): "NGRAM speculation stops at start, it needs CUDA (tried)",
+        ("cpu", "speculative", "draft"): "STANDALONE speculation stops at start: 'Triton: 0 active drivers' (tried)",
+        ("cpu", "speculative", "eagle3"): "EAGLE3 speculation needs Triton as STANDALONE does (read)",
         ("cpu", "quantization", "bnb-nf4"): BITSANDBYTES_NEEDS_CUDA,
         **{("cpu", "quantization", name): CHECKPOINTS_NEED_CUDA for name in ("fp8", "int8", "gptq-int4", "awq-int4")},
     }
@@ -111,6 +121,8 @@ class Sglang(Engine):
             command += ["--mem-fraction-static", str(options.gpu_memory_fraction)]
             # By itself SGLang takes 2,048 to 16,384, by the GPU's memory.
             command += ["--chunked-prefill-size", str(options.prefill_chunk_tokens)]
+            # By itself it fuses these on some GPUs and for some models: other kernels elsewhere.
+            command += ["--enforce-disable-flashinfer-allreduce-fusion"]
         if options.kv_cache_tokens is not None:
             command += ["--max-total-tokens", str(options.kv_cache_tokens)]
         command += ["--kv-cache-dtype", self.translate("kv_cache_dtype", options.kv_cache_dtype)]

@@ -1,4 +1,4 @@
-"""vLLM: flags, environment and names, as of 0.32."""
+"""vLLM: flags, environment and names."""
 
 from __future__ import annotations
 
@@ -11,18 +11,30 @@ from . import vllm_resolved
 from .base import SAMPLED_SPECULATION, Engine, MetricSource, Options, ServerConfig, Told
 
 SAMPLED = (
-    "drafts are checked against wrong probabilities when tokens are sampled (3 % accepted instead of 81 %, answers "
-    "wrong), because the CPU stand-in of a Triton kernel rounds temperature and top_p; at temperature 0 it is right"
+    "drafts are checked against wrong probabilities when tokens are sampled (tried: 3 % accepted instead of 81 %, "
+    "answers wrong), because the CPU stand-in of a Triton kernel rounds temperature and top_p; at temperature 0 it is "
+    "right"
 )
-NO_BITSANDBYTES = "'Unknown quantization method: bitsandbytes'; 4-bit weights are gptq-int4 and awq-int4 there"
-FP8_NEEDS_AVX512 = "stops at start: 'FP8 KV cache on CPU requires x86 with AVX-512 or AMX'"
+BITSANDBYTES_NEEDS_CUDA = (
+    "'Unknown quantization method: bitsandbytes' (tried); vllm-bnb-plugin 0.0.3, which brings it back, is for GPUs "
+    "(read); 4-bit weights are gptq-int4 and awq-int4 there"
+)
+FP8_NEEDS_AVX512 = "stops at start: 'FP8 KV cache on CPU requires x86 with AVX-512 or AMX' (read)"
 NO_ONLINE_TORCHAO = (
     "torchao only serves checkpoints that torchao wrote; told to quantize bf16 it stops at 'TorchAOConfig missing 1 "
-    "required positional argument: torchao_config'; 8-bit weights are int8 and fp8 there"
+    "required positional argument: torchao_config' (tried on a CPU); 8-bit weights are int8 and fp8 there"
 )
 WORKING_BYTES, BYTES_PER_CHUNK_TOKEN, PARALLEL_BYTES = 3 * 2**30, 2**18, 2**30
 """CUDA context, graphs and work spaces; activations, a token of a prefill step; buffers of several GPUs. Generous for
 the models of up to 70 billion parameters, because what is too small ends the start for want of memory."""
+# On a CPU Inductor writes C++, which vLLM has compiled at every start.
+COMPILES_CPP = "import torch; torch.compile(lambda x: x.exp() + 1)(torch.ones(8))"
+COMPILES_CUDA = """
+import os
+os.environ["FLASHINFER_CUDA_ARCH_LIST"] = "9.0a"
+from flashinfer.jit.page import gen_page_module
+gen_page_module().build(verbose=True)
+"""
 
 
 class Vllm(Engine):
@@ -31,6 +43,9 @@ class Vllm(Engine):
     name = "vllm"
     title = "vLLM"
     module = "vllm"
+    version = "0.32.0"
+    compiles: ClassVar[Mapping[str, str]] = {"cpu": COMPILES_CPP, "cuda": COMPILES_CUDA}
+    caches: ClassVar[Mapping[str, str]] = {"VLLM_CACHE_ROOT": "vllm"}
     # Served only in development mode, which adds routes and changes nothing else that we measure.
     flush_path = "/reset_prefix_cache"
     metrics: ClassVar[Mapping[str, MetricSource]] = {
@@ -62,13 +77,16 @@ class Vllm(Engine):
         "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},
         "scheduling": {"fcfs": "fcfs", "shortest-prompt": "priority"},
         "speculative": {"none": "", "ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"},
-        # A checkpoint's own format is read from its config.json.
-        "quantization": dict.fromkeys(("bf16", "fp8", "int8", "gptq-int4", "awq-int4"), ""),
+        # A checkpoint's own format is read from its config.json; bitsandbytes is applied while bf16 is loaded.
+        "quantization": {
+            **dict.fromkeys(("bf16", "fp8", "int8", "gptq-int4", "awq-int4"), ""),
+            "bnb-nf4": "bitsandbytes",
+        },
     }
     refused: ClassVar[Mapping[tuple[str, str, str], str]] = {
         **{("cpu", SAMPLED_SPECULATION, method): SAMPLED for method in ("ngram", "draft", "eagle3")},
         **{(CPU_WITHOUT_AVX512, "kv_cache_dtype", name): FP8_NEEDS_AVX512 for name in ("fp8-e4m3", "fp8-e5m2")},
-        **{(device, "quantization", "bnb-nf4"): NO_BITSANDBYTES for device in ("cpu", "cuda")},
+        ("cpu", "quantization", "bnb-nf4"): BITSANDBYTES_NEEDS_CUDA,
         **{
             (device, "quantization", f"torchao-{kind}"): NO_ONLINE_TORCHAO
             for device in ("cpu", "cuda")
@@ -116,6 +134,10 @@ class Vllm(Engine):
             command += ["--gpu-memory-utilization", str(options.gpu_memory_fraction)]
             # By itself vLLM takes 8,192 on an H100 and 2,048 on an A100 or a smaller GPU.
             command += ["--max-num-batched-tokens", str(options.prefill_chunk_tokens)]
+            # By itself it fuses these where it finds what FlashInfer compiles with: other kernels on other machines.
+            command += ["-cc.pass_config.fuse_allreduce_rms=false"]
+        if method := self.translate("quantization", config.quantization):
+            command += ["--quantization", method, "--load-format", method]
         if config.reasoning_parser is not None:
             command += ["--reasoning-parser", self.translate("reasoning_parser", config.reasoning_parser)]
         if config.trust_remote_code:
@@ -163,4 +185,9 @@ class Vllm(Engine):
             # its core. Only with this variable does it keep to the `uni` executor (the engine core stays a process).
             if config.options.tensor_parallel == 1:
                 variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        else:
+            # Which kernels it takes must not depend on the machine. FlashInfer's sampler is taken where it compiles
+            # and no request has a seed; ours have. Whether FlashInfer's ready-made kernels can be had, vLLM finds out
+            # by asking NVIDIA's server for them; said to be there, they are fetched when they are needed, or it fails.
+            variables |= {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_HAS_FLASHINFER_CUBIN": "1"}
         return variables
