@@ -72,8 +72,8 @@ def run_inputs(wildcards):
     drafts = [options.draft_model] if options.draft_model else []
     return {
         "environment": f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json",
-        "model": model_record(wildcards),
-        "draft": [f"resources/models/{draft}/model.json" for draft in drafts],
+        "model": model_record(wildcards.model, wildcards.engine, wildcards.quantization),
+        "draft": [model_record(draft, wildcards.engine) for draft in drafts],
         "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.open_loop(experiment) else [],
         "datasets": run_datasets(wildcards),
         "templates": [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)],

@@ -5,7 +5,7 @@ rule quantize:
     """Quantize one model by one method, or take a ready-made checkpoint, and check it."""
     input:
         environment=f"resources/environments/quantize-{DEVICE}/environment.json",
-        model="resources/models/{model}/model.json",
+        model=lambda wildcards: model_record(wildcards.model, "quantize"),
         questions=quantization_questions,
         templates=quantization_templates,
     output:

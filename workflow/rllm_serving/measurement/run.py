@@ -34,6 +34,7 @@ from .engine_metrics import SPECULATION, EngineMetrics
 from .fingerprint import fingerprint
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
+from .prompt_check import check_prompt
 from .warm_up import is_steady, tokens_per_s
 
 CRASH_GRACE_S = 0.5
@@ -142,6 +143,7 @@ class Measurement:
                         log.warning("point %s was measured on other hardware: it is measured again", name)
                         del completed[name]
                 missing = [point for point in self.run.points if point.name not in completed]
+                session["prompt_tokens_checked"] = check_prompt(server, self.run.model, self.model, self.run.thinking)
                 session["restart"] = len({record["session"]["id"] for _, _, record in completed.values()})
                 session["warm_up_tokens_per_s"] = self._warm_up(server, missing)
                 unused = SPECULATION if self.run.options.speculative == "none" else ()
