@@ -39,7 +39,7 @@ def prompt_faults(files: Mapping[str, Sequence[Path | str]]) -> dict[tuple[str, 
 
 
 def _counts(server: str, paths: Sequence[Path | str]) -> pd.DataFrame:
-    """Return every question with each number of prompt tokens that a server told for it: server, PROMPT, prompt_tokens."""
+    """Return every question with each number of its prompt tokens: server, SERVER_KEYS, PROMPT, prompt_tokens."""
     names = [*SERVER_KEYS, *PROMPT[1:], "prompt_tokens"]
     tables = [pq.read_table(path, columns=names).group_by(names).aggregate([]) for path in paths]
     frame = pd.concat([table.to_pandas() for table in tables], ignore_index=True)

@@ -40,8 +40,8 @@ def check_prompt(server: Server, name: str, model: Mapping[str, Any], thinking: 
     expected = model["tokenizer"]
     if digest(tokens) != expected["chat_sha256"]:
         raise PromptError(
-            f"the server for '{name}' makes {len(tokens)} tokens of a question, but the model's own tokenizer and chat "
-            f"template make {expected['chat_tokens']}, or other ones. In its log {server.log} is which template it took "
+            f"the server for '{name}' makes {len(tokens)} tokens of a question, but the model's own tokenizer and "
+            f"chat template make {expected['chat_tokens']}, or other ones. In its log {server.log} is which template it took "
             "(SGLang goes by words in the path: move the study if one fits by chance)"
         )
     return len(tokens)

@@ -87,23 +87,17 @@ def examine(tokenizer: Any, reference: Any, program: str, variables: Mapping[str
         RefusedError: where the reference itself does not give a text back.
     """
     encoder = reference or _Loaded(tokenizer)
-    in_file = (
-        [] if reference is None else sorted(token.content for token in reference.get_added_tokens_decoder().values())
-    )
+    tokens = {} if reference is None else reference.get_added_tokens_decoder()
+    in_file = [tokens[number].content for number in sorted(tokens)]
     probes = {**TEXTS, "tokens of the file": with_tokens(in_file)}
-    added = with_tokens(sorted(set(tokenizer.get_added_vocab()) - set(in_file)))
-    differences = []
     ids = {name: encoder.encode(text, add_special_tokens=False).ids for name, text in probes.items()}
-    for name, expected in {
-        **ids,
-        "tokens that loading added": encoder.encode(added, add_special_tokens=False).ids,
-    }.items():
-        encoded = list(tokenizer.encode(probes.get(name, added), add_special_tokens=False))
-        if encoded != expected:
-            differences.append({"in": "encoding", "text": name, "what": _first_tokens(encoded, expected)})
-        decoded, text = _decode(tokenizer, expected, program), encoder.decode(expected, skip_special_tokens=False)
-        if decoded != text:
-            differences.append({"in": "decoding", "text": name, "what": first_difference(decoded, text)})
+    # Classes of transformers add tokens that are their own, which must not be found in questions.
+    added = with_tokens(sorted(set(tokenizer.get_added_vocab()) - set(in_file)))
+    differences = [
+        difference
+        for name, text in {**probes, "tokens that loading added": added}.items()
+        for difference in _differences(tokenizer, encoder, program, name, text)
+    ]
     basic = encoder.decode(ids["basic"], skip_special_tokens=False)
     if basic.strip() != BASIC:
         raise RefusedError(f"its own file loses text: {first_difference(basic.strip(), BASIC)}")
@@ -121,6 +115,16 @@ def examine(tokenizer: Any, reference: Any, program: str, variables: Mapping[str
         "chat_tokens": None if chat is None else len(chat),
         "chat_sha256": None if chat is None else digest(chat),
     }
+
+
+def _differences(tokenizer: Any, encoder: Any, program: str, name: str, text: str) -> Iterator[dict[str, str]]:
+    expected = encoder.encode(text, add_special_tokens=False).ids
+    encoded = list(tokenizer.encode(text, add_special_tokens=False))
+    if encoded != expected:
+        yield {"in": "encoding", "text": name, "what": _first_tokens(encoded, expected)}
+    decoded, in_file = _decode(tokenizer, expected, program), encoder.decode(expected, skip_special_tokens=False)
+    if decoded != in_file:
+        yield {"in": "decoding", "text": name, "what": first_difference(decoded, in_file)}
 
 
 def settle(job: Mapping[str, Any]) -> dict[str, Any]:
