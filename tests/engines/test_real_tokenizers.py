@@ -36,7 +36,7 @@ def prepared(environments: dict[str, Path], program: str, model: Path) -> dict[s
 def test_a_byte_level_tokenizer_that_is_called_a_llamas_has_the_same_tokens_everywhere(
     environments: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
-    """As DeepSeek-R1-Distill-Llama is labelled; with `all` its thinking tags are special and its template has a clock."""
+    """As DeepSeek-R1-Distill-Llama is labelled; with `all` thinking tags are special and the template has a clock."""
     model = checkpoint(tmp_path / "m", byte_level(special_tags=kind == "all"), template(kind == "all"))
     records = {program: prepared(environments, program, model) for program in PROGRAMS}
     for program, record in records.items():

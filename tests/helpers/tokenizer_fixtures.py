@@ -1,4 +1,4 @@
-"""A checkpoint that says it has a Llama tokenizer while its file is a byte-level one, as DeepSeek's distilled Llamas."""
+"""Checkpoints that say they have a Llama tokenizer while the file is a byte-level one, as DeepSeek's Llamas."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def checkpoint(
     tokenizer_class: str = "LlamaTokenizerFast",
     model_type: str = "llama",
 ) -> Path:
-    """Write the files of a checkpoint that a tokenizer is read from, and its model.json beside it; returns the folder."""
+    """Write what a checkpoint's tokenizer is read from, and model.json beside it; returns the folder."""
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     config: dict[str, Any] = {"tokenizer_class": tokenizer_class, "bos_token": BEGIN, "eos_token": END}

@@ -21,7 +21,9 @@ def write(file: Path, counts: Counts, **keys: str) -> Path:
     """requests.parquet of a start; counts: "dataset/question" -> tokens of its prompt."""
     server = {"experiment": "e", "engine": "vllm", "model": "m", "quantization": "bf16", "setup": "baseline", **keys}
     asked = [(*name.split("/"), tokens) for name, tokens in counts.items()]
-    rows = [server | {"dataset": d, "question_id": q, "prompt_tokens": tokens} for d, q, tokens in asked * 3]
+    rows: list[dict[str, Any]] = [
+        {**server, "dataset": d, "question_id": q, "prompt_tokens": tokens} for d, q, tokens in asked * 3
+    ]
     types = {"prompt_tokens": pa.int64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in rows[0]])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)

@@ -14,7 +14,7 @@ from rllm_serving.models.tokenizer_check import KEPT_DIFFERENCES, describe_mendi
 from rllm_serving.serving.process import ChildError
 
 SPEC = {"role": "rllm", "thinking": True}
-FINE = {"class": "TokenizersBackend", "patch": {"generic_class": False, "pinned_clock": False}}
+FINE: dict[str, Any] = {"class": "TokenizersBackend", "patch": {"generic_class": False, "pinned_clock": False}}
 FINE |= {"files": [], "before": None}
 DIFFERENCE = {"in": "encoding", "text": "spaces", "what": "token 0 is [1] instead of [2]"}
 MENDED = {

@@ -33,7 +33,8 @@ class Played:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         ids = list(self.backend.encode(text, add_special_tokens=False).ids)
-        return [self.backend.token_to_id("<|begin|>"), *ids] if add_special_tokens and self.config.get("bos") else ids
+        adds = add_special_tokens and self.config.get("bos")
+        return [*self.backend.encode("<|begin|>").ids, *ids] if adds else ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool, **_: Any) -> str:
         return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
@@ -41,7 +42,7 @@ class Played:
     def get_added_vocab(self) -> dict[str, int]:
         return {token.content: number for number, token in self.backend.get_added_tokens_decoder().items()}
 
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, **variables: Any) -> str:
+    def apply_chat_template(self, messages: list[dict[str, str]], **variables: Any) -> str:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         clock = sys.modules["transformers.utils"].chat_template_utils
         environment.globals["strftime_now"] = lambda form: clock.datetime.now().strftime(form)

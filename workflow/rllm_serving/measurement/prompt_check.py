@@ -41,7 +41,7 @@ def check_prompt(server: Server, name: str, model: Mapping[str, Any], thinking: 
     if digest(tokens) != expected["chat_sha256"]:
         raise PromptError(
             f"the server for '{name}' makes {len(tokens)} tokens of a question, but the model's own tokenizer and "
-            f"chat template make {expected['chat_tokens']}, or other ones. In its log {server.log} is which template it took "
-            "(SGLang goes by words in the path: move the study if one fits by chance)"
+            f"chat template make {expected['chat_tokens']}, or other ones. Which template it "
+            f"took is in its log {server.log} (SGLang goes by words in the path: move the study if one fits by chance)"
         )
     return len(tokens)

@@ -102,9 +102,12 @@ def examine(tokenizer: Any, reference: Any, program: str, variables: Mapping[str
     if basic.strip() != BASIC:
         raise RefusedError(f"its own file loses text: {first_difference(basic.strip(), BASIC)}")
     prompts = [_prompt(tokenizer, variables, at) for at in (PINNED, ANOTHER_DAY)]
-    chat = None if prompts[0] is None else encoder.encode(prompts[0], add_special_tokens=False).ids
-    if prompts[0] is not None and (served := _encode_prompt(tokenizer, prompts[0], program)) != chat:
-        differences.append({"in": "encoding", "text": "chat prompt", "what": _first_tokens(served, chat)})
+    chat: list[int] | None = None
+    if prompts[0] is not None:
+        chat = encoder.encode(prompts[0], add_special_tokens=False).ids
+        served = _encode_prompt(tokenizer, prompts[0], program)
+        if served != chat:
+            differences.append({"in": "encoding", "text": "chat prompt", "what": _first_tokens(served, chat)})
     return {
         "class": _class(tokenizer),
         "reference": None if reference is None else "tokenizer.json",
@@ -232,7 +235,7 @@ def _clock(at: datetime) -> Iterator[None]:
 
     class Stopped(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Any:
+        def now(cls, _: tzinfo | None = None) -> Any:
             return at
 
     real = chat_template_utils.datetime
