@@ -93,7 +93,8 @@ def test_each_gate_sees_its_fault(
 def test_what_is_not_known_is_no_number() -> None:
     unknown = samples(**dict.fromkeys(("generated_tokens", *DISTURBANCES), pa.nulls(50, pa.float64())))
     nobody = dict.fromkeys(("streamed_ids", "streamed_reasoning"), pa.nulls(2, pa.int64()))
-    seen = validity.compute_gates(ClientHealth(), requests(**nobody), unknown, 5, 4)
+    asked = requests(**nobody, undecoded=pa.nulls(2, pa.bool_()))
+    seen = validity.compute_gates(ClientHealth(), asked, unknown, 5, 4)
     assert {name for name, value in seen.items() if value is not None} == {
         *("schedule_lag_p99_s", "missing_samples_rate", "failed_rate")
     }
