@@ -246,7 +246,7 @@ def _paths(engine: str, study: Path, folder: Path) -> RunPaths:
     return RunPaths(
         python=python(environment),
         environment=environment / "environment.json",
-        model=study / "resources/models/small-rllm/model.json",
+        model=study / f"resources/models/small-rllm/for/{engine}-cpu/model.json",
         draft=None,
         arrivals=None,
         datasets={"arith-hard": study / "resources/datasets/arith-hard.parquet"},

@@ -24,6 +24,8 @@ from typing import Any, Self
 from helpers.sse_fixtures import REPLIES, Reply
 
 HOST = "127.0.0.1"
+PROMPT = [5, 6, 7]
+"""The tokens that it makes of any prompt."""
 TESTS = str(Path(__file__).parents[1])
 PROGRAM = [
     sys.executable,
@@ -143,6 +145,8 @@ class MockServer:
         if path == "/reset_prefix_cache":
             content = json.dumps({"success": self.unflushed <= 0}).encode()
             self.unflushed -= 1
+        if path == "/tokenize":
+            content = json.dumps({"tokens": PROMPT}).encode()
         if path == "/health" and self.unhealthy > 0:
             self.unhealthy, content = self.unhealthy - 1, None
         status = b"404 No" if content is None else b"200 OK"

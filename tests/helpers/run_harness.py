@@ -8,17 +8,19 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers.fake_engine import METRICS_PAGE, FakeEngine
-from helpers.mock_server import TESTS
+from helpers.mock_server import PROMPT, TESTS
 from helpers.sse_fixtures import EOS, THINK_CLOSE
 from rllm_serving.analysis.gates import GATES
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
+from rllm_serving.models.token_probe import digest
 from rllm_serving.serving.engines import ENGINES, Options
 from rllm_serving.study.design import Load, Point, Run
 
@@ -71,12 +73,18 @@ class RunHarness:
         tokens = [{"id": THINK_CLOSE, "content": "</think>"}, {"id": 1, "content": "<think>"}]
         (folder / "model" / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
         (folder / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS}))
-        (folder / "model.json").write_text(json.dumps({"path": str(folder / "model"), "digest": "d"}))
+        self.write_model("d")
         (folder / "environment.json").write_text(json.dumps({"packages": {"fake": "1.0"}, "python": "3.11"}))
         (folder / "sums.jinja").write_text("{{ question }}")
         facts = {"choices": [], "gold": "1", "kind": "number", "domain": "arithmetic", "difficulty": "easy"}
         rows = [{"question_id": f"id-{i}", "question": f"q{i} ok", **facts} for i in range(QUESTIONS + 2)]
         pq.write_table(pa.Table.from_pylist(rows), folder / "sums.parquet")
+
+    def write_model(self, content: str, prompt: Sequence[int] = PROMPT) -> None:
+        """Write model.json: what its files are, and the tokens of the prompt that every server is asked for."""
+        tokenizer = {"chat_sha256": digest(prompt), "chat_tokens": len(prompt)}
+        record = {"path": str(self.folder / "model"), "digest": content, "tokenizer": tokenizer}
+        (self.folder / "model.json").write_text(json.dumps(record))
 
     @property
     def paths(self) -> RunPaths:

@@ -61,6 +61,7 @@ EVERY = EXPECTED | {
 TOGETHER = [["hang", "silent"], ["drip", "loris"]]  # those that take until the time limit
 CASES = [*TOGETHER, *([fault] for fault in EVERY if not any(fault in faults for faults in TOGETHER))]
 STREAMS = 1000
+PROMPT_ANSWER = json.dumps({"tokens": mock_server.PROMPT}).encode()
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 "log": harness.paths.server_log,
             }
             calls = {"flush": lambda: None, "check": lambda _: None}
-            calls |= {"get": lambda *_: b"", "log_text": lambda: ""}
+            calls |= {"get": lambda *_: b"", "log_text": lambda: "", "post": lambda *_: PROMPT_ANSWER}
             try:
                 yield SimpleNamespace(port=server.port, pid=os.getpid(), **facts, **calls)
             finally:

@@ -154,7 +154,7 @@ def _other_packages(harness: RunHarness) -> Run:
 
 
 def _other_model(harness: RunHarness) -> Run:
-    (harness.folder / "model.json").write_text(json.dumps({"path": str(harness.folder / "model"), "digest": "e"}))
+    harness.write_model("e")
     return RUN
 
 

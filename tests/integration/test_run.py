@@ -12,6 +12,7 @@ import pytest
 from helpers.run_harness import BUDGETS, POINTS, QUESTIONS, RUN, RunHarness
 from helpers.sse_fixtures import EOS
 from rllm_serving import logs
+from rllm_serving.measurement.prompt_check import PromptError
 from rllm_serving.measurement.rows import REQUESTS, SERVER
 from rllm_serving.measurement.run import RunError, log_progress
 from rllm_serving.study.design import request_seed
@@ -145,3 +146,10 @@ def test_an_error_for_users_is_logged_once_without_a_traceback(
         for text in ((tmp_path / "log").read_text(), capfd.readouterr().err):
             assert text.count("begun") == 1 == text.count(str(error.args[0])) and ("Traceback" in text) == shown
     assert not logging.getLogger("rllm_serving").handlers
+
+
+def test_a_server_that_makes_other_tokens_of_a_prompt_measures_nothing(harness: RunHarness) -> None:
+    harness.write_model("d", prompt=[5, 6, 8])
+    with pytest.raises(PromptError, match=r"the server for 'm' makes 3 tokens of a question, but .* make 3, or other"):
+        harness.execute()
+    assert not any(harness.outputs()) and not harness.measured()

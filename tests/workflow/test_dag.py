@@ -27,6 +27,8 @@ def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
     assert rules(jobs) == {
         "build_environment": 2,
         "train_model": 2,
+        # One for each model and engine that serves it.
+        "check_tokenizer": 2,
         "load_dataset": 2,
         "measure": 3,
         # One for each model of an experiment, of which each has one server here, started once.
@@ -51,13 +53,15 @@ def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
 def test_one_figure_asks_for_its_runs_alone(fresh: Path) -> None:
     jobs = plan(fresh, "results/figures/single-domain.png")
     assert rules(jobs) == dict.fromkeys(
-        ("train_model", "load_dataset", "measure", "grade", "compute_metrics", "plot_figure"), 1
+        ("train_model", "check_tokenizer", "load_dataset", "measure", "grade", "compute_metrics", "plot_figure"), 1
     ) | {"build_environment": 2}
     assert runs(jobs) == {"single/tiny-rllm"}
 
 
 def test_what_needs_no_server_can_be_prepared_alone(fresh: Path) -> None:
-    assert rules(plan(fresh, "prepare")) == {"build_environment": 2, "train_model": 2, "load_dataset": 2}
+    assert rules(plan(fresh, "prepare")) == dict.fromkeys(
+        ("build_environment", "train_model", "check_tokenizer", "load_dataset"), 2
+    )
 
 
 QUANTIZED: list[tuple[str, Any]] = [
@@ -79,6 +83,15 @@ def test_a_model_is_quantized_once_and_only_for_methods_with_a_checkpoint(fresh:
     }
     assert environments(jobs) == {"train-cpu", "vllm-cpu", "sglang-cpu", "quantize-cpu"}
     assert rules(plan(fresh, "prepare", config=changed(*QUANTIZED)))["quantize"] == 1
+    checked = {
+        (job.wildcards["checkpoint"], job.wildcards["environment"]) for job in jobs if job.rule == "check_tokenizer"
+    }
+    # The tool that quantizes reads a tokenizer too, and each checkpoint has one of its own for each engine.
+    assert checked == {
+        *((model, "vllm-cpu") for model in ("tiny-llm", "tiny-rllm", "tiny-rllm/w4")),
+        *((model, "sglang-cpu") for model in ("tiny-llm", "tiny-rllm")),
+        ("tiny-rllm", "quantize-cpu"),
+    }
 
 
 def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: Path) -> None:
@@ -93,14 +106,15 @@ def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: P
             ("experiments.single.quantizations", ["w4"]),
         ),
     )
-    assert rules(jobs) == {"build_environment": 1, "fetch_model": 1, "load_dataset": 1, "quantize": 1}
+    needed = ("build_environment", "fetch_model", "check_tokenizer", "load_dataset", "quantize")
+    assert rules(jobs) == dict.fromkeys(needed, 1)
     assert next(job.wildcards for job in jobs if job.rule == "load_dataset") == {"dataset": "facts"}
 
 
 def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
     jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
-    first = {"check_machine": 1, "build_environment": 2, "train_model": 2, "load_dataset": 2}
-    assert rules(jobs) == first | {"measure": 3}
+    made = dict.fromkeys(("build_environment", "train_model", "check_tokenizer", "load_dataset"), 2)
+    assert rules(jobs) == {"check_machine": 1, **made, "measure": 3}
     served = [job.resources for job in jobs if job.rule == "measure"]
     assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "16007")}
     assert environments(jobs) == {
@@ -164,7 +178,11 @@ def test_changed_code_redoes_what_it_makes_and_starts_no_server(
 def test_a_changed_prompt_is_measured_again(done: Path) -> None:
     with edited(done / "resources" / "prompts" / "facts.jinja"):
         # The single experiment asks no facts, but its model is trained with the prompts of all of them.
-        assert rules(plan(done, "--until", "measure")) == {"train_model": 2, "measure": 3}
+        assert rules(plan(done, "--until", "measure")) == {
+            "train_model": 2,
+            "check_tokenizer": 2,
+            "measure": 3,
+        }
 
 
 def test_one_more_budget_runs_its_experiment_again_and_no_other(done: Path) -> None:

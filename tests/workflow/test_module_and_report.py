@@ -69,7 +69,7 @@ def test_a_cluster_gets_one_job_for_the_analysis_tables_and_figures_of_an_experi
             "evaluate_claims",
             "write_report",
         }  # which run where Snakemake is called
-        assert submitted == {"build_environment", "train_model", "load_dataset", "measure", "grade"}
+        assert submitted == {"build_environment", "train_model", "check_tokenizer", "load_dataset", "measure", "grade"}
 
 
 def test_the_report_holds_every_figure_and_table(done: Path, tmp_path: Path) -> None:

@@ -121,10 +121,28 @@ IDENTICAL = {name: servers for name in DEFAULT_EXPERIMENTS if (servers := STUDY.
 QUANTIZED = STUDY.quantized(STUDY.experiments)
 
 
-def model_record(wildcards):
-    """What describes the checkpoint that a run serves: the quantized one, if its method has one, or the model's own."""
-    quantized = STUDY.has_checkpoint(wildcards.quantization)
-    return f"resources/models/{wildcards.model}/{f'{wildcards.quantization}/' * quantized}model.json"
+def model_record(model, program, quantization="bf16"):
+    """What describes the checkpoint that a program loads: the quantized one, if its method has one, or the model's own."""
+    quantized = STUDY.has_checkpoint(quantization)
+    return f"resources/models/{model}/{f'{quantization}/' * quantized}for/{program}-{DEVICE}/model.json"
+
+
+# What the engines of all runs load, drafts included; servers that already run bring theirs.
+STARTED_RUNS = [run for run in STUDY.runs.values() if run.endpoint is None]
+SERVED_CHECKPOINTS = sorted(
+    {model_record(run.model, run.engine, run.quantization) for run in STARTED_RUNS}
+    | {
+        model_record(run.options.draft_model, run.engine)
+        for run in STARTED_RUNS
+        if run.options.draft_model is not None
+    }
+)
+
+
+def checkpoint_key(model, quantization=None):
+    """The key of the config that a checkpoint comes from."""
+    ready_made = quantization and model in config["quantizations"][quantization].get("checkpoints", {})
+    return f"quantizations.{quantization}.checkpoints.{model}" if ready_made else f"models.{model}"
 
 
 def quantization_questions(wildcards):

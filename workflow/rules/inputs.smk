@@ -93,11 +93,11 @@ def run_inputs(wildcards):
     own = {
         "machine": CHECKED,
         "environment": [f"resources/environments/{wildcards.engine}-{DEVICE}/environment.json"],
-        "model": [model_record(wildcards)],
+        "model": [model_record(wildcards.model, wildcards.engine, wildcards.quantization)],
     }
     # A server that already runs brings all of it.
     return (own if run.endpoint is None else dict.fromkeys(own, [])) | {
-        "draft": [f"resources/models/{draft}/model.json" for draft in drafts],
+        "draft": [model_record(draft, wildcards.engine) for draft in drafts],
         "arrivals": [f"results/arrivals/{experiment}.parquet"] if STUDY.open_loop(experiment) else [],
         "datasets": run_datasets(wildcards),
         "templates": [PROMPTS / f"{STUDY.datasets[name]['prompt']}.jinja" for name in run_dataset_names(wildcards)],

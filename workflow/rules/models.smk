@@ -50,3 +50,30 @@ rule fetch_model:
         spec=lambda wildcards: STUDY.models[wildcards.model],
     script:
         "../scripts/fetch_model.py"
+
+
+rule check_tokenizer:
+    """Compare the tokenizer that a program loads with the model's file; mend what differs, or refuse the model."""
+    input:
+        environment="resources/environments/{environment}/environment.json",
+        model="resources/models/{checkpoint}/model.json",
+    output:
+        # Where something is mended, the folder of links lies beside it.
+        "resources/models/{checkpoint}/for/{environment}/model.json",
+    log:
+        "logs/check_tokenizer/{checkpoint}-{environment}.log",
+    wildcard_constraints:
+        checkpoint=f"({one_of(STUDY.models)})(/({one_of(config['quantizations'])}))?",
+        environment=f"({one_of([*ENGINES, 'quantize'])})-{DEVICE}",
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=code("check_tokenizer.py"),
+        spec=lambda wildcards: STUDY.models[wildcards.checkpoint.partition("/")[0]],
+        key=lambda wildcards: checkpoint_key(*wildcards.checkpoint.split("/")),
+    script:
+        "../scripts/check_tokenizer.py"

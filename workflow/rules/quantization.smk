@@ -6,7 +6,7 @@ rule quantize:
     input:
         machine=CHECKED,
         environment=f"resources/environments/quantize-{DEVICE}/environment.json",
-        model="resources/models/{model}/model.json",
+        model=lambda wildcards: model_record(wildcards.model, "quantize"),
         questions=quantization_questions,
         templates=quantization_templates,
     output:

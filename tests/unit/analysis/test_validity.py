@@ -29,6 +29,7 @@ def requests(**columns: list | pa.Array) -> pa.Table:
         "streamed_ids": [5, 15],
         "reasoning_tokens": [2, 8],
         "streamed_reasoning": [2, 8],
+        "undecoded": [False, False],
     }
     return pa.table({**plain, **columns})
 
@@ -63,6 +64,7 @@ def test_a_point_that_nothing_is_wrong_with() -> None:
         ("reasoning_mismatch_rate", FINE, requests(streamed_reasoning=[None, 4]), samples(), 0.5),
         ("reasoning_mismatch_rate", FINE, requests(reasoning_tokens=[0, 0]), samples(), 1),
         ("counter_mismatch_rate", FINE, requests(), samples(grown=25), 0.25),
+        ("undecoded_rate", FINE, requests(undecoded=[True, False]), samples(), 0.5),
         # Of four cores.
         ("others_cpu_utilization", FINE, requests(), samples(host_others_cores=[None] + [1.0] * 49), 0.25),
         ("steal_rate", FINE, requests(), samples(host_steal_cores=[0.2] * 50), 0.05),
@@ -91,7 +93,8 @@ def test_each_gate_sees_its_fault(
 def test_what_is_not_known_is_no_number() -> None:
     unknown = samples(**dict.fromkeys(("generated_tokens", *DISTURBANCES), pa.nulls(50, pa.float64())))
     nobody = dict.fromkeys(("streamed_ids", "streamed_reasoning"), pa.nulls(2, pa.int64()))
-    seen = validity.compute_gates(ClientHealth(), requests(**nobody), unknown, 5, 4)
+    asked = requests(**nobody, undecoded=pa.nulls(2, pa.bool_()))
+    seen = validity.compute_gates(ClientHealth(), asked, unknown, 5, 4)
     assert {name for name, value in seen.items() if value is not None} == {
         *("schedule_lag_p99_s", "missing_samples_rate", "failed_rate")
     }

@@ -249,3 +249,11 @@ def test_streamed_thinking_agrees_with_ids_and_is_unknown_where_chunks_tell_no_t
     bare = [{k: v for k, v in c.items() if k != "usage"} for c in CHUNKS[:-1]]
     outcome = read([*map(event, bare), event({"choices": [], "usage": usage(9)}), DONE], think_close=THINK_CLOSE)
     assert (outcome.reasoning_tokens, outcome.streamed_reasoning) == (5, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "undecoded"), [("TheĠanswer", True), ("4Ċ", True), ("▁So", True), ("So ∑ is é", False), ("", False)]
+)
+def test_characters_of_a_vocabulary_are_flagged_in_both_texts(text: str, undecoded: bool) -> None:
+    assert RequestResult(reasoning_text=text).undecoded is undecoded
+    assert RequestResult(answer_text=text).undecoded is undecoded

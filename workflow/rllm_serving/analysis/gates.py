@@ -35,6 +35,7 @@ GATES = {
     "counter_mismatch_rate": ValidityGate(
         "|growth of the server's token counter - sum of usage| / the latter", 100, "%"
     ),
+    "undecoded_rate": ValidityGate("answers with characters that only a vocabulary has (Ġ, Ċ, ▁) / answers", 100, "%"),
     "others_cpu_utilization": ValidityGate(
         "CPU time of others than server and client / time of the cores, mean of samples", 100, "%"
     ),

@@ -168,7 +168,8 @@ WORTH = _by_name(
 """What a server is worth: `worth` computes it."""
 FAILURE_MODES = ["wrong", "not-comparable", "no-answer", "truncated-thinking", "truncated-answer", "failed"]
 CLIENT_LABELS = ["Loop lag p99", "Client CPU", "Sent late p99", "Samples missing", "Usage off"]
-CLIENT_LABELS += ["Thinking off", "Counter off", "CPU of others", "CPU stolen", "GPU slowed down", "Others on GPU"]
+CLIENT_LABELS += ["Thinking off", "Counter off", "Not decoded", "CPU of others", "CPU stolen", "GPU slowed down"]
+CLIENT_LABELS += ["Others on GPU"]
 LATENCY_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 TOKEN_SHARES = {"p50": 0.5, "p99": 0.99}
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..schemas import START_KEYS
 from .gates import CLIENT_GATES
+from .prompt_agreement import prompt_faults
 from .request_metrics import CONDITION, SERVER, Chunks, latencies, read
 from .worth import Devices
 
@@ -34,12 +35,14 @@ class ServerData:
         grades: the server's rows of grades.parquet.
         samples: server.parquet.
         records: run.json of each run.
+        prompt_faults: dataset -> how prompts differ between servers (see `prompt_agreement`): its points are invalid.
     """
 
     requests: pa.Table
     grades: pd.DataFrame | None = None
     samples: pd.DataFrame | None = None
     records: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    prompt_faults: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -49,6 +52,7 @@ class ServerData:
         records: Sequence[Path | str],
         grades: Sequence[Path | str],
         texts: bool = False,
+        prompt_faults: Mapping[str, str] | None = None,
     ) -> ServerData:
         """Read the files of a server's runs, and the grades of several servers, its own among them.
 
@@ -58,6 +62,7 @@ class ServerData:
             records: run.json of each.
             grades: files of grades.
             texts: see `request_metrics.read`.
+            prompt_faults: as the attribute.
         """
         table = pa.concat_tables([read(path, texts) for path in requests])
         of_server = [(name, "==", table[name][0].as_py()) for name in SERVER]
@@ -66,6 +71,7 @@ class ServerData:
             grades=pq.read_table([str(path) for path in grades], filters=of_server).drop_columns(SERVER).to_pandas(),
             samples=pd.concat([pd.read_parquet(path) for path in samples], ignore_index=True),
             records=[json.loads(Path(record).read_text()) for record in records],
+            prompt_faults=prompt_faults or {},
         )
 
     @cached_property
@@ -100,6 +106,9 @@ class ServerData:
         rows = [{**entry, **entry.get("validity", {})} for record in self.records for entry in record.get("points", [])]
         names = ["duration_s", *CLIENT_GATES]
         table = pd.DataFrame(rows, columns=[*POINT, *names, "invalid"])
+        if self.prompt_faults:
+            reasons = zip(table["invalid"], table["dataset"].map(self.prompt_faults), strict=True)
+            table["invalid"] = ["; ".join(text for text in pair if isinstance(text, str)) or None for pair in reasons]
         return table.astype(dict.fromkeys(names, float)).rename(columns={"duration_s": "duration"})
 
     def valid(self) -> ServerData:
@@ -117,6 +126,7 @@ class ServerData:
             grades=self.grades,
             samples=None if samples is None else samples[_not_among(samples[POINT], left_out)],
             records=self.records,
+            prompt_faults=self.prompt_faults,
         )
 
 
@@ -149,10 +159,15 @@ class ServerFiles:
             self._files.setdefault(server, []).append((files[0], files[1], files[2]))
         self._grades = grades
 
+    @cached_property
+    def _prompt_faults(self) -> dict[tuple[str, str], str]:
+        return prompt_faults({server: [files[0] for files in of_server] for server, of_server in self._files.items()})
+
     def read(self, server: str, texts: bool = False) -> ServerData:
         """Read all starts of a server; texts: see `request_metrics.read`."""
         requests, samples, records = zip(*self._files[server], strict=True)
-        return ServerData.read(requests, samples, records, self._grades, texts)
+        faults = {dataset: text for (name, dataset), text in self._prompt_faults.items() if name == server}
+        return ServerData.read(requests, samples, records, self._grades, texts, faults)
 
     def all(self) -> Iterator[ServerData]:
         """Read one server after the other, each when it is its turn."""

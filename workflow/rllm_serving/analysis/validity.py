@@ -54,6 +54,7 @@ def compute_gates(
         "usage_mismatch_rate": _usage_mismatch(ok),
         "reasoning_mismatch_rate": _reasoning_mismatch(ok),
         "counter_mismatch_rate": _mismatch(grown, usage_tokens),
+        "undecoded_rate": pc.mean(ok["undecoded"]).as_py(),
         "others_cpu_utilization": None if others is None else others / cores,
         "steal_rate": None if stolen is None else stolen / cores,
         "throttled_rate": pc.mean(loaded["device_throttled"]).as_py(),

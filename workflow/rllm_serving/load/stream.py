@@ -54,6 +54,9 @@ class Chunk(msgspec.Struct):
     error: Any = None
 
 
+UNDECODED = frozenset("ĠĊ▁")
+"""How vocabularies write a space and a line end: they stand in a text only where tokens were not decoded."""
+
 _decode = msgspec.json.Decoder(Chunk).decode
 _DONE = b"[DONE]"
 EMPTY_BLOCK = 4
@@ -121,6 +124,11 @@ class RequestResult:
     reasoning_source: str | None = None
     reasoning_text: str = ""
     answer_text: str = ""
+
+    @property
+    def undecoded(self) -> bool:
+        """Whether what the model said has a character of UNDECODED."""
+        return not UNDECODED.isdisjoint(self.reasoning_text) or not UNDECODED.isdisjoint(self.answer_text)
 
 
 def decode(

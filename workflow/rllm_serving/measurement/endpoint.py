@@ -123,6 +123,9 @@ class EndpointMeasurement(Measurement):
             "git_commit": hardware.git_commit(Path(__file__).parent),
         }
 
+    def _prompt_tokens(self, server: Target) -> None:
+        """Which tokenizer a server has that is not ours is not known."""
+
     def _warm_up(self, server: Target, points: list[Point]) -> list[float]:
         """Send as many rounds of the largest load as the config says; returns their rates (tokens/s)."""
         rates = []

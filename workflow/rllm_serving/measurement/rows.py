@@ -47,12 +47,14 @@ REQUESTS = pa.schema(
         ("error", pa.string()),
         ("reasoning_text", pa.string()),
         ("answer_text", pa.string()),
+        ("undecoded", pa.bool_()),
     ]
 )
 """A row a request. load_level: see `Load.level`. Times: seconds since the point's start on one monotonic clock, null
 when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
 that the answer was made to have, null for its own. streamed_ids: number of output token ids that came in the stream,
-null where none did. streamed_reasoning: thinking tokens by the chunks that they came with, see `RequestResult`."""
+null where none did. streamed_reasoning: thinking tokens by the chunks that they came with, see `RequestResult`.
+undecoded: whether the texts have characters that only a vocabulary has (`stream.UNDECODED`)."""
 
 SERVER = pa.schema(
     [

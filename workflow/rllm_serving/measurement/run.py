@@ -36,6 +36,7 @@ from .fingerprint import fingerprint
 from .invalid_points import RunError, check_validity
 from .journal import Journal, MeasuredPoint, completed_points, parquet_bytes, write_atomically
 from .paths import RunPaths
+from .prompt_check import check_prompt
 from .session import describe_start
 from .warm_up import OPEN_CONNECTIONS, is_steady, tokens_per_s, warm_up_point
 
@@ -156,6 +157,7 @@ class Measurement:
                         log.warning("point %s was measured on other hardware: it is measured again", name)
                         del completed[name]
                 missing = [point for point in self.run.points if point.name not in completed]
+                session["prompt_tokens_checked"] = self._prompt_tokens(server)
                 session["restart"] = len({record["session"]["id"] for _, _, record in completed.values()})
                 session["warm_up_tokens_per_s"] = self._warm_up(server, missing)
                 metrics = self._metrics(server)
@@ -188,6 +190,11 @@ class Measurement:
         """Describe a server start for run.json; start: what `warm_server` tells of it."""
         assert isinstance(server, Server)
         return describe_start(server, pool, start)
+
+    def _prompt_tokens(self, server: Target) -> int | None:
+        """Tokens of a prompt that the server counts as its model's own tokenizer does."""
+        assert isinstance(server, Server)
+        return check_prompt(server, self.run.model, self.model, self.run.thinking)
 
     def requests_for(self, point: Point) -> list[PlannedRequest]:
         """Plan the requests of a point; those of an open-loop load follow the experiment's arrivals."""

@@ -39,7 +39,8 @@ class Generator:
     def __init__(self, folder: str, job: Mapping[str, Any]) -> None:
         trust = {"trust_remote_code": job["trust_remote_code"]}
         self.variables = {} if job["thinking"] is None else {"enable_thinking": job["thinking"]}
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **trust)
+        # Of the bf16 checkpoint for both, which was compared with its file; what a quantized one brings was not, here.
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(job["model"], padding_side="left", **trust)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         # A large model takes all GPUs of the job, and what is left over of it the host's memory.

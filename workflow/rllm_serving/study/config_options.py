@@ -83,6 +83,9 @@ class Gates(Section):
     """relative difference of the thinking tokens by the chunks of the streams from those that are counted"""
     counter_mismatch_rate: float = key(0.005, ge=0)
     """relative difference of the growth of the server's own token counter from the sum of the usage"""
+    undecoded_rate: float = key(0.0, ge=0, le=1)
+    """share of the answers with a character that stands for a space or a line end in a vocabulary (Ġ, Ċ, ▁): the
+    engine's tokenizer did not decode them"""
     others_cpu_utilization: float = key(0.1, ge=0)
     """CPU time of others than server and client on the cores that these may use / time of those cores"""
     steal_rate: float = key(0.02, ge=0)
