@@ -43,6 +43,11 @@ def test_a_batch_lasts_as_long_as_its_longest_answer() -> None:
     assert estimate.most_h == estimate.usual_h  # the budget is below what is usual
 
 
+def test_derived_budgets_cost_nothing() -> None:
+    found = planned(("experiments.budget.budgets", {"measured": [BUDGET], "derived": [10, 50]}))
+    assert found.work() == planned().work()
+
+
 def test_beyond_what_is_usual_only_the_most_grows_with_the_budget() -> None:
     budget, longest = 20_000, plan.LONGEST * plan.USUAL["llm"]
     found = planned(("experiments.budget.budgets", [budget]))

@@ -61,6 +61,8 @@ NamesOrAll = Annotated[
     Discriminator(lambda value: "<all>" if isinstance(value, str) else "<names>"),
 ]
 
+TAGS = ("<all>", "<names>", "<list>", "<mapping>")
+"""Which of two types a value was read as; pydantic puts it among the keys of an error."""
 ABSENT = object()
 """Default of a key that is left out of the completed config when it is not given. As a value nothing is null."""
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import UserError
-from .config_base import PARTIAL, PATTERNS, Section, field_at, limits, nullable
+from .config_base import PARTIAL, PATTERNS, TAGS, Section, field_at, limits, nullable
 
 
 class ConfigError(UserError):
@@ -57,7 +57,7 @@ _EXPECTED = {
 
 
 def _one_line(error: ErrorDetails, model: type[Section]) -> str:
-    location = [part for part in error["loc"] if part not in ("<all>", "<names>")]
+    location = [part for part in error["loc"] if part not in TAGS]
     kind, context = error["type"], error.get("ctx", {})
     if location[-1:] == ["[key]"]:
         location = location[:-2]
