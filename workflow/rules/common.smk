@@ -131,11 +131,7 @@ def model_record(model, program, quantization="bf16"):
 STARTED_RUNS = [run for run in STUDY.runs.values() if run.endpoint is None]
 SERVED_CHECKPOINTS = sorted(
     {model_record(run.model, run.engine, run.quantization) for run in STARTED_RUNS}
-    | {
-        model_record(run.options.draft_model, run.engine)
-        for run in STARTED_RUNS
-        if run.options.draft_model is not None
-    }
+    | {model_record(run.options.draft_model, run.engine) for run in STARTED_RUNS if run.options.draft_model is not None}
 )
 
 

@@ -63,6 +63,8 @@ NamesOrAll = Annotated[
     Discriminator(lambda value: "<all>" if isinstance(value, str) else "<names>"),
 ]
 
+TAGS = ("<all>", "<names>", "<list>", "<mapping>", "<text>")
+"""Which of two types a value was read as; pydantic puts it among the keys of an error."""
 ABSENT = object()
 """Default of a key that is left out of the completed config when it is not given. As a value nothing is null."""
 

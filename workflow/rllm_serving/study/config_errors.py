@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import UserError
-from .config_base import PARTIAL, PATTERNS, Section, field_at, limits, nullable
+from .config_base import PARTIAL, PATTERNS, TAGS, Section, field_at, limits, nullable
 
 
 class ConfigError(UserError):
@@ -43,7 +43,6 @@ def first_error(error: ValidationError, model: type[Section]) -> ConfigError:
     return ConfigError(_one_line(min(error.errors(include_url=False), key=lambda one: len(one["loc"])), model))
 
 
-_TAGS = ("<all>", "<names>", "<mapping>", "<text>")
 """Of the kinds that a value may have, which pydantic names among the keys."""
 _EXPECTED = {
     "model_type": "a mapping (key: value)",
@@ -59,7 +58,7 @@ _EXPECTED = {
 
 
 def _one_line(error: ErrorDetails, model: type[Section]) -> str:
-    location = [part for part in error["loc"] if part not in _TAGS]
+    location = [part for part in error["loc"] if part not in TAGS]
     kind, context = error["type"], error.get("ctx", {})
     if location[-1:] == ["[key]"]:
         location = location[:-2]

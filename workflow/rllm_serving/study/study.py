@@ -11,6 +11,7 @@ from typing import Any
 
 from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
+from .budgets import Derivation, check_budgets, derivations, measured_budgets
 from .checks import (
     NEEDS_DRAFT_MODEL,
     check_capacity,
@@ -48,6 +49,7 @@ class Study:
         servers: the servers of each experiment: `Run.server` -> the runs of its starts.
         priorities: folder -> priority of its job: the first start of every server comes before any second one.
         sweeps: what an experiment's points are combined from (see `design.expand_sweep`).
+        derivations: budgets of each experiment that are derived from larger ones; not among its points.
         unsupported: what engines cannot serve, with `on_unsupported: mark`: SERVER_KEYS and `reason`.
 
     Raises:
@@ -72,6 +74,7 @@ class Study:
         self.pairs = find_pairs(self.models)
         self.unsupported: list[dict[str, str]] = []
         self.sweeps: dict[str, dict[str, Any]] = {}
+        self.derivations: dict[str, list[Derivation]] = {}
         self.experiments = {name: self._expand(name) for name in config["experiments"]}
         self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
         self.servers: dict[str, dict[str, list[Run]]] = {name: {} for name in self.experiments}
@@ -202,8 +205,10 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
+        check_budgets(key, entry, engines)
         check_load_names(key, entry["loads"])
         check_questions(key, entry, datasets, self.datasets)
+        budgets = measured_budgets(entry)
         check_size(
             key,
             {
@@ -214,10 +219,11 @@ class Study:
                 "setups": len(setups) + len(quantizations) - 1,
                 "datasets": len(datasets),
                 "loads": len(entry["loads"]),
-                "budgets": len(entry["budgets"]),
+                "budgets": len(budgets),
             },
         )
-        sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
+        sweep = {"budgets": budgets, **{name: entry.get(name) for name in ("loads", "repeats", "num_questions")}}
+        self.derivations[name] = derivations(entry)
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
         self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "n_samples": samples})
         points = [expand_sweep(self.sweeps[name], start) for start in range(1, entry["starts"] + 1)]
@@ -227,7 +233,7 @@ class Study:
         servers = [(setup, quantizations[0]) for setup in setups] + [(setups[0], other) for other in quantizations[1:]]
         for model, (setup, quantization) in product(models, servers):
             spec, options = self.models[model], self.options(name, model, setup)
-            check_options(self.models, model, setup, options, max(entry["budgets"]), key)
+            check_options(self.models, model, setup, options, max(budgets), key)
             for engine in engines:
                 endpoint = endpoint_of(engine, self._engine_entries[engine], model)
                 run = Run(
