@@ -22,6 +22,7 @@ SMALL = ROOT / "tests" / "data" / "small.yaml"
 SLOW_PATHS = (
     *("cluster/", "engines/", "gpu/", "integration/test_faults", "integration/test_reruns"),
     "workflow/test_module_and_report",
+    "workflow/test_endpoints",
 )
 SLOW_FIXTURES = {"engine_environments", "small_study", "fresh", "done"}
 """Tests at these paths, and those that use one of these fixtures, are marked slow; others mark themselves."""
