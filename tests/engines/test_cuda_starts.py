@@ -41,7 +41,9 @@ def built() -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     targets = {engine: f"resources/environments/{engine}-cuda" for engine in SERVED}
     records = [f"{target}/environment.json" for target in targets.values()]
-    done = run(snakemake(folder, *records, config=ROOT / "tests" / "data" / "gpu.yaml"))
+    # Until there: a machine that only builds may have no GPU.
+    arguments = (*records, "--until", "build_environment")
+    done = run(snakemake(folder, *arguments, config=ROOT / "tests" / "data" / "gpu.yaml"))
     assert done.returncode == 0, done.stdout[-6000:]
     return {engine: folder / target for engine, target in targets.items()}
 
