@@ -183,7 +183,7 @@ def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
 
 def test_what_an_engine_can_do_only_greedily_is_refused_where_tokens_are_sampled() -> None:
     sampled = changed(*SPECULATING[:3], ("engines", ["vllm"]))
-    with pytest.raises(ConfigError, match=r"^setups\.spec\.speculative at temperature > 0 .*vLLM on cpu"):
+    with pytest.raises(ConfigError, match=r"^setups\.spec\.speculative at temperature > 0 .*vLLM 0.32.0 on cpu"):
         load(sampled)
     assert load(changed(("device", "cuda"), base=sampled)).runs
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..serving.endpoints import hide
+from .chunks import Chunk, Usage, texts_of
 from .client import HttpExchange
 from .sse import BYTE_ORDER_MARK, Event, events
-from .stream import Chunk, RequestResult, Usage, is_event_stream, texts_of
+from .stream import RequestResult, is_event_stream
 from .stream_errors import told_reason
 from .token_counter import TokenCounter
 

@@ -6,53 +6,13 @@ Decoding happens after the stream has ended; an event's time is that of the piec
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
+from .chunks import Chunk, Usage, texts_of
 from .client import HttpExchange
 from .sse import BYTE_ORDER_MARK, Event, events
 from .stream_errors import told_reason
-
-
-class Delta(msgspec.Struct):
-    """Texts that a chunk adds."""
-
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class Choice(msgspec.Struct):
-    """An answer's part of a chunk; there is one answer a request."""
-
-    delta: Delta | None = None
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None
-
-
-class UsageDetails(msgspec.Struct):
-    """A part of the usage."""
-
-    reasoning_tokens: int | None = None
-
-
-class Usage(msgspec.Struct):
-    """Tokens as an engine counts them."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    completion_tokens_details: UsageDetails | None = None
-    reasoning_tokens: int | None = None
-
-
-class Chunk(msgspec.Struct):
-    """An event of a streamed completion."""
-
-    choices: list[Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
-
 
 UNDECODED = frozenset("ĠĊ▁")
 """How vocabularies write a space and a line end: they stand in a text only where tokens were not decoded."""
@@ -299,18 +259,6 @@ def _chunk(event: Event, outcome: RequestResult) -> Chunk | None:
     if chunk is None:
         outcome.status, outcome.error = "protocol", problem
     return chunk
-
-
-def texts_of(choices: list[Choice]) -> tuple[str, str, str | None]:
-    """Return thinking, answer and finish reason that came with a chunk."""
-    thought = said = ""
-    finish = None
-    for choice in choices:
-        if choice.delta is not None:
-            thought += choice.delta.reasoning or choice.delta.reasoning_content or ""
-            said += choice.delta.content or ""
-        finish = choice.finish_reason or finish
-    return thought, said, finish
 
 
 def _count(usage: Usage | None, counted: int, outcome: RequestResult) -> int | None:

@@ -28,7 +28,7 @@ from .config_engines import engine_entries
 from .config_errors import ConfigError, resolve_names
 from .design import Load, Run, canonical_json, expand_sweep
 from .quantization_methods import METHODS
-from .support import check_entries, check_in_flight, check_served_names, endpoint_of, refusals
+from .support import assumed_options, check_entries, check_in_flight, check_served_names, endpoint_of, refusals
 
 CODE_FORMATS = ("humaneval",)
 """Formats of datasets whose answers are code: they are graded by running them."""
@@ -246,7 +246,7 @@ class Study:
                     role=spec["role"],
                     reasoning_parser=spec.get("reasoning_parser"),
                     trust_remote_code=spec.get("trust_remote_code", False),
-                    options=options if endpoint is None else _assumed(options, endpoint),
+                    options=options if endpoint is None else assumed_options(options, endpoint),
                     sampling=sampling,
                     measurement=self.config["measurement"],
                     seed=self.config["seed"],
@@ -316,8 +316,3 @@ class Study:
             "served and timed, but not graded; accuracy stays empty"
             for name in sorted({name for experiment in self.experiments for name in self.code(experiment)})
         ]
-
-
-def _assumed(options: Options, endpoint: Mapping[str, Any]) -> Options:
-    """What is taken for granted of a server that already runs: how long its context is, how much it is sent at once."""
-    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..serving.engines import ENGINES
+from ..serving.engines import ENGINES, Options
 from .config_engines import by_model
 from .config_errors import ConfigError, resolve_names
 from .design import Run
@@ -124,3 +124,8 @@ def check_in_flight(experiment: str, loads: Sequence[Mapping[str, Any]], runs: S
                     f"experiments.{experiment}.loads.{place}.size: {load['size']} at once are more than "
                     f"engines.{endpoint['name']}.max_in_flight allows; allowed: up to {endpoint['max_in_flight']}"
                 )
+
+
+def assumed_options(options: Options, endpoint: Mapping[str, Any]) -> Options:
+    """Return what is taken for granted of a server that already runs: how long its context is, how much it is sent at once."""
+    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])
