@@ -169,7 +169,7 @@ SPECULATING = [
 
 def test_what_an_engine_cannot_do_ends_the_dry_run_or_is_marked() -> None:
     with pytest.raises(
-        ConfigError, match=r"^setups\.spec\.speculative .*SGLang on cpu.*on_unsupported: mark"
+        ConfigError, match=r"^setups\.spec\.speculative .*SGLang 0.5.15.post1 on cpu.*on_unsupported: mark"
     ) as caught:
         load(changed(*SPECULATING))
     assert "\n" not in str(caught.value)

@@ -127,5 +127,5 @@ def check_in_flight(experiment: str, loads: Sequence[Mapping[str, Any]], runs: S
 
 
 def assumed_options(options: Options, endpoint: Mapping[str, Any]) -> Options:
-    """Return what is taken for granted of a server that already runs: how long its context is, how much it is sent at once."""
+    """Return what is taken for granted of a server that already runs: its context, and how much it is sent at once."""
     return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])
