@@ -182,7 +182,8 @@ def _experiment(
         for start in range(1, size.starts + 1):
             shared = {metric: _normal(rng, size.start_noise) for metric in OVER_STARTS}
             for condition in conditions:
-                row: dict[str, Any] = {**server, "start": start, "restart": 0, **_named(condition), "invalid": None}
+                row: dict[str, Any] = {**server, "start": start, "restart": 0, **_named(condition)}
+                row |= {"derived_from": np.nan, "invalid": None}
                 for metric in OVER_STARTS:
                     value = theta(metric, role, candidate, condition, truth)
                     value += shared[metric] + _normal(rng, size.own_noise)

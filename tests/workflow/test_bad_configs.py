@@ -44,6 +44,30 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
             *("fcfs, shortest-prompt", "on_unsupported: mark"),
         ],
     ),
+    "derived budget without a larger measured one": (
+        [("experiments.budget.budgets", {"measured": [16, 32], "derived": [24, 48]})],
+        ["experiments.budget.budgets.derived.1: ", "48", "below 32", "experiments.budget.budgets.measured"],
+    ),
+    "budget that is both measured and derived": (
+        [("experiments.budget.budgets", {"measured": [16, 32], "derived": [16]})],
+        ["experiments.budget.budgets.derived.0: ", "16 is measured already"],
+    ),
+    "derived budget twice": (
+        [("experiments.budget.budgets", {"measured": [32], "derived": [16, 16]})],
+        ["experiments.budget.budgets.derived: ", "[16, 16]", "twice"],
+    ),
+    "nothing measured": (
+        [("experiments.budget.budgets", {"measured": [], "derived": [16]})],
+        ["experiments.budget.budgets.measured: ", "must not be empty"],
+    ),
+    "derived budgets alone": (
+        [("experiments.budget.budgets", {"derived": [16]})],
+        ["experiments.budget.budgets: ", "'measured'", "below `context_length`"],
+    ),
+    "measured budget of a mapping beyond the context": (
+        [("experiments.budget.budgets", {"measured": [16, 1000], "derived": [500]})],
+        ["experiments.budget.budgets: ", "1000 does not fit"],
+    ),
     "speculation without a draft model": (
         [("serving.speculative", "draft")],
         ["setups.baseline.draft_model", "'None'"],

@@ -63,6 +63,29 @@ rule compare_runs:
         "../scripts/compare_runs.py"
 
 
+rule check_derived:
+    """Set measured budgets of one experiment beside what would have been derived for them."""
+    input:
+        unpack(analysis_inputs),
+    output:
+        f"{ANALYSIS}/derived_budgets.parquet",
+    log:
+        "logs/check_derived/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/check_derived/{experiment}.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        code=code("check_derived.py"),
+        servers=analysis_servers,
+    script:
+        "../scripts/check_derived.py"
+
+
 rule count_false_positives:
     """Count how often servers that are the same as their baseline were called different from it."""
     input:

@@ -44,8 +44,13 @@ def graded_requests(wildcards):
     ]
 
 
+def graded_records(wildcards):
+    """What those runs recorded about themselves, in the same order."""
+    return [f"{Path(requests).parent}/run.json" for requests in graded_requests(wildcards)]
+
+
 def analysis_inputs(wildcards):
-    """What the runs of an experiment measured, and the grades of each model."""
+    """What the runs of an experiment measured, the grades of each model, and its answers under derived budgets."""
     experiment = wildcards.experiment
     names = {"requests": "requests.parquet", "server": "server.parquet", "record": "run.json"}
     files = {
@@ -53,7 +58,16 @@ def analysis_inputs(wildcards):
         for key, name in names.items()
     }
     models = dict.fromkeys(run.model for run in STUDY.experiments[experiment])
-    return files | {"grades": [f"results/analysis/{experiment}/grades/{model}.parquet" for model in models]}
+    graded = {"grades": models, "derived": models if STUDY.derivations[experiment] else []}
+    return files | {
+        kind: [f"results/analysis/{experiment}/{kind}/{model}.parquet" for model in names]
+        for kind, names in graded.items()
+    }
+
+
+def derivations_of(wildcards):
+    """(budget, budget that it is cut from, whether it was measured too) of all that an experiment derives."""
+    return [list(derivation) for derivation in STUDY.derivations[wildcards.experiment]]
 
 
 def analysis_servers(wildcards):

@@ -12,7 +12,7 @@ from rllm_serving.serving.engines.base import describe_backends
 
 with logged(snakemake.log[0]):
     asked, given = snakemake.params, snakemake.input
-    files = ServerFiles(asked.servers, given.requests, given.server, given.record, given.grades)
+    files = ServerFiles(asked.servers, given.requests, given.server, given.record, given.grades, given.derived)
     starts = pd.read_parquet(given.starts)
     rules = Rules(noise_table(starts), starts, asked.margins)
     comparisons, decompositions = [], []

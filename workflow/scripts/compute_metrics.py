@@ -7,7 +7,7 @@ from rllm_serving.logs import logged
 
 with logged(snakemake.log[0]):
     asked, given = snakemake.params, snakemake.input
-    files = ServerFiles(asked.servers, given.requests, given.server, given.record, given.grades)
+    files = ServerFiles(asked.servers, given.requests, given.server, given.record, given.grades, given.derived)
     slo = Slo(**asked.slo) if asked.slo else None
     tables = experiment_tables(files.all(), slo, asked.ttfvt_horizon_s, asked.price_per_hour)
     for name, table in tables._asdict().items():

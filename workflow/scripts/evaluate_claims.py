@@ -19,6 +19,6 @@ with logged(snakemake.log[0]):
     rows.to_parquet(snakemake.output.parquet)
     rows.to_csv(snakemake.output.csv, index=False)
     Path(snakemake.output.md).write_text(as_markdown(rows, claims))
-    invalid = sum(int(one.points["invalid"].notna().sum()) for one in measured.values())
+    invalid = sum(one.invalid_points for one in measured.values())
     found = as_json(rows, claims, asked.outputs, invalid)
     Path(snakemake.output.json).write_text(json.dumps(found, indent=1) + "\n")

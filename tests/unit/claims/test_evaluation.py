@@ -16,7 +16,7 @@ import claims as simulation
 from rllm_serving.claims.decisions import FAILS, HOLDS, NOT_TESTED, UNDECIDED
 from rllm_serving.claims.definitions import read_claims
 from rllm_serving.claims.evaluation import COLUMNS, ExperimentRows, evaluate
-from rllm_serving.claims.summary import claim_verdicts
+from rllm_serving.claims.summary import as_markdown, claim_verdicts
 
 CLAIMS = read_claims(simulation.CLAIMS)
 LOUD = replace(simulation.MICRO, questions=16, start_noise=2.0, own_noise=2.0)
@@ -103,6 +103,42 @@ def test_invalid_points_take_no_part_and_are_counted(measured: dict[str, Experim
     assert "arith-easy" not in mathematics.index
     assert mathematics.loc["all", "n"] == 2 * simulation.MICRO.questions
     assert mathematics.loc["all", "invalid_points"] == 0
+
+
+def _derived(rows: ExperimentRows, budget: int, source: int) -> ExperimentRows:
+    """As if a budget had been derived: without times."""
+
+    def of(frame: pd.DataFrame) -> pd.DataFrame:
+        chosen = frame["budget"] == budget
+        changed = frame.assign(derived_from=np.where(chosen, float(source), np.nan))
+        for name in set(simulation.OVER_STARTS) & set(frame):
+            changed[name] = changed[name].mask(chosen)
+        return changed
+
+    return ExperimentRows(of(rows.points), of(rows.starts), of(rows.questions))
+
+
+def test_accuracy_under_a_derived_budget_is_used_and_said_to_be(measured: dict[str, ExperimentRows]) -> None:
+    budgets = {"pilot-budget": _derived(measured["pilot-budget"], 256, 1024)}
+    rows, plain = (evaluate({"C5": CLAIMS["C5"]}, found, simulation.facts()) for found in (budgets, measured))
+    assert set(rows["derived"]) == {"256 from 1024"} and set(plain["derived"]) == {""}
+    assert rows["effect"].tolist() == plain["effect"].tolist() and rows["verdict"].tolist() == plain["verdict"].tolist()
+    assert "derived budgets (tokens): 256 from 1024" in as_markdown(rows, CLAIMS)
+
+
+def test_times_are_compared_under_measured_budgets_alone(measured: dict[str, ExperimentRows]) -> None:
+    terms = {"role": "rllm", "changed": False, "subject": "all", "level": "all", "load": "largest"}
+    hypothesis = {
+        **CLAIMS["C1"]["hypotheses"]["level"],
+        **{"plus": [{**terms, "budget": "largest"}], "minus": [{**terms, "budget": "smallest"}], "each_dataset": False},
+    }
+    claim = {"C": {**CLAIMS["C1"], "experiments": ["pilot-budget"], "hypotheses": {"h": hypothesis}}}
+    own = measured["pilot-budget"]
+    known = evaluate(claim, {"pilot-budget": _derived(own, 64, 256)}, simulation.facts())
+    left = own.starts[own.starts["budget"] != 64]
+    expected = evaluate(claim, {"pilot-budget": ExperimentRows(own.points, left, own.questions)}, simulation.facts())
+    assert known["effect"].notna().all() and known["effect"].tolist() == expected["effect"].tolist()
+    assert set(known["derived"]) == {""}
 
 
 def test_with_one_start_times_are_undecided_and_say_why(measured: dict[str, ExperimentRows]) -> None:

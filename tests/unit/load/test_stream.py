@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.sse_fixtures import CHUNKS, DONE, EOS, EVENTS, THINK_CLOSE, chunk, event, usage
+from helpers.sse_fixtures import ANSWER, CHUNKS, DONE, EOS, EVENTS, THINK_CLOSE, THOUGHTS, chunk, event, usage
 from rllm_serving.load.client import HttpExchange
 from rllm_serving.load.stream import RequestResult, decode
 
@@ -45,6 +45,14 @@ def exchange(pieces: Sequence[bytes], **changes: Any) -> HttpExchange:
 
 def read(pieces: Sequence[bytes], **options: Any) -> RequestResult:
     return decode(exchange(pieces), **options)
+
+
+def test_where_the_text_of_each_chunk_ends_is_kept() -> None:
+    result = read(EVENTS, think_close=THINK_CLOSE)
+    assert result.chunk_tokens == [2, 3, 1, 1, 2]
+    assert result.chunk_reasoning_chars == [len(THOUGHTS[0]), len(THOUGHTS[1]), 0, 0, 0]
+    assert result.chunk_answer_chars == [0, 0, 0, len(ANSWER[0]), len(ANSWER[1])]
+    assert result.token_ids == [1, 2, 3, 4, 5, THINK_CLOSE, 6, 7, EOS]
 
 
 def test_times_tokens_and_texts_of_a_whole_answer() -> None:

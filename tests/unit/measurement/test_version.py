@@ -18,6 +18,7 @@ from rllm_serving.study.design import MEASUREMENT
 RECORD = Path(__file__).parents[2] / "data" / "measurement.json"
 DECIDING = (
     "datasets/prompts.py",
+    "load/chunks.py",
     "load/client.py",
     "load/endpoint_stream.py",
     "load/patterns.py",

@@ -31,6 +31,13 @@ def test_an_experiment_gives_the_figures_that_it_sweeps_for(study: Study) -> Non
     assert "batch" in figures(load(changed(("experiments.budget.loads", loads))), "budget")
 
 
+def test_derived_budgets_are_swept_and_checked_where_two_were_measured() -> None:
+    for measured, checked in (([16, 32], True), ([32], False)):
+        budgets = {"measured": measured, "derived": [8]}
+        found = load(changed(("experiments.budget.budgets", budgets)))
+        assert ("derived_budgets" in tables(found, "budget")) == checked and "budget" in figures(found, "budget")
+
+
 def test_open_loop_loads_have_arrivals_and_a_capacity() -> None:
     study = load(changed(*STREAM))
     assert study.open_loop("stream") and not study.open_loop("budget")

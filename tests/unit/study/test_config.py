@@ -44,6 +44,8 @@ def keys_of(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for entry in named:
         if isinstance(entry, dict):
             yield from keys_of(entry, f"{prefix}NAME.")
+    for kind in schema.get("oneOf", []):
+        yield from keys_of(kind, prefix)
     if "items" in schema:
         yield from keys_of(schema["items"], prefix)
     for alternative in schema.get("oneOf", []):

@@ -58,6 +58,11 @@ def test_only_the_first_start_of_a_server_compiles() -> None:
     assert seconds(1, ("measurement", {"restart_cold": False})) - second == pytest.approx(plan.COMPILING_S["cuda"])
 
 
+def test_derived_budgets_cost_nothing() -> None:
+    found = planned(("experiments.budget.budgets", {"measured": [BUDGET], "derived": [10, 50]}))
+    assert found.work() == planned().work()
+
+
 def test_beyond_what_is_usual_only_the_most_grows_with_the_budget() -> None:
     budget, longest = 20_000, plan.LONGEST * plan.USUAL["llm"]
     found = planned(("experiments.budget.budgets", [budget]))

@@ -89,7 +89,8 @@ def margin_of(metric: str, margins: Mapping[str, float]) -> float:
 def compare(candidate: ServerData, baseline: ServerData, rules: Rules) -> pd.DataFrame:
     """One row a condition of both servers and metric.
 
-    Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `metric`;
+    Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, derived_from
+    (the budget that both sides' answers were cut from, missing where they were measured), `metric`;
     COLUMNS: value (candidate), baseline, ratio (value / baseline) and difference (value - baseline, in the metric's
     unit), each with _low and _high, NaN where there is none; COUNTS: requests with a value on both sides, starts of
     either, standard error (of the difference of RATES, else of the log of the ratio) and its degrees of freedom;
@@ -106,7 +107,7 @@ def compare(candidate: ServerData, baseline: ServerData, rules: Rules) -> pd.Dat
     for keys, sides, cluster in conditions(candidate, baseline):
         for name, values in _metrics(keys, sides, cluster, rules):
             rows.append({**keys, "metric": name, **values})
-    columns = [*SERVER, "against", *CONDITION, "metric", *COLUMNS, *COUNTS, *JUDGED]
+    columns = [*SERVER, "against", *CONDITION, "derived_from", "metric", *COLUMNS, *COUNTS, *JUDGED]
     return with_validity(pd.DataFrame(rows, columns=columns), candidate, baseline)
 
 

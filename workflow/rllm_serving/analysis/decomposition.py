@@ -35,7 +35,7 @@ UNPAIRED = ["e2e_latency", "thinking_tokens", *COUNTERS]
 
 
 def decompose(candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
-    """One row a condition of both servers.
+    """One row a condition that both servers measured.
 
     Columns: SERVER (of the candidate), `against` (the baseline's engine/quantization/setup), CONDITION, `requests`
     (those completed on both sides, of which all means are), `starts`, ESTIMATES with _low and _high, TIMES with
@@ -51,6 +51,8 @@ def decompose(candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
     """
     rows = []
     for keys, sides, cluster in conditions(candidate, baseline):
+        if not np.isnan(keys["derived_from"]):
+            continue  # what was cut has no times
         row = {**keys, **_split(sides[0].requests, sides[1].requests, cluster)}
         for end, side, server in zip(("", "_baseline"), sides, (candidate, baseline), strict=True):
             counts = counter_summary(

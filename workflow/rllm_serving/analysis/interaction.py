@@ -21,10 +21,10 @@ COLUMNS = [*(f"{role}_change" for role in ROLES), "interaction", "interaction_lo
 def interactions(comparison: pd.DataFrame, pairs: Mapping[str, Mapping[str, str]], rules: Rules) -> pd.DataFrame:
     """One row an optimisation, condition, metric and pair.
 
-    Columns: KEYS, `metric`; llm_change and rllm_change: each model's change against its baseline, a difference for
-    RATES, a ratio for others; interaction: the RLLM's change - the LLM's, or / it, with its 95 % interval; df;
-    `verdicts.COLUMNS`; `invalid`: why either change is. The degrees of freedom are the smaller ones of the two changes,
-    which share the noise of their engine where it is pooled over both models.
+    Columns: KEYS, derived_from (see `comparison.compare`), `metric`; llm_change and rllm_change: each model's change
+    against its baseline, a difference for RATES, a ratio for others; interaction: the RLLM's change - the LLM's, or /
+    it, with its 95 % interval; df; `verdicts.COLUMNS`; `invalid`: why either change is. The degrees of freedom are the
+    smaller ones of the two changes, which share the noise of their engine where it is pooled over both models.
 
     Args:
         comparison: rows of `comparison.compare` against the baseline, of all models of an experiment.
@@ -51,9 +51,10 @@ def interactions(comparison: pd.DataFrame, pairs: Mapping[str, Mapping[str, str]
                 {
                     **{name: row[name] for name in merge},
                     "pair": pair,
+                    "derived_from": row["derived_from_rllm"],
                     **dict(zip(COLUMNS, [*changes, *found, effect.df], strict=True)),
                     **judged(effect, rules.margin(row["metric"])),
                     "invalid": "; ".join(dict.fromkeys(reasons)) or None,
                 }
             )
-    return pd.DataFrame(rows, columns=[*KEYS, "metric", *COLUMNS, *JUDGED, "invalid"])
+    return pd.DataFrame(rows, columns=[*KEYS, "derived_from", "metric", *COLUMNS, *JUDGED, "invalid"])

@@ -266,6 +266,22 @@ COMPARISON_METRICS = _by_name(
 )
 """Columns of comparisons and decompositions, as tables show them; `comparison` and `decomposition` define them."""
 
+DERIVED_CHECK = _by_name(
+    [
+        Metric("identical_cells", "Identical cells", "points", "conditions with the same text of every request"),
+        Metric("cells", "Cells", "points", "conditions that were both measured and derived"),
+        _share("cut_in_chunk_rate", "Cut in a chunk", "cuts within a chunk of a stream, whose text is then left out"),
+        _share("same_verdict", "Same verdict", "as right or wrong as measured", "questions"),
+        _share("same_end", "Same end", "ended by itself or by the budget, as measured", "questions"),
+        _share("accuracy_derived", "Accuracy, derived", "of answers that were cut from those under a larger budget"),
+        _share("answered_rate_derived", "Answered, derived", "likewise"),
+        Metric(
+            "answered_rate_difference", "Answered difference", "", "derived - measured", "points", 100.0, "questions"
+        ),
+    ]
+)
+"""Columns that set derived budgets beside measured ones, as `derived_check` defines them."""
+
 FROM_STARTS = {
     "output_throughput": "output_throughput",
     "kv_cache_usage": "kv_cache_usage_mean",
@@ -276,4 +292,5 @@ INTERACTIONS = {name: metric.interaction() for name, metric in COMPARED.items()}
 NOISE = _by_name(COMPARED[name].noise() for name in FROM_STARTS)
 
 REGISTRY = METRICS | COMPARISON_METRICS | LATENCIES | TOKENS | GAUGES | NOISE | _by_name(INTERACTIONS.values())
+REGISTRY |= DERIVED_CHECK
 """Every metric by name."""

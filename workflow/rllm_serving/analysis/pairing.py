@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from .intervals import Codes, codes
-from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
-from .server_data import POINT, ServerData
+from .request_metrics import CONDITION, POINT, SERVER, as_slice_if_contiguous
+from .server_data import ServerData
 
 
 def with_validity(frame: pd.DataFrame, candidate: ServerData, baseline: ServerData) -> pd.DataFrame:
@@ -63,7 +63,8 @@ def conditions(
 ) -> Iterator[tuple[dict[str, Any], tuple[Condition, Condition], Codes]]:
     """Each condition that two servers have in common: its keys, its part of both, the question of each request.
 
-    keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION. Invalid points are
+    keys: SERVER of the candidate, `against` (the baseline's engine/quantization/setup), CONDITION, derived_from (NaN
+    where the condition was measured). Invalid points are
     left out where a condition has others; repeats that only one side has then, too.
 
     Raises:
@@ -89,6 +90,7 @@ def conditions(
         if not requested[0].equals(requested[1]):
             raise ValueError("the two servers were asked different questions; measure them again with the same config")
         keys = {**server, "against": against, **dict(zip(CONDITION, key, strict=True))}
+        keys["derived_from"] = parts[0].requests["derived_from"].iloc[0]
         yield keys, (parts[0], parts[1]), codes(requested[0]["question_id"].astype(str))
 
 

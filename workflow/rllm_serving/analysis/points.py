@@ -21,8 +21,8 @@ from .intervals import MISSING, Codes, Interval, codes, share
 from .metrics import METRICS
 from .noise import NoiseTable
 from .question_table import question_table
-from .request_metrics import CONDITION, SERVER, as_slice_if_contiguous
-from .server_data import POINT, START, ServerData
+from .request_metrics import CONDITION, POINT, SERVER, as_slice_if_contiguous
+from .server_data import START, ServerData
 from .timing import Slo
 
 FROM_STARTS = [name for name, metric in METRICS.items() if metric.units == "starts"]
@@ -33,6 +33,9 @@ class Tables(NamedTuple):
     """What is known of an experiment's servers, a row of keys, `controlled` and METRICS each.
 
     controlled: whether the server was started by the workflow; one that already ran has sessions for starts.
+
+    derived_from is the budget that a row's answers were cut from (tokens), missing where they were measured: derived
+    rows have what a model says, and neither times, rates nor gauges.
 
     Attributes:
         points: SERVER, START, CONDITION, repeat.
@@ -131,7 +134,7 @@ def _bounded(name: str, found: Interval, row: dict[str, Any]) -> dict[str, float
 
 def _columns(keys: Sequence[str]) -> list[str]:
     wide = [[m, f"{m}_low", f"{m}_high"] if metric.units else [m] for m, metric in METRICS.items()]
-    return [*keys, "controlled", *(column for group in wide for column in group)]
+    return [*keys, "derived_from", "controlled", *(column for group in wide for column in group)]
 
 
 def _groups(server: ServerData, keys: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame, Codes, Codes]]:
@@ -153,7 +156,7 @@ def _horizons(server: ServerData, condition: Sequence[str], horizon_s: float | N
         return {}
     return {
         key: timing.ttfvt_horizon([point for _, point in part.groupby("repeat")])
-        for key, part in server.frame.groupby(list(condition), sort=True)
+        for key, part in server.frame[server.frame["derived_from"].isna()].groupby(list(condition), sort=True)
     }
 
 
@@ -174,15 +177,15 @@ def _table(
     rows = []
     for key, group, positions, question in _groups(server, keys):
         of_condition = tuple(key[name] for name in condition)
-        horizon = horizons.get(of_condition, horizon_s)
+        horizon, derived_from = horizons.get(of_condition, horizon_s), group["derived_from"].iloc[0]
         points = (*of_condition, horizon, *np.unique(group["repeat"]))
         if points not in made:
             made[points] = says.metrics(group, question)
-            if is_whole:
+            if is_whole and np.isnan(derived_from):
                 made[points] |= _of_whole_points(server, key, group, positions, question, slo, horizon, devices)
-            else:
+            elif np.isnan(derived_from):
                 made[points] |= timing.metrics(group, None, None, horizon)
-        row = {**names, **key, **made[points]}
+        row = {**names, **key, "derived_from": derived_from, **made[points]}
         row |= _recorded(_rows(server.recorded, key, [name for name in POINT if name in key]), group)
         row["starts"] = group[START].drop_duplicates().shape[0]
         rows.append(row)

@@ -10,14 +10,15 @@ from .server_data import ServerData
 KEYS = [*SERVER, *CONDITION, "question_id", "difficulty", "domain"]
 COUNTS = ["completed", "answered", "truncated", "failed"]
 LENGTHS = ["output_tokens", "reasoning_tokens", "answer_tokens"]
-COLUMNS = [*KEYS, "requests", *COUNTS, "correct", *LENGTHS]
+COLUMNS = [*KEYS, "derived_from", "requests", *COUNTS, "correct", *LENGTHS]
 
 
 def question_table(server: ServerData) -> pd.DataFrame:
     """Return a row a condition and question of a server, all its starts and repeats together, with COLUMNS.
 
-    requests: asked; completed, answered, truncated, failed: of these; correct: of these, missing where one is not
-    graded or was made to have a length; LENGTHS: tokens of completed requests, missing where one was not counted.
+    derived_from: budget that the answers were cut from, missing where they were measured; requests: asked; completed,
+    answered, truncated, failed: of these; correct: of these, missing where one is not graded or was made to have a
+    length; LENGTHS: tokens of completed requests, missing where one was not counted.
     """
     frame = server.frame
     ok = frame["completed"]
@@ -38,4 +39,5 @@ def question_table(server: ServerData) -> pd.DataFrame:
     known = groups.count()
     for name in ("correct", *LENGTHS):
         sums[name] = sums[name].astype(float).where(known[name] == sums["requests"])
+    sums["derived_from"] = frame.groupby(keys, sort=True, dropna=False)["derived_from"].first()
     return sums.reset_index()[COLUMNS]

@@ -26,15 +26,30 @@ NUMERIC += ["prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens
 TEXT = ["question_id", "domain", "difficulty", "status", "finish_reason"]
 CHUNKS = ["chunk_times", "chunk_tokens"]
 WRITTEN = ["reasoning_text", "answer_text"]
+ASKED = [*SERVER, *START_KEYS, *CONDITION, "repeat", "index"]
+POINT = ["dataset", "load", "budget", "repeat"]
+"""Name a point of a server."""
+DERIVED = ["derived_from", "cut", "has_visible_text"]
+"""Columns of cut answers, see `grading.cutting`."""
+GRADED = ["correct", "failure_mode", "extracted"]
+"""What a grade says."""
 
 
 def read(path: Path | str, texts: bool = False) -> pa.Table:
     """The columns of a requests.parquet that the analysis needs; with `texts` also `said`, batch by batch."""
-    measured = [*SERVER, *START_KEYS, *CONDITION, "repeat", "index", *TEXT, *NUMERIC, "closed", *CHUNKS]
+    return _read(path, [*ASKED, *TEXT, *NUMERIC, "closed", *CHUNKS], texts)
+
+
+def read_derived(path: Path | str, texts: bool) -> pa.Table:
+    """The same of a file of cut answers: without chunks, with DERIVED and GRADED."""
+    return _read(path, [*ASKED, *TEXT, *NUMERIC, "closed", *DERIVED, *GRADED], texts)
+
+
+def _read(path: Path | str, columns: list[str], texts: bool) -> pa.Table:
     if not texts:
-        return pq.read_table(path, columns=measured)
+        return pq.read_table(path, columns=columns)
     file = pq.ParquetFile(path)
-    parts = [with_text_hash(pa.Table.from_batches([part])) for part in file.iter_batches(columns=[*measured, *WRITTEN])]
+    parts = [with_text_hash(pa.Table.from_batches([part])) for part in file.iter_batches(columns=[*columns, *WRITTEN])]
     return pa.concat_tables(parts)
 
 
@@ -53,6 +68,7 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     """One row a request in the same order: the columns without chunk lists, and its metrics.
 
     completed: bool, status is "ok"; answered: bool, completed and some visible token came.
+    derived_from: budget that an answer was cut from (tokens), NaN where it was measured; what was cut has no times.
     arrival, end: s since the point's start; end is the last chunk's time, missing unless ok.
     closed: `end` or, of a request that failed, when that was over (s); missing where `requests` does not tell.
     ttft = first token of any kind - arrival.
@@ -68,10 +84,12 @@ def latencies(requests: pa.Table) -> pd.DataFrame:
     clocked = ~frame["load"].str.startswith(("batch", "closed"))
     ok = frame["status"] == "ok"
     arrival, end = frame["sent"].mask(clocked, frame["scheduled"]), frame["last_token"].where(ok)
+    derived = {name: frame.get(name, pd.Series(np.nan, frame.index)) for name in ("derived_from", "has_visible_text")}
     later_tokens, later_visible = frame["output_tokens"] - 1, frame["answer_tokens"] - 1
     return frame.assign(
         completed=ok,
-        answered=ok & frame["first_visible_token"].notna(),
+        answered=ok & (frame["first_visible_token"].notna() | derived["has_visible_text"].eq(True)),
+        derived_from=derived["derived_from"].astype(float),
         arrival=arrival,
         end=end,
         closed=end.fillna(frame["closed"]) if "closed" in frame else end,

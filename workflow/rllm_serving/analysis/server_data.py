@@ -15,15 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schemas import START_KEYS
+from .derived_points import with_derived, with_derived_points
 from .gates import CLIENT_GATES
 from .prompt_agreement import prompt_faults
-from .request_metrics import CONDITION, SERVER, Chunks, latencies, read
+from .request_metrics import CONDITION, GRADED, POINT, SERVER, Chunks, latencies, read
 from .worth import Devices
 
-GRADED = ["correct", "failure_mode", "extracted"]
 START = list(START_KEYS)
-POINT = ["dataset", "load", "budget", "repeat"]
-"""Name a point of a server."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class ServerData:
     """The runs of one server; without grades, samples or records their metrics are missing.
 
     Attributes:
-        requests: table from `request_metrics.read`, with `said` where texts are compared.
+        requests: table from `request_metrics.read`, with `said` where texts are compared; behind it the answers that
+            were cut to budgets that were not measured (`derived_from` is theirs).
         grades: the server's rows of grades.parquet.
         samples: server.parquet.
         records: run.json of each run.
@@ -53,8 +52,9 @@ class ServerData:
         grades: Sequence[Path | str],
         texts: bool = False,
         prompt_faults: Mapping[str, str] | None = None,
+        derived: Sequence[Path | str] = (),
     ) -> ServerData:
-        """Read the files of a server's runs, and the grades of several servers, its own among them.
+        """Read the files of a server's runs, and the grades and cut answers of several servers, its own among them.
 
         Args:
             requests: requests.parquet of each run.
@@ -63,12 +63,16 @@ class ServerData:
             grades: files of grades.
             texts: see `request_metrics.read`.
             prompt_faults: as the attribute.
+            derived: files of cut answers.
         """
         table = pa.concat_tables([read(path, texts) for path in requests])
         of_server = [(name, "==", table[name][0].as_py()) for name in SERVER]
+        graded = pq.read_table([str(path) for path in grades], filters=of_server).drop_columns(SERVER).to_pandas()
+        if derived:
+            table, graded = with_derived(table, graded, derived, texts)
         return cls(
             requests=table,
-            grades=pq.read_table([str(path) for path in grades], filters=of_server).drop_columns(SERVER).to_pandas(),
+            grades=graded,
             samples=pd.concat([pd.read_parquet(path) for path in samples], ignore_index=True),
             records=[json.loads(Path(record).read_text()) for record in records],
             prompt_faults=prompt_faults or {},
@@ -102,14 +106,18 @@ class ServerData:
 
     @cached_property
     def recorded(self) -> pd.DataFrame:
-        """What the records say of each point: POINT, duration (s), the numbers of CLIENT_GATES, invalid (a reason)."""
+        """What the records say of each point: POINT, duration (s), the numbers of CLIENT_GATES, invalid (a reason).
+
+        A derived point is invalid where the one is that its answers were cut from.
+        """
         rows = [{**entry, **entry.get("validity", {})} for record in self.records for entry in record.get("points", [])]
         names = ["duration_s", *CLIENT_GATES]
         table = pd.DataFrame(rows, columns=[*POINT, *names, "invalid"])
         if self.prompt_faults:
             reasons = zip(table["invalid"], table["dataset"].map(self.prompt_faults), strict=True)
             table["invalid"] = ["; ".join(text for text in pair if isinstance(text, str)) or None for pair in reasons]
-        return table.astype(dict.fromkeys(names, float)).rename(columns={"duration_s": "duration"})
+        table = table.astype(dict.fromkeys(names, float)).rename(columns={"duration_s": "duration"})
+        return with_derived_points(table, self.requests)
 
     def valid(self) -> ServerData:
         """Return the server without its invalid points; conditions that have no others keep them, and stay marked."""
@@ -144,6 +152,7 @@ class ServerFiles:
         samples: server.parquet of each.
         records: run.json of each.
         grades: of all models.
+        derived: cut answers of all models; empty where no budget is derived.
     """
 
     def __init__(
@@ -153,11 +162,12 @@ class ServerFiles:
         samples: Sequence[str],
         records: Sequence[str],
         grades: Sequence[str],
+        derived: Sequence[str] = (),
     ) -> None:
         self._files: dict[str, list[tuple[str, str, str]]] = {}
         for server, *files in zip(servers, requests, samples, records, strict=True):
             self._files.setdefault(server, []).append((files[0], files[1], files[2]))
-        self._grades = grades
+        self._grades, self._derived = grades, derived
 
     @cached_property
     def _prompt_faults(self) -> dict[tuple[str, str], str]:
@@ -167,8 +177,8 @@ class ServerFiles:
         """Read all starts of a server; texts: see `request_metrics.read`."""
         requests, samples, records = zip(*self._files[server], strict=True)
         faults = {dataset: text for (name, dataset), text in self._prompt_faults.items() if name == server}
-        return ServerData.read(requests, samples, records, self._grades, texts, faults)
+        return ServerData.read(requests, samples, records, self._grades, texts, faults, self._derived)
 
-    def all(self) -> Iterator[ServerData]:
-        """Read one server after the other, each when it is its turn."""
-        return (self.read(server) for server in self._files)
+    def all(self, texts: bool = False) -> Iterator[ServerData]:
+        """Read one server after the other, each when it is its turn; texts: see `request_metrics.read`."""
+        return (self.read(server, texts) for server in self._files)

@@ -151,7 +151,13 @@ def _asked(row: Mapping[Any, Any]) -> list[str]:
         "questions": [row[f"num_questions_{side}"] for side in SIDES],
         "requests a point": [row[f"num_requests_{side}"] / row[f"points_{side}"] for side in SIDES],
     }
-    return [f"{name}: {a:g} then, {b:g} now" for name, (a, b) in numbers.items() if a != b]
+    found = [f"{name}: {a:g} then, {b:g} now" for name, (a, b) in numbers.items() if a != b]
+    derived = [pd.notna(row.get(f"derived_from_{side}", row.get("derived_from"))) for side in SIDES]
+    if derived[0] != derived[1]:
+        found.append(
+            f"its budget was measured {SIDES[derived[0]]} alone, and derived from a larger one in the other study"
+        )
+    return found
 
 
 def _said(row: Mapping[Any, Any], questions: Sequence[pd.DataFrame | None]) -> Iterator[tuple[str, Change]]:

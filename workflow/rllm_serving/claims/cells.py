@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..analysis.request_metrics import SERVER
-from ..analysis.server_data import POINT
+from ..analysis.request_metrics import POINT, SERVER
 from .facts import StudyFacts
 
 SERVER_NAMES = SERVER[1:]

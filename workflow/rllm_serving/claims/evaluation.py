@@ -22,7 +22,7 @@ from .facts import StudyFacts
 
 COLUMNS = ["claim", "title", "hypothesis", "says", "primary", "pair", "engine", "experiment", "dataset", "role"]
 COLUMNS += ["candidate", "metric", "scale", "effect", "effect_low", "effect_high", "error", "df", "units", "n"]
-COLUMNS += ["direction", "margin", "p", "p_adjusted", "verdict", "needed", "reason", "invalid_points"]
+COLUMNS += ["direction", "margin", "p", "p_adjusted", "verdict", "needed", "reason", "invalid_points", "derived"]
 ALL = "all"
 """Stands for the datasets of a row that is not about one alone."""
 OTHER_ROLE = {"rllm": "llm", "llm": "rllm"}
@@ -41,6 +41,11 @@ class ExperimentRows:
     points: pd.DataFrame
     starts: pd.DataFrame
     questions: pd.DataFrame
+
+    @property
+    def invalid_points(self) -> int:
+        """Number of measured points beyond a validity gate; derived ones are those again."""
+        return int((self.points["invalid"].notna() & self.points["derived_from"].isna()).sum())
 
     def valid(self) -> ExperimentRows:
         """Return it without conditions whose points are all beyond a validity gate."""
@@ -62,7 +67,8 @@ def evaluate(
     units: "questions" or "starts" (of a server that already runs "sessions"), n of them. margin: as in the claim. p:
     two-sided, of the effect's lying on the margin; p_adjusted, verdict: see `decisions`. needed: units that would
     decide it. reason: why a hypothesis is not tested, or undecided without a number. invalid_points: that were left out
-    of the rows which it is about.
+    of the rows which it is about. derived: which of its budgets were not measured, "256 from 1024" (tokens), "" where
+    all were; only of what a model says, for a hypothesis about times is asked of measured budgets alone.
 
     Args:
         claims: id -> claim, as `planning.load_claims` returns them.
@@ -157,8 +163,11 @@ def _row(
     keys = {**selection._asdict(), "dataset": selection.dataset or ALL}
     keys |= {"candidate": "" if selection.candidate is None else _candidate_name(selection.candidate)}
     keys |= {"role": role or ("rllm" if hypothesis["control"] else ""), "primary": primary}
+    is_said = hypothesis["metric"] in SAID
+    # What was derived has no times: the smallest budget of a hypothesis about these is the smallest measured one.
+    starts = rows.starts if is_said else rows.starts[rows.starts["derived_from"].isna()]
     try:
-        cells = resolve(_terms(hypothesis, role), selection, rows.starts, facts)
+        cells = resolve(_terms(hypothesis, role), selection, starts, facts)
         check_ends_differ(cells)
         found = _contrast(hypothesis["metric"], cells, rows)
     except NotTestedError as error:
@@ -167,7 +176,7 @@ def _row(
     test = examine(found.effect, hypothesis["direction"], margin)
     row = {**_described(hypothesis), **keys, **_effect(found), "invalid_points": _invalid(cells, rows.points)}
     times = "starts" if selection.engine in OWN_ENGINES else "sessions"
-    row |= {"units": "questions" if hypothesis["metric"] in SAID else times, "n": found.units}
+    row |= {"units": "questions" if is_said else times, "n": found.units, "derived": _derived(cells, starts)}
     if test is None:
         return {**row, "verdict": UNDECIDED, "reason": _too_few(row)}
     return {**row, "p": test.p, "would_hold": test.would_hold, "distance": test.distance}
@@ -212,6 +221,17 @@ def _invalid(cells: list[Cell], points: pd.DataFrame) -> int:
     invalid = points[points["invalid"].notna()]
     asked = {(*cell.server, *condition) for cell in cells for condition in cell.conditions}
     return sum(tuple(row) in asked for row in invalid[[*SERVER_NAMES, *CELL]].itertuples(index=False))
+
+
+def _derived(cells: list[Cell], starts: pd.DataFrame) -> str:
+    """Which budgets of the cells were derived, and from which."""
+    derived = starts[starts["derived_from"].notna()].drop_duplicates([*SERVER_NAMES, *CELL])
+    sources = {
+        tuple(key): f"{key[-1]} from {source:.0f}"
+        for *key, source in derived[[*SERVER_NAMES, *CELL, "derived_from"]].itertuples(index=False)
+    }
+    found = [sources.get((*cell.server, *condition)) for cell in cells for condition in cell.conditions]
+    return ", ".join(dict.fromkeys(filter(None, found)))
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:

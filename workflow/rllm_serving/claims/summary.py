@@ -168,5 +168,13 @@ def margin_text(row: Mapping[Any, Any]) -> str:
 
 def _why(row: Mapping[Any, Any]) -> str:
     if pd.notna(row["needed"]):
-        return f"would need about {int(row['needed']):,} {row['units']}"
-    return row["reason"] if isinstance(row["reason"], str) else ""
+        reason = f"would need about {int(row['needed']):,} {row['units']}"
+    else:
+        reason = row["reason"] if isinstance(row["reason"], str) else ""
+    return "; ".join(filter(None, [reason, derived_text(row)]))
+
+
+def derived_text(row: Mapping[Any, Any]) -> str:
+    """Say which budgets of a hypothesis were not measured; "" where all were."""
+    derived = row.get("derived")
+    return f"derived budgets (tokens): {derived}" if isinstance(derived, str) and derived else ""

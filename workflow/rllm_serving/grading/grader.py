@@ -43,6 +43,8 @@ GRADE_SCHEMA = pa.schema(
     ]
 )
 _KEYS = GRADE_SCHEMA.names[: GRADE_SCHEMA.get_field_index("extracted")]
+GRADED = GRADE_SCHEMA.names[len(_KEYS) :]
+"""Columns that say how a request was graded."""
 READ = [*_KEYS, "forced_output_tokens", "status", "finish_reason", "reasoning_text", "answer_text"]
 """Columns of requests.parquet that grading reads."""
 _WORKER = Path(__file__).with_name("math_worker.py")

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..serving.endpoints import hide
+from .chunks import Chunk, Usage, texts_of
 from .client import HttpExchange
 from .sse import BYTE_ORDER_MARK, Event, events
-from .stream import Chunk, RequestResult, Usage, is_event_stream, texts_of
+from .stream import RequestResult, is_event_stream
 from .stream_errors import told_reason
 from .token_counter import TokenCounter
 
@@ -169,6 +170,9 @@ def _fill(outcome: RequestResult, stream: _Stream, reading: Reading) -> None:
     outcome.chunk_times = [stream.stamps[k] for k in kept]
     outcome.first_token = outcome.chunk_times[0] if kept else None
     outcome.chunk_tokens = [None if counts is None else counts[k] for k in kept]
+    outcome.chunk_reasoning_chars, outcome.chunk_answer_chars = (
+        [len(pieces[k]) for k in kept] for pieces in (stream.thought, stream.said)
+    )
     outcome.streamed_ids = stream.ids or None
     _count(outcome, stream, reading, kept, is_running=counts is not None)
 

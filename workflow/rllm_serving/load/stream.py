@@ -6,53 +6,13 @@ Decoding happens after the stream has ended; an event's time is that of the piec
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
+from .chunks import Chunk, Usage, texts_of
 from .client import HttpExchange
 from .sse import BYTE_ORDER_MARK, Event, events
 from .stream_errors import told_reason
-
-
-class Delta(msgspec.Struct):
-    """Texts that a chunk adds."""
-
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class Choice(msgspec.Struct):
-    """An answer's part of a chunk; there is one answer a request."""
-
-    delta: Delta | None = None
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None
-
-
-class UsageDetails(msgspec.Struct):
-    """A part of the usage."""
-
-    reasoning_tokens: int | None = None
-
-
-class Usage(msgspec.Struct):
-    """Tokens as an engine counts them."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    completion_tokens_details: UsageDetails | None = None
-    reasoning_tokens: int | None = None
-
-
-class Chunk(msgspec.Struct):
-    """An event of a streamed completion."""
-
-    choices: list[Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
-
 
 UNDECODED = frozenset("ĠĊ▁")
 """How vocabularies write a space and a line end: they stand in a text only where tokens were not decoded."""
@@ -94,15 +54,17 @@ class RequestResult:
     """What one request came to. Times are seconds on the exchange's clock; None is "never happened" or "not told".
 
     status: ok, http, timeout, connection, protocol or truncated; everything but ok is a failure with its reason in
-    `error`. A failed request keeps the chunks that came, but never finished. chunk_times/chunk_tokens: one entry a
-    chunk that carried tokens or text. first_visible_token: first chunk of the answer (not of the thinking) with a
-    visible character. reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output;
-    thinking that was never closed counts whole; without thinking text there are no thinking tokens. reasoning_source
-    says where reasoning_tokens is from: "token_ids" (counted up to `</think>`), "usage" (the engine's count; the whole
-    output when the budget cut the thinking), "no thinking text", or "no reasoning parser" (the engine was not told to
-    separate: all is answer). streamed_ids: number of token ids that came. streamed_reasoning: thinking tokens by the
-    chunks that they came with, as near to reasoning_tokens as the chunks allow; without thinking text, the tokens that
-    came or were counted as thinking and were not shown; None where the chunks do not tell.
+    `error`. A failed request keeps the chunks that came, but never finished. chunk_times, chunk_tokens: one entry a
+    chunk that carried tokens or text; chunk_reasoning_chars, chunk_answer_chars: how many characters of either text
+    came with it, whose running sums are where its texts end. token_ids: of the output, empty where the engine streams
+    none. first_visible_token: first chunk of the answer (not of the thinking) with a visible character.
+    reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output; thinking that was
+    never closed counts whole; without thinking text there are no thinking tokens. reasoning_source says where
+    reasoning_tokens is from: "token_ids" (counted up to `</think>`), "usage" (the engine's count; the whole output when
+    the budget cut the thinking), "no thinking text", or "no reasoning parser" (the engine was not told to separate: all
+    is answer). streamed_ids: number of token ids that came. streamed_reasoning: thinking tokens by the chunks that they
+    came with, as near to reasoning_tokens as the chunks allow; without thinking text, the tokens that came or were
+    counted as thinking and were not shown; None where the chunks do not tell.
     """
 
     status: str = "ok"
@@ -114,6 +76,9 @@ class RequestResult:
     last_token: float | None = None
     chunk_times: list[float] = field(default_factory=list)
     chunk_tokens: list[int | None] = field(default_factory=list)
+    chunk_reasoning_chars: list[int] = field(default_factory=list)
+    chunk_answer_chars: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
@@ -159,9 +124,9 @@ def decode(
         text = b"".join(exchange.pieces)[:200].decode("utf-8", "replace")
         outcome.error = f"content type {exchange.content_type!r} is not text/event-stream: {text}"
         return outcome
-    ids: list[int] = []
     phases = _Phases()
-    done = _read(exchange, outcome, ids, phases)
+    done = _read(exchange, outcome, phases)
+    ids = outcome.token_ids
     outcome.streamed_ids = len(ids) or None
     if exchange.failure is not None:
         # A reason that the server gave says more than how the connection ended after it.
@@ -238,8 +203,8 @@ def _compare_with_text(outcome: RequestResult, tokens: int, phases: _Phases) -> 
         outcome.streamed_reasoning = max(phases.before_last_thought, min(counted, most))
 
 
-def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int], phases: _Phases) -> bool:
-    """Fill `outcome`, `ids` (output token ids) and `phases` from the events; returns whether the stream was done."""
+def _read(exchange: HttpExchange, outcome: RequestResult, phases: _Phases) -> bool:
+    """Fill `outcome` and `phases` from the events; returns whether the stream was done."""
     reasoning: list[str] = []
     answer: list[str] = []
     counted = 0
@@ -254,7 +219,7 @@ def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int], phases
             break
         choices = chunk.choices or []
         thought, said, finish = texts_of(choices)
-        ids += (token for choice in choices for token in choice.token_ids or ())
+        outcome.token_ids += (token for choice in choices for token in choice.token_ids or ())
         tokens = _count(chunk.usage, counted, outcome)
         if not choices and not counted:
             tokens = None  # the total of an engine without running usage, not what came with this chunk
@@ -265,6 +230,8 @@ def _read(exchange: HttpExchange, outcome: RequestResult, ids: list[int], phases
         if thought or said or tokens:
             outcome.chunk_times.append(stamp)
             outcome.chunk_tokens.append(tokens)
+            outcome.chunk_reasoning_chars.append(len(thought))
+            outcome.chunk_answer_chars.append(len(said))
             outcome.first_token = stamp if outcome.first_token is None else outcome.first_token
         if outcome.first_visible_token is None and said.strip():
             outcome.first_visible_token = stamp
@@ -292,18 +259,6 @@ def _chunk(event: Event, outcome: RequestResult) -> Chunk | None:
     if chunk is None:
         outcome.status, outcome.error = "protocol", problem
     return chunk
-
-
-def texts_of(choices: list[Choice]) -> tuple[str, str, str | None]:
-    """Return thinking, answer and finish reason that came with a chunk."""
-    thought = said = ""
-    finish = None
-    for choice in choices:
-        if choice.delta is not None:
-            thought += choice.delta.reasoning or choice.delta.reasoning_content or ""
-            said += choice.delta.content or ""
-        finish = choice.finish_reason or finish
-    return thought, said, finish
 
 
 def _count(usage: Usage | None, counted: int, outcome: RequestResult) -> int | None:

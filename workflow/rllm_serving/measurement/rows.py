@@ -36,7 +36,8 @@ REQUESTS = pa.schema(
             for name in ("scheduled", "sent", "first_token", "first_visible_token", "last_token", "closed")
         ),
         ("chunk_times", pa.list_(pa.float64())),
-        ("chunk_tokens", pa.list_(pa.int32())),
+        *((name, pa.list_(pa.int32())) for name in ("chunk_tokens", "chunk_reasoning_chars", "chunk_answer_chars")),
+        ("token_ids", pa.list_(pa.int32())),
         *((name, pa.int64()) for name in ("prompt_tokens", "output_tokens", "reasoning_tokens", "answer_tokens")),
         *((name, pa.int64()) for name in ("streamed_ids", "streamed_reasoning")),
         ("tokens_source", pa.string()),
@@ -52,9 +53,10 @@ REQUESTS = pa.schema(
 )
 """A row a request. load_level: see `Load.level`. Times: seconds since the point's start on one monotonic clock, null
 when it never happened; last_token: of a request that ended well, closed: of any. forced_output_tokens: output tokens
-that the answer was made to have, null for its own. streamed_ids: number of output token ids that came in the stream,
-null where none did. streamed_reasoning: thinking tokens by the chunks that they came with, see `RequestResult`.
-undecoded: whether the texts have characters that only a vocabulary has (`stream.UNDECODED`)."""
+that the answer was made to have, null for its own. chunk_reasoning_chars, chunk_answer_chars: characters of either text
+that came with a chunk. token_ids: of the output, empty where none came in the stream; streamed_ids: their number, null
+where none came. streamed_reasoning: thinking tokens by the chunks that they came with, see `RequestResult`. undecoded:
+whether the texts have characters that only a vocabulary has (`stream.UNDECODED`)."""
 
 SERVER = pa.schema(
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..study.budgets import measured_budgets
 from ..study.study import Study
 
 
@@ -13,7 +14,8 @@ class Traits:
     """What decides which tables and figures an experiment can give.
 
     Attributes:
-        budgets: number of token budgets.
+        budgets: number of token budgets, derived ones among them.
+        checked: whether some measured budget is derived as well.
         batches: number of batch loads.
         sized: whether some load has a size.
         sampled: whether some server has metrics of its own; of those that already run not all have.
@@ -27,6 +29,7 @@ class Traits:
     """
 
     budgets: int
+    checked: bool
     batches: int
     sized: bool
     sampled: bool
@@ -42,10 +45,11 @@ class Traits:
     def of(cls, study: Study, experiment: str) -> Traits:
         """Return those of an experiment."""
         entry, runs = study.config["experiments"][experiment], study.experiments[experiment]
-        models = {run.model for run in runs}
+        models, derivations = {run.model for run in runs}, study.derivations[experiment]
         compared = {basis: bool(study.comparisons(experiment, basis)) for basis in ("engine", "baseline")}
         return cls(
-            budgets=len(entry["budgets"]),
+            budgets=len({*measured_budgets(entry), *(derivation.budget for derivation in derivations)}),
+            checked=any(derivation.is_check for derivation in derivations),
             batches=sum(load["type"] == "batch" for load in entry["loads"]),
             sized=any("size" in load for load in entry["loads"]),
             sampled=any(run.endpoint is None or run.endpoint["metrics"] is not None for run in runs),
@@ -89,6 +93,7 @@ TABLES = {
     "decomposition": Output(("decomposition-baseline",), lambda traits: traits.changes),
     "noise": Output(("starts",), lambda traits: traits.starts > 1),
     "traffic": Output(("summary",), lambda traits: traits.open_loop),
+    "derived_budgets": Output(("derived_budgets",), lambda traits: traits.checked),
 }
 # Sweeps need two values of what they sweep, most figures one setup.
 FIGURES = {

@@ -116,7 +116,10 @@ def _rows(summary: pd.DataFrame, pairs: Mapping[str, Mapping[str, str]]) -> pd.D
     frame = frame.assign(
         pair=[places[model][0] for model in frame["model"]],
         role=[places[model][1].upper() for model in frame["model"]],
-        budget=[text_of(float(budget)) for budget in frame["budget"]],
+        budget=[
+            text_of(float(budget)) + " (derived)" * pd.notna(source)
+            for budget, source in zip(frame["budget"], frame["derived_from"], strict=True)
+        ],
         server=[server_label(*label) for label in labels],
         invalid=["" if pd.isna(reason) else str(reason) for reason in frame["invalid"]],
     )

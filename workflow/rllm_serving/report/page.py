@@ -84,6 +84,8 @@ def render(files: Files, study: StudyFacts) -> str:
 def context(files: Files, study: StudyFacts) -> dict[str, Any]:
     """Return what the templates show, by the names that they use."""
     points, summary = (pd.concat(map(pd.read_parquet, part)) for part in (files.points, files.summary))
+    # Derived points are measured ones again, cut.
+    points = points[points["derived_from"].isna()]
     runs = pd.concat(map(pd.read_csv, files.runs), ignore_index=True)
     by_name = {file.name: file for file in (*files.tables, *files.figures)}
     captions = {file.stem: _captions(file) for file in files.captions}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..claims.summary import effect_text, margin_text
+from ..claims.summary import derived_text, effect_text, margin_text
 from .table_forms import DASH
 
 MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "not tested": DASH}
@@ -44,7 +44,7 @@ def _belongs(row: Mapping[str, Any], verdict: Mapping[str, Any]) -> bool:
 
 
 def _hypothesis(row: Mapping[str, Any]) -> dict[str, Any]:
-    where = [row.get(name) for name in ("experiment", "dataset", "role", "candidate")]
+    where = [*(row.get(name) for name in ("experiment", "dataset", "role", "candidate")), derived_text(row)]
     return {
         **row,
         "name": f"{row['hypothesis']} (primary)" if row.get("primary") else row["hypothesis"],

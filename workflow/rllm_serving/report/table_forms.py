@@ -34,6 +34,8 @@ KEYS = {
     "domain": "Domain",
     "load": "Load",
     "budget": "Budget (tokens)",
+    "derived_from": "Cut from (tokens)",
+    "draws": "Draws",
     "kernels": "Kernels",
     "metric": "Metric",
     "then": "Then",

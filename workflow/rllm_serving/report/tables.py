@@ -28,6 +28,8 @@ WORTH += ["correct_per_dollar", "request_throughput_per_device", "energy_per_ans
 REASONS = ["delta_e2e_latency", "queue_and_prefill", "thinking_ratio", "thinking", "answer", "speed"]
 REASONS += ["thinking_difference", "prefix_hit_rate", "preemptions", "accepted_rate", "accepted_share"]
 REASONS += ["accepted_per_step_thinking", "accepted_per_step_answer", "kv_bytes_per_token"]
+DERIVED = ["same_verdict", "same_text", "same_end", "accuracy", "accuracy_derived", "accuracy_difference"]
+DERIVED += ["answered_rate", "answered_rate_derived", "answered_rate_difference", "cut_in_chunk_rate"]
 # A metric of `comparison.compare`: the metric that its value is called, and how its change is told.
 CHANGES = {
     "accuracy": ("accuracy", "difference"),
@@ -50,7 +52,17 @@ def _by_condition(frame: pd.DataFrame, metrics: list[str], part: str | None = No
     varied = [name for name in ("quantization", "setup") if len(set(frame[name])) > 1]
     left = [*(name for name in ("engine", "against", "model") if name in frame), *varied, "dataset"]
     left += [part] if part else []
-    return Table([*left, "load", "budget"], metrics, _sorted(frame, [*left, "load_level", "budget"]))
+    return Table([*left, "load", *_budget(frame)], metrics, _sorted(frame, [*left, "load_level", "budget"]))
+
+
+def _budget(frame: pd.DataFrame) -> list[str]:
+    """Columns that tell a row's budget: where some were derived also the one that their answers were cut from."""
+    return ["budget", "derived_from"] if frame["derived_from"].notna().any() else ["budget"]
+
+
+def _measured(frame: pd.DataFrame, *loads: str) -> pd.DataFrame:
+    """Return the measured rows under loads whose names begin so: derived ones have no times."""
+    return frame[frame["load"].str.startswith(loads) & frame["derived_from"].isna()]
 
 
 def _sorted(frame: pd.DataFrame, order: list[str]) -> pd.DataFrame:
@@ -64,7 +76,7 @@ def main(summary: pd.DataFrame) -> Table:
 
 def stragglers(summary: pd.DataFrame) -> Table:
     """Return how long batches wait for their last requests, from `points.Tables.summary`; batch loads only (C2)."""
-    return _by_condition(summary[summary["load"].str.startswith("batch")], STRAGGLERS)
+    return _by_condition(_measured(summary, "batch"), STRAGGLERS)
 
 
 def worth(summary: pd.DataFrame) -> Table:
@@ -75,7 +87,7 @@ def worth(summary: pd.DataFrame) -> Table:
 
 def traffic(summary: pd.DataFrame) -> Table:
     """Return what users see of a stream of requests, from `points.Tables.summary`; open-loop loads only (C11)."""
-    return _by_condition(summary[summary["load"].str.startswith(("open", "trace"))], TRAFFIC)
+    return _by_condition(_measured(summary, "open", "trace"), TRAFFIC)
 
 
 def difficulty(breakdown: pd.DataFrame) -> Table:
@@ -128,7 +140,7 @@ def optimisations(comparison: pd.DataFrame) -> Table:
     frame = pd.concat([base, frame, unsupported], ignore_index=True).rename(columns=names)
     order = [["bf16", "baseline"].index(name) if name in ("bf16", "baseline") else 2 for name in frame["setup"]]
     frame = _sorted(frame.assign(order=order), [*SERVER_ORDER[:5], "order", *SERVER_ORDER[5:]])
-    return Table(LEFT_KEYS, [column for column, _ in CHANGES.values()], frame, changes=True)
+    return Table([*LEFT_KEYS, *_budget(frame)[1:]], [column for column, _ in CHANGES.values()], frame, changes=True)
 
 
 def interaction(changes: pd.DataFrame) -> Table:
@@ -143,7 +155,9 @@ def interaction(changes: pd.DataFrame) -> Table:
             columns[f"{metric.name}_verdict"] = wide["verdict", name]
     frame = pd.DataFrame(columns, index=wide.index).reset_index()
     shown = [metric.name for metric in INTERACTIONS.values() if metric.name in frame]
-    return Table([key for key in keys if key != "load_level"], shown, _sorted(frame, keys))
+    frame = frame.merge(changes.drop_duplicates(keys)[[*keys, "derived_from"]], on=keys)
+    left = [*(key for key in keys if key not in ("load_level", "budget")), *_budget(frame)]
+    return Table(left, shown, _sorted(frame, keys))
 
 
 def noise(starts: pd.DataFrame) -> Table:
@@ -157,11 +171,19 @@ def decomposition(parts: pd.DataFrame) -> Table:
     return Table([*LEFT_KEYS, "kernels"], REASONS, _sorted(parts, SERVER_ORDER))
 
 
+def derived_budgets(check: pd.DataFrame) -> Table:
+    """Return how measured budgets agree with what would have been derived for them, from `check_derived`."""
+    servers = check[check["model"] != "all"]
+    varied = [name for name in ("quantization", "setup") if servers[name].nunique() > 1]
+    keys = ["engine", "model", *varied, "dataset", "load", "budget", "derived_from", "draws"]
+    return Table(keys, ["num_requests", "identical_cells", "cells", *DERIVED], check)
+
+
 TABLES: dict[str, Callable[[pd.DataFrame], Table]] = {
     function.__name__: function
     for function in (
         *(main, worth, stragglers, difficulty, domain, engines, agreement, optimisations),
-        *(interaction, decomposition, traffic, noise),
+        *(interaction, decomposition, traffic, noise, derived_budgets),
     )
 }
 
@@ -173,5 +195,5 @@ def pivot_metrics(comparison: pd.DataFrame, parts: list[tuple[str, str]]) -> pd.
     wide = comparison.pivot(index=keys, columns="metric", values=[*values, "verdict"])
     columns = {f"{name}_{part}{end}": wide[f"{part}{end}", name].astype(float) for name, part in parts for end in ENDS}
     columns |= {f"{name}_verdict": wide["verdict", name] for name, _ in parts}
-    marks = comparison.drop_duplicates(keys)[[*keys, "invalid", "invalid_baseline"]]
+    marks = comparison.drop_duplicates(keys)[[*keys, "derived_from", "invalid", "invalid_baseline"]]
     return pd.DataFrame(columns).reset_index().merge(marks, on=keys)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from .config_base import MOST, Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
 from .config_claims import Claim
@@ -88,6 +88,26 @@ class Slo(Section):
     """ms a visible token after the first, a request's mean"""
 
 
+Counts = Annotated[list[Count], Field(min_length=1, json_schema_extra={"uniqueItems": True}), Unique]
+
+
+class Budgets(Section):
+    """Token budgets, of which only some are measured."""
+
+    measured: Counts = key(..., allowed="list of whole numbers below `context_length`")
+    """budgets that requests are sent with: what a list in place of this mapping has"""
+    derived: Counts = key(..., allowed="list of whole numbers below the largest measured one")
+    """budgets whose answers are those under the smallest measured budget above, cut at so many tokens: they have
+    accuracy, answered share and tokens, and no times. They cost nothing. Where a measured budget could be derived, it
+    is, and both are compared (table `derived_budgets`)"""
+
+
+ListOrBudgets = Annotated[
+    Annotated[Counts, Tag("<list>")] | Annotated[Budgets, Tag("<mapping>")],
+    Discriminator(lambda value: "<mapping>" if isinstance(value, Mapping | Budgets) else "<list>"),
+]
+
+
 class Experiment(Section):
     """A sweep over servers and points."""
 
@@ -114,10 +134,10 @@ class Experiment(Section):
     they agree"""
     serving: Serving = key(Serving(), allowed="as `serving` above")
     """options of this experiment's servers"""
-    budgets: Annotated[list[Count], Field(json_schema_extra={"uniqueItems": True}), Unique] = key(
-        ..., allowed="list of whole numbers below `context_length`", min_length=1
+    budgets: ListOrBudgets = key(
+        ..., allowed="list of whole numbers below `context_length`, or mapping of `measured` and `derived`"
     )
-    """`max_tokens` of a request, thinking included"""
+    """`max_tokens` of a request, thinking included; a list is measured whole"""
     optional: bool = False
     """whether the experiment is left out of the default target and of `results/points`, and made only when asked for by
     its name"""

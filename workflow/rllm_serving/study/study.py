@@ -11,6 +11,7 @@ from typing import Any
 
 from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
+from .budgets import check_budgets, derivations, measured_budgets
 from .checks import (
     NEEDS_DRAFT_MODEL,
     check_capacity,
@@ -27,7 +28,7 @@ from .config_engines import engine_entries
 from .config_errors import ConfigError, resolve_names
 from .design import Load, Run, canonical_json, expand_sweep
 from .quantization_methods import METHODS
-from .support import check_entries, check_in_flight, check_served_names, endpoint_of, refusals
+from .support import assumed_options, check_entries, check_in_flight, check_served_names, endpoint_of, refusals
 
 CODE_FORMATS = ("humaneval",)
 """Formats of datasets whose answers are code: they are graded by running them."""
@@ -48,6 +49,7 @@ class Study:
         servers: the servers of each experiment: `Run.server` -> the runs of its starts.
         priorities: folder -> priority of its job: the first start of every server comes before any second one.
         sweeps: what an experiment's points are combined from (see `design.expand_sweep`).
+        derivations: budgets of each experiment that are derived from larger ones; not among its points.
         unsupported: what engines cannot serve, with `on_unsupported: mark`: SERVER_KEYS and `reason`.
 
     Raises:
@@ -72,6 +74,7 @@ class Study:
         self.pairs = find_pairs(self.models)
         self.unsupported: list[dict[str, str]] = []
         self.sweeps: dict[str, dict[str, Any]] = {}
+        self.derivations = {name: derivations(entry) for name, entry in config["experiments"].items()}
         self.experiments = {name: self._expand(name) for name in config["experiments"]}
         self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
         self.servers: dict[str, dict[str, list[Run]]] = {name: {} for name in self.experiments}
@@ -202,8 +205,10 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
+        check_budgets(key, entry, [engine for engine in engines if self._engine_entries[engine]])
         check_load_names(key, entry["loads"])
         check_questions(key, entry, datasets, self.datasets)
+        budgets = measured_budgets(entry)
         check_size(
             key,
             {
@@ -214,10 +219,10 @@ class Study:
                 "setups": len(setups) + len(quantizations) - 1,
                 "datasets": len(datasets),
                 "loads": len(entry["loads"]),
-                "budgets": len(entry["budgets"]),
+                "budgets": len(budgets),
             },
         )
-        sweep = {name: entry.get(name) for name in ("loads", "budgets", "repeats", "num_questions")}
+        sweep = {"budgets": budgets, **{name: entry.get(name) for name in ("loads", "repeats", "num_questions")}}
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
         self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "n_samples": samples})
         points = [expand_sweep(self.sweeps[name], start) for start in range(1, entry["starts"] + 1)]
@@ -227,7 +232,7 @@ class Study:
         servers = [(setup, quantizations[0]) for setup in setups] + [(setups[0], other) for other in quantizations[1:]]
         for model, (setup, quantization) in product(models, servers):
             spec, options = self.models[model], self.options(name, model, setup)
-            check_options(self.models, model, setup, options, max(entry["budgets"]), key)
+            check_options(self.models, model, setup, options, max(budgets), key)
             for engine in engines:
                 endpoint = endpoint_of(engine, self._engine_entries[engine], model)
                 run = Run(
@@ -240,7 +245,7 @@ class Study:
                     role=spec["role"],
                     reasoning_parser=spec.get("reasoning_parser"),
                     trust_remote_code=spec.get("trust_remote_code", False),
-                    options=options if endpoint is None else _assumed(options, endpoint),
+                    options=options if endpoint is None else assumed_options(options, endpoint),
                     sampling=sampling,
                     measurement=self.config["measurement"],
                     seed=self.config["seed"],
@@ -310,8 +315,3 @@ class Study:
             "served and timed, but not graded; accuracy stays empty"
             for name in sorted({name for experiment in self.experiments for name in self.code(experiment)})
         ]
-
-
-def _assumed(options: Options, endpoint: Mapping[str, Any]) -> Options:
-    """What is taken for granted of a server that already runs: how long its context is, how much it is sent at once."""
-    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..serving.engines import ENGINES
+from ..serving.engines import ENGINES, Options
 from .config_engines import by_model
 from .config_errors import ConfigError, resolve_names
 from .design import Run
@@ -74,6 +74,11 @@ def endpoint_of(engine: str, entry: Mapping[str, Any], model: str) -> dict[str, 
         texts = dict(by_model(entry[name])) if name in entry else {}
         chosen[name] = texts.get(model, texts.get("", default))
     return {"name": engine, **chosen}
+
+
+def assumed_options(options: Options, endpoint: Mapping[str, Any]) -> Options:
+    """Return what is taken for granted of a server that already runs: its context, how much it is sent at once."""
+    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])
 
 
 def check_entries(engines: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any]) -> None:

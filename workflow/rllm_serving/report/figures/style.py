@@ -31,6 +31,8 @@ THICK, THIN = 0.2, 0.125  # inches: a line of text and markers, as it should be 
 ROLES = {"llm": "LLM", "rllm": "RLLM"}
 COLOURS = {"llm": "#0072B2", "rllm": "#D55E00"}
 MARKERS = {"llm": "o", "rllm": "s"}
+DERIVED_MARKERS = {"llm": "+", "rllm": "x"}
+"""Of values that were not measured under that budget, but cut from answers under a larger one."""
 SHIFTS = {"llm": -0.13, "rllm": 0.13}
 """Distance of a role's marker from its group's place on an axis of groups."""
 
@@ -195,7 +197,9 @@ def intervals(
     horizontal: bool = False,
     **line: Any,
 ) -> None:
-    """Draw a metric's values with intervals in the colours and markers of the roles, hollow beyond a validity gate.
+    """Draw a metric's values with intervals in the colours and markers of the roles.
+
+    Markers are hollow beyond a validity gate, and crosses where the value was derived (see DERIVED_MARKERS).
 
     Args:
         ax: panel.
@@ -212,8 +216,10 @@ def intervals(
         look: dict[str, Any] = {"color": COLOURS[role], "ls": "", "capsize": 1.5, "elinewidth": 0.8}
         ax.errorbar(x, y, **(look | error | line))
         mark = rows["invalid"].notna()
-        for chosen, face in ((~mark, COLOURS[role]), (mark, "white")):
+        derived = rows["derived_from"].notna()
+        for chosen, face in ((~mark & ~derived, COLOURS[role]), (mark, "white")):
             ax.plot(x[chosen], y[chosen], MARKERS[role], color=COLOURS[role], mfc=face, zorder=3)
+        ax.plot(x[derived], y[derived], DERIVED_MARKERS[role], color=COLOURS[role], zorder=4, ls="", mew=1.4)
 
 
 def line_height(lines: int, around: float) -> float:
@@ -285,6 +291,14 @@ def legend_handles(frame: pd.DataFrame, with_engines: bool = False) -> list[Line
 def invalid_handles(frame: pd.DataFrame, mark: dict[str, Any] = HOLLOW) -> list[Line2D]:
     """Return the legend entry for invalid points or comparisons; [] if there are none."""
     return [Line2D([], [], label="beyond a validity gate", **mark)] if frame["invalid"].notna().any() else []
+
+
+def derived_handles(frame: pd.DataFrame) -> list[Line2D]:
+    """Return the legend entry for derived budgets; [] if there are none."""
+    if frame["derived_from"].isna().all():
+        return []
+    text = "derived: cut from answers under a larger budget"
+    return [Line2D([], [], color=GREY, marker=r"$+\times$", ms=11, mew=0.6, ls="", label=text)]
 
 
 def bar_text(frame: pd.DataFrame, metrics: Iterable[str]) -> str:

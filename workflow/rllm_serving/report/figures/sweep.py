@@ -35,6 +35,8 @@ def _sweep(frame: pd.DataFrame, x: str, xlabel: str, fixed: str) -> Figure:
     def panel(ax: Axes, part: pd.DataFrame, row: Facet) -> None:
         for role, engine, line, offset in style.series(frame):
             rows = style.select(part, role=role, engine=engine).sort_values(x)
+            # What was derived has no times: the line goes on to the next budget that was measured.
+            rows = rows[rows["derived_from"].isna() | rows[row.metric].notna()]
             position = rows[x] * 2 ** (0.09 * offset)
             style.intervals(ax, rows, row.metric, position, ls=line)
             if row.metric == "ttfvt_mean":
@@ -49,5 +51,10 @@ def _sweep(frame: pd.DataFrame, x: str, xlabel: str, fixed: str) -> Figure:
     if partial.any():
         text = "some cut off while thinking: censored"
         entries.append(Line2D([], [], color=style.GREY, marker="D", label=text, **HALF))
-    style.legend(figure, [*entries, *style.invalid_handles(frame)], fixed, style.bar_text(frame, METRICS))
+    style.legend(
+        figure,
+        [*entries, *style.derived_handles(frame), *style.invalid_handles(frame)],
+        fixed,
+        style.bar_text(frame, METRICS),
+    )
     return figure

@@ -143,6 +143,10 @@ class Engine(ABC):
     """Regular expression, one group, for what the log says of the KV pool's size (tokens)."""
     counts_think_close: ClassVar[bool]
     """Whether the engine's own reasoning token count includes the closing `</think>`."""
+    budget_ends_first: ClassVar[bool]
+    """Whether an output whose last token would have ended it counts as cut off where its budget ends there, too."""
+    heeds_request_seeds: ClassVar[bool]
+    """Whether a request's seed decides its draws."""
     values: ClassVar[Mapping[str, Mapping[str, str]]]
     """Option -> our value -> the engine's. A value that is missing here is one that the engine does not have."""
     refused: ClassVar[Mapping[tuple[str, str, str], str]]

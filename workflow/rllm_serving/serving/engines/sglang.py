@@ -75,6 +75,8 @@ class Sglang(Engine):
     }
     pool_tokens = r"max_total_num_tokens=(\d+), chunked_prefill_size="
     counts_think_close = True
+    budget_ends_first = True
+    heeds_request_seeds = False
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "reasoning_parser": {"deepseek-r1": "deepseek-r1", "qwen3": "qwen3"},
         "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},

@@ -72,6 +72,8 @@ class Vllm(Engine):
     }
     pool_tokens = r"KV cache size: ([\d,]+) tokens"
     counts_think_close = False
+    budget_ends_first = False
+    heeds_request_seeds = True
     values: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "reasoning_parser": {"deepseek-r1": "deepseek_r1", "qwen3": "qwen3"},
         "kv_cache_dtype": {"auto": "auto", "fp8-e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2"},
