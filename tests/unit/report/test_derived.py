@@ -12,7 +12,7 @@ from helpers.study_fixtures import Study
 from matplotlib.figure import Figure
 from rllm_serving.analysis.derived_check import COLUMNS
 from rllm_serving.analysis.metrics import METRICS, REGISTRY
-from rllm_serving.report import page_tables, tables
+from rllm_serving.report import page_tables, table_forms, tables
 from rllm_serving.report.catalogue import TABLES as CATALOGUE
 from rllm_serving.report.figures import style, sweep
 
@@ -31,11 +31,13 @@ def derived(plain: Study) -> pd.DataFrame:
 def test_a_derived_row_is_marked_and_has_no_times(derived: pd.DataFrame) -> None:
     table = tables.main(derived)
     assert table.keys[-2:] == ["budget", "derived_from"]
-    rows = tables.for_reading(table)
+    rows = table_forms.for_reading(table)
     small = rows[rows["Budget (tokens)"] == "32"]
-    assert set(small["Cut from (tokens)"]) == {"512"} and set(small["TPOT mean (ms)"]) == {tables.DASH}
-    assert set(rows["Cut from (tokens)"]) == {"512", tables.DASH} and tables.DASH not in set(small["Accuracy (%)"])
-    raw = pd.read_csv(StringIO(tables.csv(table)))
+    assert set(small["Cut from (tokens)"]) == {"512"} and set(small["TPOT mean (ms)"]) == {table_forms.DASH}
+    assert set(rows["Cut from (tokens)"]) == {"512", table_forms.DASH} and table_forms.DASH not in set(
+        small["Accuracy (%)"]
+    )
+    raw = pd.read_csv(StringIO(table_forms.csv(table)))
     assert raw.loc[raw["budget"] == 32, "tpot_mean"].isna().all()
 
 
@@ -82,9 +84,9 @@ def test_the_check_of_derived_budgets_is_a_table(tmp_path: Path) -> None:
     ]
     table = tables.derived_budgets(pd.DataFrame(rows, columns=COLUMNS))
     assert table.keys == ["engine", "model", "dataset", "load", "budget", "derived_from", "draws"]
-    read = tables.for_reading(table)
-    assert read["Cut from (tokens)"].tolist() == [tables.DASH, "512"] and set(read["Same text (%)"]) == {"50.0"}
-    tables.write(table, *(tmp_path / f"a.{kind}" for kind in ("csv", "md", "tex")))
+    read = table_forms.for_reading(table)
+    assert read["Cut from (tokens)"].tolist() == [table_forms.DASH, "512"] and set(read["Same text (%)"]) == {"50.0"}
+    table_forms.write(table, *(tmp_path / f"a.{kind}" for kind in ("csv", "md", "tex")))
     again = page_tables.read(tmp_path / "a.csv")
     assert (again.keys, again.metrics) == (table.keys, table.metrics)
     assert CATALOGUE["derived_budgets"].sources == ("derived_budgets",)

@@ -61,8 +61,8 @@ def _budget(frame: pd.DataFrame) -> list[str]:
 
 
 def _measured(frame: pd.DataFrame, *loads: str) -> pd.DataFrame:
-    """Return the measured rows under loads whose names begin so: derived ones have no times."""
-    return frame[frame["load"].str.startswith(loads) & frame["derived_from"].isna()]
+    """Return the measured rows under loads whose names begin so (default: any): derived ones have no times."""
+    return frame[frame["load"].str.startswith(loads or "") & frame["derived_from"].isna()]
 
 
 def _sorted(frame: pd.DataFrame, order: list[str]) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def stragglers(summary: pd.DataFrame) -> Table:
 def worth(summary: pd.DataFrame) -> Table:
     """Return what each server is worth, from `points.Tables.summary`; a dollar's only where there is a price."""
     priced = bool(summary["correct_per_dollar"].notna().any())
-    return _by_condition(summary, [name for name in WORTH if priced or name != "correct_per_dollar"])
+    return _by_condition(_measured(summary), [name for name in WORTH if priced or name != "correct_per_dollar"])
 
 
 def traffic(summary: pd.DataFrame) -> Table:
