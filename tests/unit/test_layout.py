@@ -60,7 +60,6 @@ TESTED_IN = {
     "report/page_facts.py": "unit/report/test_page.py",
     "analysis/derived_check.py": "unit/analysis/test_derived_points.py",
     "load/chunks.py": "unit/load/test_stream.py",
-    "measurement/prompt_check.py": "integration/test_run.py",
     "measurement/session.py": "integration/test_run.py",
     "study/plan_text.py": "unit/study/test_estimate.py",
     "report/page_tables.py": "unit/report/test_page.py",

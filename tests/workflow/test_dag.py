@@ -194,6 +194,19 @@ def test_one_more_budget_runs_its_experiment_again_and_no_other(done: Path) -> N
     assert {job.wildcards["experiment"] for job in jobs if job.rule in ("plot_figure", "make_table")} == {"budget"}
 
 
+def test_a_derived_budget_measures_nothing(done: Path) -> None:
+    budgets = {"measured": TINY["experiments"]["budget"]["budgets"], "derived": [8]}
+    jobs = plan(done, config=changed(("experiments.budget.budgets", budgets)))
+    assert "measure" not in rules(jobs) and "grade" not in rules(jobs)
+    derived = [(job.rule, job.wildcards) for job in jobs if job.rule in ("grade_derived", "check_derived")]
+    models = [{"experiment": "budget", "model": name} for name in ("tiny-llm", "tiny-rllm")]
+    assert sorted(derived, key=str) == [
+        ("check_derived", {"experiment": "budget"}),
+        *(("grade_derived", model) for model in models),
+    ]
+    assert {job.wildcards["experiment"] for job in jobs if job.rule == "compute_metrics"} == {"budget"}
+
+
 def test_one_more_model_adds_only_its_runs(done: Path) -> None:
     jobs = plan(done, config=changed(("models.new", NEW_MODEL)))
     assert runs(jobs) == runs(jobs, "grade") == {"budget/new"}

@@ -72,7 +72,13 @@ def answered(
     return {
         **dict.fromkeys(REQUESTS.names),
         **{"engine": engine, "status": "ok", "finish_reason": "stop" if ended else "length", "first_token": 1.0},
-        **{"output_tokens": len(ids), "reasoning_tokens": thinking, "budget": budget, "dataset": "d", "model": "m"},
+        **{
+            "output_tokens": len(ids),
+            "reasoning_tokens": thinking * bool(texts[0]),
+            "budget": budget,
+            "dataset": "d",
+            "model": "m",
+        },
         "answer_tokens": len(ids) - thinking - closed - ended,
         "reasoning_source": "token_ids" if thought else "no reasoning parser",
         **{"reasoning_text": texts[0], "answer_text": texts[1], "token_ids": ids},

@@ -134,7 +134,7 @@ def _bounded(name: str, found: Interval, row: dict[str, Any]) -> dict[str, float
 
 def _columns(keys: Sequence[str]) -> list[str]:
     wide = [[m, f"{m}_low", f"{m}_high"] if metric.units else [m] for m, metric in METRICS.items()]
-    return [*keys, "controlled", "derived_from", *(column for group in wide for column in group)]
+    return [*keys, "derived_from", "controlled", *(column for group in wide for column in group)]
 
 
 def _groups(server: ServerData, keys: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame, Codes, Codes]]:

@@ -131,7 +131,9 @@ def cut_answer(row: Mapping[str, Any], budget: int, vocabulary: Vocabulary) -> d
     how = WHOLE
     if row["status"] == "ok" and _is_cut(row, budget):
         how, texts = _cut_texts(row, texts, budget, vocabulary)
-        changed |= {"output_tokens": budget, "finish_reason": "length", **_cut_counts(row, budget, vocabulary)}
+        changed |= {"output_tokens": budget, "finish_reason": "length", **_cut_counts(row, budget)}
+        if how != BEFORE_CHUNK and not texts["reasoning"] and changed["reasoning_tokens"]:
+            changed["reasoning_tokens"] = 0  # without thinking text there is no thinking, see `RequestResult`
     changed |= {f"{name}_text": texts[name] for name in TEXTS}
     return changed | {"cut": how, "has_visible_text": bool(texts["answer"].strip())}
 
@@ -142,13 +144,14 @@ def _is_cut(row: Mapping[str, Any], budget: int) -> bool:
     return bool(row["output_tokens"] > budget or (at_end and row["output_tokens"] == budget))
 
 
-def _cut_counts(row: Mapping[str, Any], budget: int, vocabulary: Vocabulary) -> dict[str, int | None]:
-    """Tokens of thinking and answer before the cut: `</think>` is neither."""
-    thinking, spans = row["reasoning_tokens"], vocabulary.spans(row)
-    if thinking is None:
-        return {"reasoning_tokens": None, "answer_tokens": None}
-    closed = thinking > 0 if spans is None else spans["answer"].start > 0
-    return {"reasoning_tokens": min(thinking, budget), "answer_tokens": max(0, budget - thinking - closed)}
+def _cut_counts(row: Mapping[str, Any], budget: int) -> dict[str, int | None]:
+    """Tokens of thinking and answer before the cut; `</think>` and what else stands between them is neither."""
+    thinking, answer = row["reasoning_tokens"], row["answer_tokens"]
+    ended = row["finish_reason"] == "stop"
+    return {
+        "reasoning_tokens": None if thinking is None else min(thinking, budget),
+        "answer_tokens": None if answer is None else max(0, budget - (row["output_tokens"] - answer - ended)),
+    }
 
 
 def _cut_texts(

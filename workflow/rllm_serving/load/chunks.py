@@ -1,4 +1,4 @@
-"""The events of a streamed chat completion, as engines write them."""
+"""What an event of a streamed chat completion holds, as OpenAI's API and the engines have it."""
 
 from __future__ import annotations
 

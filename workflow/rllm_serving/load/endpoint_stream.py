@@ -170,8 +170,9 @@ def _fill(outcome: RequestResult, stream: _Stream, reading: Reading) -> None:
     outcome.chunk_times = [stream.stamps[k] for k in kept]
     outcome.first_token = outcome.chunk_times[0] if kept else None
     outcome.chunk_tokens = [None if counts is None else counts[k] for k in kept]
-    outcome.chunk_reasoning_chars = [len(stream.thought[k]) for k in kept]
-    outcome.chunk_answer_chars = [len(stream.said[k]) for k in kept]
+    outcome.chunk_reasoning_chars, outcome.chunk_answer_chars = (
+        [len(pieces[k]) for k in kept] for pieces in (stream.thought, stream.said)
+    )
     outcome.streamed_ids = stream.ids or None
     _count(outcome, stream, reading, kept, is_running=counts is not None)
 

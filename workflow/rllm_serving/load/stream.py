@@ -57,14 +57,14 @@ class RequestResult:
     `error`. A failed request keeps the chunks that came, but never finished. chunk_times, chunk_tokens: one entry a
     chunk that carried tokens or text; chunk_reasoning_chars, chunk_answer_chars: how many characters of either text
     came with it, whose running sums are where its texts end. token_ids: of the output, empty where the engine streams
-    none. first_visible_token: first chunk of the answer (not of the thinking) with a
-    visible character. reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output;
-    thinking that was never closed counts whole; without thinking text there are no thinking tokens. reasoning_source
-    says where reasoning_tokens is from: "token_ids" (counted up to `</think>`), "usage" (the engine's count; the whole
-    output when the budget cut the thinking), "no thinking text", or "no reasoning parser" (the engine was not told to
-    separate: all is answer). streamed_ids: number of token ids that came. streamed_reasoning: thinking tokens by the
-    chunks that they came with, as near to reasoning_tokens as the chunks allow; without thinking text, the tokens that
-    came or were counted as thinking and were not shown; None where the chunks do not tell.
+    none. first_visible_token: first chunk of the answer (not of the thinking) with a visible character.
+    reasoning_tokens and answer_tokens count neither `</think>` nor the token that ends the output; thinking that was
+    never closed counts whole; without thinking text there are no thinking tokens. reasoning_source says where
+    reasoning_tokens is from: "token_ids" (counted up to `</think>`), "usage" (the engine's count; the whole output when
+    the budget cut the thinking), "no thinking text", or "no reasoning parser" (the engine was not told to separate: all
+    is answer). streamed_ids: number of token ids that came. streamed_reasoning: thinking tokens by the chunks that they
+    came with, as near to reasoning_tokens as the chunks allow; without thinking text, the tokens that came or were
+    counted as thinking and were not shown; None where the chunks do not tell.
     """
 
     status: str = "ok"
@@ -204,7 +204,7 @@ def _compare_with_text(outcome: RequestResult, tokens: int, phases: _Phases) -> 
 
 
 def _read(exchange: HttpExchange, outcome: RequestResult, phases: _Phases) -> bool:
-    """Fill `outcome` and `phases` from the events; returns whether the stream said it was done."""
+    """Fill `outcome` and `phases` from the events; returns whether the stream was done."""
     reasoning: list[str] = []
     answer: list[str] = []
     counted = 0

@@ -6,10 +6,9 @@ says then is known from the answer under a larger budget. How long it takes is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..schemas import OWN_ENGINES
 from .config_errors import ConfigError
 
 
@@ -53,13 +52,13 @@ def derivations(experiment: Mapping[str, Any]) -> list[Derivation]:
     return [Derivation(budget, min(those), budget in measured) for budget, those in larger.items() if those]
 
 
-def check_budgets(key: str, experiment: Mapping[str, Any], engines: Iterable[str]) -> None:
+def check_budgets(key: str, experiment: Mapping[str, Any], endpoints: Sequence[str] = ()) -> None:
     """Check that every derived budget has a larger measured one, and that its answers may be cut.
 
     Args:
         key: dotted key of the experiment.
         experiment: its entry in the completed config.
-        engines: that it is measured on.
+        endpoints: of its engines those that are servers which already run.
 
     Raises:
         ConfigError: for the first budget that cannot be derived.
@@ -76,11 +75,11 @@ def check_budgets(key: str, experiment: Mapping[str, Any], engines: Iterable[str
                 f"{key}.budgets.derived.{place}: {budget} is larger than every measured budget, and answers can only "
                 f"be cut; allowed: below {max(measured)}, or a larger one in {key}.budgets.measured"
             )
-    others = [engine for engine in engines if engine not in OWN_ENGINES] if derived else []
-    if others:
+    if derived and endpoints:
         raise ConfigError(
-            f"{key}.budgets.derived: '{others[0]}' already runs, and how it counts the tokens of an answer's parts is "
-            f"not known for sure; list all budgets as measured, or leave it out of {key}.engines"
+            f"{key}.budgets.derived: {endpoints[0]} is a server that already runs: how it draws tokens, and with which "
+            f"chunk each came, is not known well enough to cut its answers; list all budgets as measured, or leave it "
+            f"out of {key}.engines"
         )
     for place, load in enumerate(experiment["loads"]) if derived else ():
         if load.get("replay_output_lengths"):

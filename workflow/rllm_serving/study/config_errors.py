@@ -43,7 +43,6 @@ def first_error(error: ValidationError, model: type[Section]) -> ConfigError:
     return ConfigError(_one_line(min(error.errors(include_url=False), key=lambda one: len(one["loc"])), model))
 
 
-"""Of the kinds that a value may have, which pydantic names among the keys."""
 _EXPECTED = {
     "model_type": "a mapping (key: value)",
     "dict_type": "a mapping (key: value)",

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..serving.engines import ENGINES, Options
 from ..serving.hardware import platform_tags
-from .budgets import Derivation, check_budgets, derivations, measured_budgets
+from .budgets import check_budgets, derivations, measured_budgets
 from .checks import (
     NEEDS_DRAFT_MODEL,
     check_capacity,
@@ -74,7 +74,7 @@ class Study:
         self.pairs = find_pairs(self.models)
         self.unsupported: list[dict[str, str]] = []
         self.sweeps: dict[str, dict[str, Any]] = {}
-        self.derivations: dict[str, list[Derivation]] = {}
+        self.derivations = {name: derivations(entry) for name, entry in config["experiments"].items()}
         self.experiments = {name: self._expand(name) for name in config["experiments"]}
         self.runs = {run.folder: run for runs in self.experiments.values() for run in runs}
         self.servers: dict[str, dict[str, list[Run]]] = {name: {} for name in self.experiments}
@@ -205,7 +205,7 @@ class Study:
         datasets = resolve_names(f"{key}.datasets", entry["datasets"], self.datasets)
         quantizations = resolve_names(f"{key}.quantizations", entry["quantizations"], self.config["quantizations"])
         setups = resolve_names(f"{key}.setups", entry["setups"], self.config["setups"])
-        check_budgets(key, entry, engines)
+        check_budgets(key, entry, [engine for engine in engines if self._engine_entries[engine]])
         check_load_names(key, entry["loads"])
         check_questions(key, entry, datasets, self.datasets)
         budgets = measured_budgets(entry)
@@ -223,7 +223,6 @@ class Study:
             },
         )
         sweep = {"budgets": budgets, **{name: entry.get(name) for name in ("loads", "repeats", "num_questions")}}
-        self.derivations[name] = derivations(entry)
         samples = {dataset: self.datasets[dataset].get("n_samples", 1) for dataset in datasets}
         self.sweeps[name] = canonical_json({**sweep, "datasets": datasets, "n_samples": samples})
         points = [expand_sweep(self.sweeps[name], start) for start in range(1, entry["starts"] + 1)]

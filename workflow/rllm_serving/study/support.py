@@ -76,6 +76,11 @@ def endpoint_of(engine: str, entry: Mapping[str, Any], model: str) -> dict[str, 
     return {"name": engine, **chosen}
 
 
+def assumed_options(options: Options, endpoint: Mapping[str, Any]) -> Options:
+    """Return what is taken for granted of a server that already runs: its context, how much it is sent at once."""
+    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])
+
+
 def check_entries(engines: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any]) -> None:
     """Check that entries of engines name models of the config.
 
@@ -124,8 +129,3 @@ def check_in_flight(experiment: str, loads: Sequence[Mapping[str, Any]], runs: S
                     f"experiments.{experiment}.loads.{place}.size: {load['size']} at once are more than "
                     f"engines.{endpoint['name']}.max_in_flight allows; allowed: up to {endpoint['max_in_flight']}"
                 )
-
-
-def assumed_options(options: Options, endpoint: Mapping[str, Any]) -> Options:
-    """Return what is taken for granted of a server that already runs: its context, and how much it is sent at once."""
-    return Options(context_length=options.context_length, max_running_requests=endpoint["max_in_flight"])
