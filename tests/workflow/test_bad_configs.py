@@ -52,14 +52,6 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("experiments.budget.budgets", {"measured": [16, 32], "derived": [16]})],
         ["experiments.budget.budgets.derived.0: ", "16 is measured already"],
     ),
-    "derived budget twice": (
-        [("experiments.budget.budgets", {"measured": [32], "derived": [16, 16]})],
-        ["experiments.budget.budgets.derived: ", "[16, 16]", "twice"],
-    ),
-    "nothing measured": (
-        [("experiments.budget.budgets", {"measured": [], "derived": [16]})],
-        ["experiments.budget.budgets.measured: ", "must not be empty"],
-    ),
     "derived budgets alone": (
         [("experiments.budget.budgets", {"derived": [16]})],
         ["experiments.budget.budgets: ", "'measured'", "below `context_length`"],

@@ -89,8 +89,13 @@ def files(folder: Path, engine: str = "vllm", invalid: str | None = None) -> dic
     return {name: [folder / file] for name, file in names.items()}
 
 
+def read(given: dict[str, list[Path]]) -> ServerData:
+    requests, samples, records, grades, derived = given.values()
+    return ServerData.read(requests, samples, records, grades, texts=True, derived=derived)
+
+
 def server(folder: Path, **options: Any) -> ServerData:
-    return ServerData.read(**files(folder, **options), texts=True)
+    return read(files(folder, **options))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +161,7 @@ def test_servers_are_compared_under_a_derived_budget_but_not_their_times(tmp_pat
 @pytest.mark.parametrize(("engine", "draws"), [("vllm", "same"), ("sglang", "another sample")])
 def test_a_measured_budget_is_set_beside_what_would_be_derived(tmp_path: Path, engine: str, draws: str) -> None:
     given = files(tmp_path, engine=engine)
-    found = check_derived([(ServerData.read(**given, texts=True), given["derived"])])
+    found = check_derived([(read(given), given["derived"])])
     whole, cell = found.iloc[0], found.iloc[1]
     assert (whole["model"], whole["engine"], whole["draws"], len(found)) == ("all", engine, draws, 2)
     assert (cell["budget"], cell["derived_from"], cell["num_requests"]) == (CHECKED, MEASURED, 24)
@@ -174,7 +179,7 @@ def test_disagreement_is_counted(tmp_path: Path) -> None:
         if row["question_id"] == "q3" and row["budget"] == CHECKED:
             row |= {"answer_text": "other", "correct": False, "cut": "before-chunk"}
     pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(given["derived"][0])), given["derived"][0])
-    cell = check_derived([(ServerData.read(**given, texts=True), given["derived"])]).iloc[1]
+    cell = check_derived([(read(given), given["derived"])]).iloc[1]
     shares = cell[["same_text", "same_verdict", "cut_in_chunk_rate"]].tolist()
     assert shares == pytest.approx([11 / 12, 11 / 12, 1 / 12])
     assert (cell["identical_cells"], cell["accuracy_difference"]) == (0, pytest.approx(-1 / 12))

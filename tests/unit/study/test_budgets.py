@@ -29,6 +29,22 @@ def test_each_budget_is_derived_from_the_next_larger_measured_one() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("budgets", "line"),
+    [
+        ({"measured": [32], "derived": [16, 16]}, r"\.derived: \[16, 16\] has the same entry twice"),
+        ({"measured": [], "derived": [16]}, r"\.measured: must not be empty"),
+        ({"measured": [32], "derived": []}, r"\.derived: must not be empty"),
+        ({"measured": [32], "derived": [0]}, r"\.derived\.0: 0 is out of range"),
+        ({"measured": [32], "dervied": [8]}, ": unknown key 'dervied'"),
+        (32, ": 32 is not a list"),
+    ],
+)
+def test_budgets_that_cannot_be_are_told_with_their_key(budgets: Any, line: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^experiments\.budget\.budgets{line}"):
+        load(changed(("experiments.budget.budgets", budgets)))
+
+
 def test_what_a_study_measures_does_not_depend_on_what_it_derives() -> None:
     plain = load(changed(("experiments.budget.budgets", [16, 32])))
     derived = load(changed(("experiments.budget.budgets", {"measured": [16, 32], "derived": [8, 24]})))
