@@ -35,7 +35,7 @@ run_in_environment("training", Path(sys.executable), "timeit", ["-n", "1", "-r",
 """
 BUILD = """
 from rllm_serving import environments
-environments._run([sys.executable, "-c", CHILD], Path(NOTE + ".build"), "not built", "")
+environments._run([sys.executable, "-c", CHILD], Path(NOTE + ".build"), "not built", "", {})
 """
 # A job that works in its own process, as those of datasets do.
 DATASET = "exec(CHILD)"

@@ -69,7 +69,8 @@ def test_points_with_another_pool_are_not_of_one_run() -> None:
 
 def test_a_run_tells_its_server_the_size_and_records_it(harness: RunHarness) -> None:
     model = checkpoint(harness.folder / "model", 10**9, **SHAPE)
-    (harness.folder / "model.json").write_text(json.dumps(model))
+    record = json.loads((harness.folder / "model.json").read_text())
+    (harness.folder / "model.json").write_text(json.dumps({**record, **model}))
     harness.execute(replace(RUN, points=POINTS[:1]), device="cuda")
     [session] = json.loads(harness.paths.record.read_text())["sessions"]
     expected = common_pool(BIG, 2 * 10**9, 2048, RUN.options)

@@ -62,6 +62,8 @@ def occupancy(frame: pd.DataFrame, chunks: pd.DataFrame) -> Occupancy | None:
     first, closed, prompt = (frame[name].to_numpy(dtype=float) for name in ("first_token", "closed", "prompt_tokens"))
     start, end = frame["arrival"].min(), frame["closed"].max()
     row, time, tokens = (chunks[name].to_numpy() for name in ("row", "time", "tokens"))
+    # Of a chunk without a count the tokens are among those of the others, once these are scaled to the request's.
+    tokens = np.nan_to_num(tokens.astype(float))
     total = np.bincount(row, tokens, len(frame))
     ran = ~np.isnan(first)
     unknown = ran & (np.isnan(prompt) | np.isnan(closed) | ~(total > 0))
