@@ -60,8 +60,6 @@ TESTED_IN = {
     "report/matrix.py": "unit/report/test_page.py",
     "report/page_claims.py": "unit/report/test_page.py",
     "report/page_facts.py": "unit/report/test_page.py",
-    "analysis/derived_check.py": "unit/analysis/test_derived_points.py",
-    "load/chunks.py": "unit/load/test_stream.py",
     "measurement/session.py": "integration/test_run.py",
     "study/plan_text.py": "unit/study/test_estimate.py",
     "report/page_tables.py": "unit/report/test_page.py",
