@@ -76,7 +76,7 @@ def test_a_line_of_times_goes_on_over_derived_budgets(plain: Study) -> None:
 
 
 def test_the_check_of_derived_budgets_is_a_table(tmp_path: Path) -> None:
-    shares = {name: 0.5 for name in COLUMNS if name in REGISTRY}
+    shares = {name: 3 if REGISTRY[name].unit in table_forms.COUNTED else 0.5 for name in COLUMNS if name in REGISTRY}
     server = {"experiment": "e", "engine": "vllm", "quantization": "bf16", "setup": "baseline", "draws": "same"}
     rows = [
         server | shares | {"model": "all", "dataset": "all", "load": "all", "quantization": "all", "setup": "all"},
@@ -86,6 +86,7 @@ def test_the_check_of_derived_budgets_is_a_table(tmp_path: Path) -> None:
     assert table.keys == ["engine", "model", "dataset", "load", "budget", "derived_from", "draws"]
     read = table_forms.for_reading(table)
     assert read["Cut from (tokens)"].tolist() == [table_forms.DASH, "512"] and set(read["Same text (%)"]) == {"50.0"}
+    assert set(read["Identical cells"]) == set(read["Cells"]) == {"3"}
     table_forms.write(table, *(tmp_path / f"a.{kind}" for kind in ("csv", "md", "tex")))
     again = page_tables.read(tmp_path / "a.csv")
     assert (again.keys, again.metrics) == (table.keys, table.metrics)

@@ -268,8 +268,8 @@ COMPARISON_METRICS = _by_name(
 
 DERIVED_CHECK = _by_name(
     [
-        Metric("identical_cells", "Identical cells", "points", "conditions with the same text of every request"),
-        Metric("cells", "Cells", "points", "conditions that were both measured and derived"),
+        Metric("identical_cells", "Identical cells", "cells", "conditions with the same text of every request"),
+        Metric("cells", "Cells", "cells", "conditions that were both measured and derived"),
         _share("cut_in_chunk_rate", "Cut in a chunk", "cuts within a chunk of a stream, whose text is then left out"),
         _share("same_verdict", "Same verdict", "as right or wrong as measured", "questions"),
         _share("same_end", "Same end", "ended by itself or by the budget, as measured", "questions"),

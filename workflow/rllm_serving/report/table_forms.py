@@ -44,7 +44,7 @@ KEYS = {
     "verdict": "Verdict",
 }
 ENDS = ("", "_low", "_high")
-COUNTED = ("requests", "questions", "starts")
+COUNTED = ("requests", "questions", "starts", "cells")
 """Units of whole numbers."""
 
 
