@@ -130,8 +130,6 @@ def test_a_job_gets_the_gpus_that_it_asks_for_and_others_none(slurm: Slurm, done
     assert asked == {
         *((f"rule_{name}", None) for name in others),
         *(("rule_measure", f"gres:gpu:{gpus}") for gpus in (1, 2)),
-        # It looks at a machine that has as many as the largest server needs.
-        ("rule_check_machine", "gres:gpu:2"),
     }
 
 

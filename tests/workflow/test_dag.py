@@ -129,6 +129,16 @@ def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -
         assert [job.resources["gpu"] for job in fetched if job.rule == "check_machine"] == ["0"]
 
 
+def test_a_check_of_the_machine_makes_nothing_again_that_is_there(fresh: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(fresh, checkout, symlinks=True)
+    record = checkout / "resources/environments/vllm-cuda/environment.json"
+    record.parent.mkdir(parents=True)
+    record.touch()
+    jobs = plan(checkout, "--until", "build_environment", config=changed(("device", "cuda")))
+    assert rules(jobs) == {"build_environment": 1} and environments(jobs) == {"train-cpu"}
+
+
 def test_runs_are_granted_no_more_than_the_queues_allow(fresh: Path) -> None:
     hub = {"source": "hub", "role": "rllm", "pair": "hub", "reasoning_parser": "qwen3", "id": "a/b", "revision": "main"}
     changes = ("models.hub", hub), ("experiments.single.models", ["hub"])

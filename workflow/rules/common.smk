@@ -38,7 +38,6 @@ from rllm_serving.study.command_line import typed_values
 from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
-from rllm_serving.serving.machine import this_machine
 from rllm_serving.study.estimate import Plan
 from rllm_serving.study.requirements import requirements
 from rllm_serving.study.results_owner import check_results, mark_results

@@ -17,10 +17,9 @@ rule check_machine:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code("check_machine.py"),
-        needs=lambda wildcards: machine_needs(),
-        serves_here=lambda wildcards: serves_here(),
-        # Another machine is checked anew. On a cluster the machine that plans is not the one that serves.
-        machine=lambda wildcards: "" if workflow.remote_exec else this_machine().kind,
+        # Nothing that may change: where Snakemake checks anew, it plans no job behind it in that call.
+        prompts=PROMPTS,
+        locks=ENVS,
+        device=DEVICE,
     script:
         "../scripts/check_machine.py"

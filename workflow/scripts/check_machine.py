@@ -8,15 +8,20 @@ from rllm_serving.logs import logged
 from rllm_serving.models import hub_access
 from rllm_serving.serving.gpus import check_granted
 from rllm_serving.serving.machine import this_machine
+from rllm_serving.study.estimate import Plan
 from rllm_serving.study.machine_check import check
+from rllm_serving.study.requirements import requirements
+from rllm_serving.study.study import Study
 
 with logged(snakemake.log[0]) as log:
-    asked = snakemake.params
-    if asked.serves_here:
-        check_granted("the largest server", asked.needs["gpus"], snakemake.resources.get("gpu", 0))
+    asked, granted = snakemake.params, snakemake.resources.get("gpu", 0)
+    needs = requirements(Plan(Study(snakemake.config, Path(asked.prompts), asked.device)), Path(asked.locks))
+    serves_here = granted > 0
+    if serves_here:
+        check_granted("the largest server", needs["gpus"], granted)
     machine = this_machine()
     resources = Path(snakemake.output[0]).parent
-    findings = check(asked.needs, machine, resources, Path(HF_HUB_CACHE), hub_access.refusal, asked.serves_here)
+    findings = check(needs, machine, resources, Path(HF_HUB_CACHE), hub_access.refusal, serves_here)
     for note in findings.notes:
         log.info("%s", note)
     findings.raise_problems()
