@@ -23,7 +23,6 @@ if CHECKED and workflow.is_main_process and not Path(MACHINE).exists():
     if any(Path("resources/environments").glob("*-cuda/environment.json")):
         # What was built before there was a check need not be made again: Snakemake would, for an input that is new.
         Path(MACHINE).write_text("{}\n")
-        os.utime(MACHINE, (1, 1))
 
 
 @cache
