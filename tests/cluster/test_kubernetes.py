@@ -70,7 +70,7 @@ def manifests(pods: Path) -> list[dict[str, Any]]:
 
 def test_every_manifest_is_one_that_kubernetes_takes(pods: Path) -> None:
     found = manifests(pods)
-    assert len(found) == 5
+    assert len(found) == 6
     for manifest in found:
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
@@ -79,7 +79,7 @@ def test_a_pod_is_limited_to_the_gpus_that_its_job_asks_for(pods: Path) -> None:
     resources = [m["spec"]["template"]["spec"]["containers"][0]["resources"] for m in manifests(pods)]
     gpus = [(given["limits"].get("nvidia.com/gpu"), given["requests"].get("nvidia.com/gpu")) for given in resources]
     # Kubernetes refuses requests for GPUs without the same limit.
-    assert sorted(gpus, key=str) == [("2", "2"), *[(None, None)] * 4]
+    assert sorted(gpus, key=str) == [("2", "2"), *[(None, None)] * 5]
 
 
 def test_pods_share_the_volume_that_the_profile_names(pods: Path, checkout: Path) -> None:
