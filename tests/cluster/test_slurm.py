@@ -126,7 +126,7 @@ def test_a_job_gets_the_gpus_that_it_asks_for_and_others_none(slurm: Slurm, done
     assert all(start["gpus"] == str(start["tensor_parallel"]) for start in begun)
     assert all(len(start["visible"].split(",")) == start["tensor_parallel"] for start in begun)
     asked = {(job["Comment"].partition("_wildcards")[0], job.get("TresPerJob")) for job in slurm.jobs().values()}
-    others = ("load_dataset", "fetch_model", "schedule_arrivals", "grade")
+    others = ("load_dataset", "fetch_model", "check_tokenizer", "schedule_arrivals", "grade")
     assert asked == {
         *((f"rule_{name}", None) for name in others),
         *(("rule_measure", f"gres:gpu:{gpus}") for gpus in (1, 2)),
