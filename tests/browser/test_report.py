@@ -118,7 +118,7 @@ def test_a_verdict_opens_its_evidence(browser: Browser, small: Path) -> None:
     evidence = view.locator("[id='C1-micro-vllm']")
     assert evidence.get_attribute("open") is None
     view.locator("table.verdicts a[href='#C1-micro-vllm']").click()
-    evidence.get_by_text("x0.860 [0.830, 0.880]").wait_for(state="visible")
+    evidence.get_by_text("x0.86 [0.83, 0.88]").wait_for(state="visible")
     evidence.get_by_role("img").wait_for(state="visible")
     assert (
         evidence.get_by_role("link", name="pilot-budget-main.csv").get_attribute("href")
