@@ -11,12 +11,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import psutil
 import pyarrow.compute as pc
@@ -69,32 +68,44 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs are served from within this process; connections and tasks that they leave behind are listed here."""
     leaks: list[str] = []
 
-    @contextmanager
-    def serve(
-        engine: Engine, config: ServerConfig, *_: object, niceness: int, gpus: GpuLease
-    ) -> Iterator[SimpleNamespace]:
-        harness.paths.server_log.touch()
-        with harness.record.open("a") as record:
-            record.write(json.dumps({"max_tokens": FIRST_COMPLETION_TOKENS}) + "\n")
-        with MockServer(METRICS_PAGE, faults=harness.faults, record=harness.record) as server:
-            facts = {
-                "engine": engine,
-                "config": config,
-                "url": "here",
-                "command": [],
-                "startup_s": 0.0,
-                "niceness": niceness,
-                "gpus": gpus,
-                "environment": {},
-                "log": harness.paths.server_log,
-            }
-            calls = {"flush": lambda: None, "check": lambda _: None}
-            calls |= {"get": lambda *_: b"", "log_text": lambda: "", "post": lambda *_: PROMPT_ANSWER}
-            try:
-                yield SimpleNamespace(port=server.port, pid=os.getpid(), **facts, **calls)
-            finally:
-                if not eventually(lambda: server.open == 0):
-                    leaks.append(f"{server.open} connections")
+    class Serve:
+        """In place of a server's process, one in this process."""
+
+        command: Sequence[str] = ()
+        environment: Mapping[str, str] = MappingProxyType({})
+        url, startup_s = "here", 0.0
+        kernels = compiled = None
+
+        def __init__(self, engine: Engine, config: ServerConfig, *_: object, niceness: int, gpus: GpuLease) -> None:
+            self.engine, self.config, self.niceness, self.gpus = engine, config, niceness, gpus
+            self.log, self.pid = harness.paths.server_log, os.getpid()
+
+        def __enter__(self) -> Self:
+            self.log.touch()
+            with harness.record.open("a") as record:
+                record.write(json.dumps({"max_tokens": FIRST_COMPLETION_TOKENS}) + "\n")
+            self.server = MockServer(METRICS_PAGE, faults=harness.faults, record=harness.record).__enter__()
+            self.port = self.server.port
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            if not eventually(lambda: self.server.open == 0):
+                leaks.append(f"{self.server.open} connections")
+            self.server.__exit__()
+
+        def post(self, *_: object) -> bytes:
+            return PROMPT_ANSWER
+
+        def get(self, *_: object) -> bytes:
+            return b""
+
+        def log_text(self) -> str:
+            return ""
+
+        def flush(self, *_: object) -> None:
+            pass
+
+        check = kernel_files = flush
 
     async def counted(client: Client, requests: Sequence[bytes], size: int) -> list[tuple[HttpExchange, int | None]]:
         before = asyncio.all_tasks()
@@ -102,7 +113,7 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         leaks.extend(str(task) for task in asyncio.all_tasks() - before)
         return exchanges
 
-    monkeypatch.setattr(run, "Server", serve)
+    monkeypatch.setattr(run, "Server", Serve)
     monkeypatch.setitem(LOADS, "batch", counted)
     return leaks
 
