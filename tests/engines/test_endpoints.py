@@ -92,9 +92,10 @@ def test_a_study_on_llama_cpp_from_requests_to_the_page(llama_cpp: Path, small_s
     assert set(rows["reasoning_source"]) == {"tokenizer"} and not rows["answer_text"].str.contains("</think>").any()
     for row in rows.to_dict("records"):
         counted = int(sum(row["chunk_tokens"]))
-        # What texts do not show are `</think>` and the token that ends the answer; and a model may write a text with
-        # more tokens than its tokenizer would.
-        assert 2 <= row["output_tokens"] - counted <= 2 + 0.2 * row["output_tokens"]
+        # What texts do not show are `</think>` and the token that ends the answer, where the budget did not cut it
+        # before; and a model may write a text with more tokens than its tokenizer would.
+        least = 2 if row["finish_reason"] == "stop" else 0
+        assert least <= row["output_tokens"] - counted <= 2 + 0.2 * row["output_tokens"]
         assert counted == row["reasoning_tokens"] + row["answer_tokens"]
     summary = pd.read_parquet(results / "summary.parquet")
     assert not summary["controlled"].any() and set(summary["starts"]) == {2}
