@@ -11,10 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 import psutil
@@ -72,13 +71,13 @@ def leaks(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """In place of a server's process, one in this process."""
 
         command: Sequence[str] = ()
-        environment: Mapping[str, str] = MappingProxyType({})
         url, startup_s = "here", 0.0
         kernels = compiled = None
 
         def __init__(self, engine: Engine, config: ServerConfig, *_: object, niceness: int, gpus: GpuLease) -> None:
             self.engine, self.config, self.niceness, self.gpus = engine, config, niceness, gpus
             self.log, self.pid = harness.paths.server_log, os.getpid()
+            self.environment: dict[str, str] = {}
 
         def __enter__(self) -> Self:
             self.log.touch()
