@@ -42,7 +42,8 @@ def test_a_checkpoint_is_as_small_as_its_method_says_and_answers_as_bf16_does(sm
 BARE = """
 import json, sys
 from rllm_serving.quantization.worker import Generator
-own = Generator(sys.argv[1], {"trust_remote_code": False, "thinking": None, "device": "cpu"}).model.generation_config
+job = {"model": sys.argv[1], "trust_remote_code": False, "thinking": None, "device": "cpu"}
+own = Generator(sys.argv[1], job).model.generation_config
 print(json.dumps([own.repetition_penalty, own.top_k, own.temperature, own.eos_token_id]))
 """
 
