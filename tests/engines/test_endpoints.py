@@ -17,6 +17,7 @@ import yaml
 from conftest import ROOT, SMALL, run, snakemake
 from helpers.needs import skip_unless_there
 from helpers.run_harness import RUN
+from helpers.study_paths import run_paths
 from rllm_serving import environments
 from rllm_serving.measurement.endpoint import EndpointMeasurement
 from rllm_serving.measurement.paths import RunPaths
@@ -132,7 +133,7 @@ def test_our_own_engines_from_outside(
         trust_remote_code=False,
         seed=1,
     )
-    paths = _paths(small_study, tmp_path)
+    paths = run_paths(small_study, tmp_path)
     with Server(ENGINES[engine], config, tmp_path / "server.log", 300) as server:
         rows, record = _measured(paths, engine, f"{server.url}/v1", checkpoint, knows_ours)
         # It still runs.
@@ -166,22 +167,3 @@ def _measured(
     )
     EndpointMeasurement(asked, paths, "cpu", "small").execute()
     return pq.read_table(paths.requests).to_pylist(), json.loads(paths.record.read_text())
-
-
-def _paths(study: Path, folder: Path) -> RunPaths:
-    out = folder / "run"
-    out.mkdir()
-    return RunPaths(
-        python=None,
-        environment=None,
-        model=None,
-        draft=None,
-        arrivals=None,
-        datasets={"arith-hard": study / "resources/datasets/arith-hard.parquet"},
-        templates={"arith-hard": ROOT / "resources/prompts/arith.jinja"},
-        requests=out / "requests.parquet",
-        server=out / "server.parquet",
-        record=out / "run.json",
-        forced=folder / "forced",
-        server_log=out / "server.log",
-    )

@@ -14,9 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ROOT, SMALL, processes, snakemake
+from conftest import SMALL, processes, snakemake
 from helpers.mock_server import eventually
 from helpers.run_harness import RUN
+from helpers.study_paths import run_paths
 from rllm_serving.environments import python
 from rllm_serving.errors import UserError
 from rllm_serving.load import arrivals
@@ -240,20 +241,6 @@ def _run(engine: str, study: Path, options: Options, points: list[Point]) -> Run
 
 
 def _paths(engine: str, study: Path, folder: Path) -> RunPaths:
-    out = folder / "run"
-    out.mkdir()
     environment = study / f"resources/environments/{engine}-cpu"
-    return RunPaths(
-        python=python(environment),
-        environment=environment / "environment.json",
-        model=study / f"resources/models/small-rllm/for/{engine}-cpu/model.json",
-        draft=None,
-        arrivals=None,
-        datasets={"arith-hard": study / "resources/datasets/arith-hard.parquet"},
-        templates={"arith-hard": ROOT / "resources/prompts/arith.jinja"},
-        requests=out / "requests.parquet",
-        server=out / "server.parquet",
-        record=out / "run.json",
-        forced=folder / "forced",
-        server_log=out / "server.log",
-    )
+    model = study / f"resources/models/small-rllm/for/{engine}-cpu/model.json"
+    return run_paths(study, folder, python(environment), environment / "environment.json", model)

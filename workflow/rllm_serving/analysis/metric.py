@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+ENDS = ("", "_low", "_high")
+"""Ends of the names of a metric's columns: its value, and both ends of its interval."""
 Units = Literal["", "questions", "starts", "both"]
 
 

@@ -167,9 +167,6 @@ WORTH = _by_name(
 )
 """What a server is worth: `worth` computes it."""
 FAILURE_MODES = ["wrong", "not-comparable", "no-answer", "truncated-thinking", "truncated-answer", "failed"]
-CLIENT_LABELS = ["Loop lag p99", "Client CPU", "Sent late p99", "Samples missing", "Usage off"]
-CLIENT_LABELS += ["Thinking off", "Counter off", "Not decoded", "CPU of others", "CPU stolen", "GPU slowed down"]
-CLIENT_LABELS += ["Others on GPU"]
 LATENCY_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 TOKEN_SHARES = {"p50": 0.5, "p99": 0.99}
 
@@ -221,8 +218,8 @@ METRICS = _by_name(
         ),
         *WORTH.values(),
         *(
-            Metric(name, label, "", f"{gate.text}; the largest of the repeats", gate.unit, gate.factor)
-            for (name, gate), label in zip(CLIENT_GATES.items(), CLIENT_LABELS, strict=True)
+            Metric(name, gate.label, "", f"{gate.text}; the largest of the repeats", gate.unit, gate.factor)
+            for name, gate in CLIENT_GATES.items()
         ),
         Metric("invalid", "Invalid", "", "why the point is beyond a validity gate, in words; missing when it is not"),
         _seconds("duration", "Duration", "wall time of the point as its run recorded it; sum over repeats"),

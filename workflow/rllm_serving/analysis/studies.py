@@ -27,6 +27,7 @@ from .intervals import (
     paired_difference,
     paired_log_ratio,
 )
+from .metric import ENDS
 from .noise import NoiseTable, difference, on_scale
 from .points import noise_table
 from .request_metrics import CONDITION, SERVER
@@ -43,7 +44,6 @@ FROM_STARTS = {
 }
 """Metric -> its column in `points.Tables.starts`."""
 SIDES = ("then", "now")
-ENDS = ("", "_low", "_high")
 VALUES = [f"{part}{end}" for part in (*SIDES, "ratio", "difference") for end in ENDS]
 COLUMNS = [*KEYS, "metric", *VALUES, "how", "starts_then", "starts_now", "error", "df", *JUDGED, "invalid"]
 PAIRED, UNPAIRED, STARTS = "paired by question", "unpaired", "starts"

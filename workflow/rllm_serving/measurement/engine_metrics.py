@@ -150,12 +150,13 @@ class EngineMetrics:
             absent = {column: source for column, source in self.sources.items() if column not in shown}
             if page is not None and not any(source.absent is None for source in absent.values()):
                 break
+        absent = {column: source for column, source in absent.items() if column not in unused}
         lazy = {source.metric for source in absent.values() if source.absent is not None}
         unnamed = lazy - _named(package, lazy)
         self.missing = {
             column: f"the engine has no metric {source.metric}" if answered else "no page came from /metrics"
             for column, source in absent.items()
-            if column not in unused and (source.absent is None or source.metric in unnamed)
+            if source.absent is None or source.metric in unnamed
         }
         for column, reason in self.missing.items():
             log.warning("%s and all that follows from it will be null: %s", column, reason)

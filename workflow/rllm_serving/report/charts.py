@@ -9,12 +9,12 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
+from ..analysis.metric import ENDS
 from ..analysis.metrics import REGISTRY
 from .matrix import server_label, text_of
 
 METRICS = ["accuracy", "answered_rate", "output_throughput", "ttfvt_mean", "tpot_mean", "e2e_latency_mean"]
 METRICS += ["output_tokens_mean", "kv_cache_usage_max"]
-ENDS = ("", "_low", "_high")
 KEYS = {
     "engine": "Engine",
     "pair": "Pair",

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.interaction import ROLES
+from ..analysis.metric import ENDS
 from ..analysis.metrics import REGISTRY
 from . import table_forms
 
@@ -89,7 +90,7 @@ def _cell(table: table_forms.Table, name: str, row: pd.Series) -> dict[str, Any]
         return None
     ratio = change.endswith("_ratio")
     factor = 1.0 if ratio else REGISTRY[name].factor
-    ends = [float(row[f"{change}{end}"]) * factor for end in table_forms.ENDS]
+    ends = [float(row[f"{change}{end}"]) * factor for end in ENDS]
     value, _, interval = table_forms.cell(*ends).partition(" ")
     sign = "x" if ratio else "+" if ends[0] > 0 else ""
     verdict = row.get(f"{change}_verdict")

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.comparison import RATES
+from ..analysis.metric import ENDS
 from ..analysis.metrics import REGISTRY
 from .table_forms import DASH, Table, cell, latex, markdown
 
 KEYS = ["experiment", "engine", "model", "quantization", "setup", "dataset", "load", "budget"]
 READ = [*KEYS, "metric", "then", "now", "change", "verdict"]
-ENDS = ("", "_low", "_high")
 
 
 def for_reading(comparison: pd.DataFrame) -> Table:

@@ -43,7 +43,6 @@ KEYS = {
     "change": "Now / then",
     "verdict": "Verdict",
 }
-ENDS = ("", "_low", "_high")
 COUNTED = ("requests", "questions", "starts", "cells")
 """Units of whole numbers."""
 

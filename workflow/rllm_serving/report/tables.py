@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pandas as pd
 
 from ..analysis.comparison import AGREEMENT_METRICS
+from ..analysis.metric import ENDS
 from ..analysis.metrics import COMPARED, FROM_STARTS, INTERACTIONS, NOISE
 from ..analysis.noise import noise_floor
 from ..analysis.request_metrics import CONDITION, SERVER
-from .table_forms import ENDS, Table
+from .table_forms import Table
 
 MAIN = ["accuracy", "output_throughput", "ttfvt_mean", "ttfvt_p99", "answered_rate", "tpot_mean", "e2e_latency_mean"]
 MAIN += ["output_tokens_mean", "kv_cache_usage_max"]

@@ -20,11 +20,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from numpy.typing import NDArray
 
 from ...analysis.comparison import RATES
+from ...analysis.metric import ENDS
 from ...analysis.metrics import REGISTRY
 from ...analysis.verdicts import CHANGED, EQUIVALENT, UNDECIDED
 from . import style
 
-ENDS = ("", "_low", "_high")
 AROUND = 1.2  # inches: legend, titles and ticks
 UNSURE = "#999999"
 LEAST_RATIO, LEAST_POINTS = 2.2, 10.0
