@@ -26,8 +26,9 @@ from rllm_serving import environments
 from rllm_serving.measurement.paths import RunPaths
 from rllm_serving.measurement.run import Measurement
 from rllm_serving.serving.engines import ENGINES, Options
-from rllm_serving.study.config import complete_config, config_paths
+from rllm_serving.study.config import complete_config
 from rllm_serving.study.design import Run
+from rllm_serving.study.paths import config_paths
 from snakemake.utils import update_config
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
@@ -125,7 +126,8 @@ def runs(folder: Path) -> Iterator[tuple[str, str, Run]]:
     """(who asks, device, run) of every run of every config, whatever it names lying in `folder`."""
     for name, config in configs().items():
         with contextlib.chdir(folder):
-            for key, path in config_paths(complete_config(config)):
+            for key, text in config_paths(complete_config(config)):
+                path = Path(text).expanduser()
                 if key.startswith(("models", "quantizations")):
                     checkpoint(path, CHECKPOINT)
                 else:

@@ -39,6 +39,13 @@ def test_a_job_of_a_cluster_does_not_find_out_its_device(tmp_path: Path) -> None
     assert said == "Error in the config: device: 'auto' is what one machine finds; jobs on others need cpu or cuda"
 
 
+def test_a_run_that_is_not_of_the_study_is_one_line(tmp_path: Path) -> None:
+    target = "results/runs/single/vllm/tiny-llm/bf16/baseline/1/run.json"
+    said = dry_run(tmp_path, write(TINY, tmp_path / "study.yaml"), "--", target).splitlines()[-1]
+    assert said.startswith("Error: the study has no run results/runs/single/vllm/tiny-llm/bf16/baseline/1; this")
+    assert "single/vllm/tiny-rllm/bf16/baseline/1" in said
+
+
 # Of what Snakemake itself reads before any rule: the profile's check comes first.
 UNREADABLE = {
     "unclosed bracket": (b"models: {a: [1\n", "line 2: not YAML: expected ',' or ']', but got the end"),

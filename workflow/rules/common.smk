@@ -39,7 +39,8 @@ from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.config_file import check_file
 from rllm_serving.study.estimate import Plan
-from rllm_serving.study.requirements import requirements
+from rllm_serving.study.machine_check import look
+from rllm_serving.study.requirements import requirements, requirements_of_jobs
 from rllm_serving.study.results_owner import check_results, mark_results
 from rllm_serving.study.sent import notes as endpoint_notes
 from rllm_serving.study.study import Study

@@ -6,7 +6,13 @@ import yaml
 
 def run_of(wildcards):
     """The run that a rule's wildcards name."""
-    return STUDY.runs["/".join(wildcards[name] for name in RUN_WILDCARDS)]
+    folder = "/".join(wildcards[name] for name in RUN_WILDCARDS)
+    if folder not in STUDY.runs:
+        planned = [run.folder for run in STUDY.experiments[wildcards.experiment]]
+        sys.exit(
+            f"Error: the study has no run results/runs/{folder}; this experiment has {', '.join(planned[:3])}, ..."
+        )
+    return STUDY.runs[folder]
 
 
 RUN_WILDCARDS = ("experiment", "engine", "model", "quantization", "setup", "start")
@@ -37,6 +43,24 @@ def serves_here():
     fetching = {"build_environment", "fetch_model", "load_dataset", "train_model", "check_machine"}
     only_made = set(asked.targets) == {"prepare"} and not QUANTIZED
     return not (only_made or (asked.until and set(asked.until) <= fetching))
+
+
+def check_before_jobs():
+    """End this call where this machine cannot do its jobs: the first job of a study looks once, a call may ask for more."""
+    # Jobs of a cluster find another machine, and check it themselves.
+    if DEVICE != "cuda" or not workflow.local_exec or workflow.touch:
+        return
+    jobs = [job for job in workflow.dag.needrun_jobs() if MACHINE in map(str, job.input)]
+    if not jobs:
+        return
+    runs = [run_of(job.wildcards) for job in jobs if job.rule.name == "measure"]
+    models = {job.wildcards.model for job in jobs if job.rule.name == "quantize"}
+    needs = requirements_of_jobs(PLAN, ENVS, runs, models, {str(file) for job in jobs for file in job.output})
+    try:
+        _, findings = look(needs, Path("resources"), serves_here=bool(runs or models))
+        findings.raise_problems()
+    except UserError as error:
+        sys.exit(f"Error: {error}")
 
 
 def graded_requests(wildcards):

@@ -3,13 +3,10 @@
 import json
 from pathlib import Path
 
-from huggingface_hub.constants import HF_HUB_CACHE
 from rllm_serving.logs import logged
-from rllm_serving.models import hub_access
 from rllm_serving.serving.gpus import check_granted
-from rllm_serving.serving.machine import this_machine
 from rllm_serving.study.estimate import Plan
-from rllm_serving.study.machine_check import check
+from rllm_serving.study.machine_check import look
 from rllm_serving.study.requirements import requirements
 from rllm_serving.study.study import Study
 
@@ -19,9 +16,7 @@ with logged(snakemake.log[0]) as log:
     serves_here = granted > 0
     if serves_here:
         check_granted("the largest server", needs["gpus"], granted)
-    machine = this_machine()
-    resources = Path(snakemake.output[0]).parent
-    findings = check(needs, machine, resources, Path(HF_HUB_CACHE), hub_access.refusal, serves_here)
+    machine, findings = look(needs, Path(snakemake.output[0]).parent, serves_here)
     for note in findings.notes:
         log.info("%s", note)
     findings.raise_problems()

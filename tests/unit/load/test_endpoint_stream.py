@@ -141,6 +141,16 @@ def test_thinking_that_a_server_does_not_count_is_not_none() -> None:
     assert (outcome.reasoning_tokens, outcome.reasoning_source) == (12, "usage")
 
 
+@pytest.mark.parametrize(("generated", "thinking"), [(3, 0), (19, None)])
+def test_more_tokens_than_the_answer_has_may_be_thinking_that_is_not_shown(
+    generated: int, thinking: int | None, counter: TokenCounter
+) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": generated}}
+    outcome = read([chunk(content="7", finish="stop"), event(usage)], Reading(counter=counter))
+    assert (outcome.answer_tokens, outcome.reasoning_tokens) == (1, thinking)
+    assert outcome.reasoning_source == (None if thinking is None else "tokenizer")
+
+
 def test_what_the_server_says_that_it_served_is_collected() -> None:
     assert decode(exchange(list(events("chat"))), Reading())[1] == {("served-1", "fp_1")}
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_nvml import UUIDS
+from helpers.fake_nvml import UUIDS, Nvml
 from helpers.run_harness import POINTS, RUN, RunHarness
 from rllm_serving.measurement import kv_pool
 from rllm_serving.measurement.kv_pool import KvPoolError, comparable_kind, pool_of
+from rllm_serving.serving.capability import KernelError
 from rllm_serving.serving.engines import Options
 from rllm_serving.serving.memory import GpuMemoryError, common_pool, limits
 
@@ -76,6 +78,15 @@ def test_a_run_tells_its_server_the_size_and_records_it(harness: RunHarness) -> 
     expected = common_pool(BIG, 2 * 10**9, 2048, RUN.options)
     assert session["kv_pool"]["tokens"] == expected.tokens and session["kv_pool"]["gpu_bytes"] == BIG
     assert session["kv_pool"]["reported_tokens"] is None
+
+
+def test_a_run_whose_gpu_has_no_kernel_starts_no_server(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(2, capability=(8, 0)))
+    with pytest.raises(
+        KernelError, match=r"cannot serve torchao-fp8-weight on sm80: .*; take it out of the experiments'"
+    ):
+        harness.execute(replace(RUN, method="torchao-fp8-weight"), device="cuda")
+    assert not harness.paths.server_log.exists()
 
 
 def test_a_run_that_does_not_fit_starts_no_server(harness: RunHarness) -> None:

@@ -19,7 +19,7 @@ from rllm_serving.datasets.micro_questions import SUITES
 from rllm_serving.load.patterns import LOADS
 from rllm_serving.quantization.calibration import KINDS
 from rllm_serving.serving.engines import ENGINES, SAMPLED_SPECULATION, Options
-from rllm_serving.study.config import complete_config, config_paths
+from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_docs import README, SCHEMA, readme_text, schema_text
 from rllm_serving.study.config_errors import ConfigError, resolve_names
 from rllm_serving.study.config_file import check_file
@@ -205,9 +205,3 @@ def test_choose_keeps_the_order_of_the_list_and_takes_all() -> None:
     assert resolve_names("key", "all", {"a": 1, "b": 2}) == ["a", "b"]
     with pytest.raises(ConfigError, match=r"^key: unknown 'x', 'y'; allowed: a$"):
         resolve_names("key", ["x", "a", "y"], ["a"])
-
-
-def test_only_entries_of_source_path_are_paths() -> None:
-    model = {"source": "path", "path": "~/m", "role": "llm", "pair": "x"}
-    found = dict(config_paths(complete_config(changed(("models.m", model)))))
-    assert found == {"models.m.path": Path("~/m").expanduser()}

@@ -29,7 +29,7 @@ BIG: tuple[tuple[str, Any], ...] = (
 RUN = "budget/vllm/big/bf16/baseline/1"
 # Both GPUs read half of the weights at each step; reading takes longer than computing for two requests.
 STEP_S = 2 * 10e9 / plan.BANDWIDTH / 2 + plan.OVERHEAD_S
-WARM_START_S = plan.START_S["cuda"] + 20e9 / plan.READING
+WARM_START_S = plan.START_S["cuda"] + plan.MORE_GPUS_S + 20e9 / plan.READING
 # The first start compiles, and the server is started once more.
 START_S = plan.COMPILING_S["cuda"] + 2 * WARM_START_S
 

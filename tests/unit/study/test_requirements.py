@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from helpers.studies import REMOVED, changed, load
 from rllm_serving.study.estimate import Plan
-from rllm_serving.study.requirements import GATED, TOKEN_BYTES, requirements
+from rllm_serving.study.requirements import GATED, TOKEN_BYTES, requirements, requirements_of_jobs
 from unit.models.test_checkpoints import checkpoint, folder_of, safetensors
 from unit.study.test_estimate import BIG, QUANTIZED
 
@@ -57,6 +57,25 @@ def test_quantizing_needs_the_model_in_bf16_and_every_file_its_place() -> None:
     assert places["big w4"] == ("models/big/w4/model.json", None)
     assert places["quantize-cuda"] == ("environments/quantize-cuda/environment.json", None)
     assert found["gpus"] == 2 and "quantize-cuda" in [name for names in found["cuda"].values() for name in names]
+
+
+def test_a_call_needs_what_its_own_jobs_need() -> None:
+    plan = Plan(load(changed(*BIG, *QUANTIZED, ("experiments.budget.optional", True))))
+    locks, runs = ROOT / "workflow" / "envs", list(plan.study.experiments["budget"])
+    assert not requirements(plan, locks)["servers"]
+    plain = [run for run in runs if run.quantization == "bf16"]
+    model = "resources/models/big/model.json"
+    found = requirements_of_jobs(plan, locks, plain, [], [model, "results/runs/x/run.json"])
+    assert [row["server"] for row in found["servers"]] == ["big bf16"] and found["gpus"] == 2
+    assert [row["what"] for row in found["files"]] == ["big"] and [row["id"] for row in found["gated"]] == [
+        "some/model"
+    ]
+    assert not found["quantizing"] and found["cuda"] == {"13.0": ["vllm-cuda"]}
+    # Quantizing alone needs a GPU, however many it would like; what is there is not fetched.
+    found = requirements_of_jobs(plan, locks, [], ["big"], [])
+    assert found["gpus"] == 1 and [row["model"] for row in found["quantizing"]] == ["big"]
+    assert not found["servers"] and not found["files"] and not found["gated"]
+    assert [name for names in found["cuda"].values() for name in names] == ["quantize-cuda"]
 
 
 def test_known_gated_ids_are_those_of_their_owners() -> None:

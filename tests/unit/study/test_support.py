@@ -10,10 +10,11 @@ import pytest
 from helpers.studies import REMOVED, TINY, changed, load
 from rllm_serving.schemas import OWN_ENGINES
 from rllm_serving.serving.engines import ENGINES
-from rllm_serving.study.config import complete_config, config_paths
+from rllm_serving.study.config import complete_config
 from rllm_serving.study.config_errors import ConfigError
 from rllm_serving.study.design import Run
 from rllm_serving.study.estimate import Plan
+from rllm_serving.study.paths import config_paths
 from rllm_serving.study.sent import notes, sent_to
 
 FAR: dict[str, Any] = {
@@ -149,7 +150,7 @@ def test_a_mistake_is_one_line_without_any_secret(config: dict[str, Any], parts:
 
 def test_a_tokenizer_is_a_path_of_the_config(tmp_path: Path) -> None:
     config = complete_config(far(tokenizer={"tiny-rllm": str(tmp_path)}))
-    assert ("engines.far.tokenizer.tiny-rllm", tmp_path) in list(config_paths(config))
+    assert ("engines.far.tokenizer.tiny-rllm", str(tmp_path)) in list(config_paths(config))
     runs = load(config).runs
     found = {run.model: run.endpoint["tokenizer"] for run in runs.values() if run.endpoint}
     assert found == {"tiny-llm": None, "tiny-rllm": str(tmp_path)}

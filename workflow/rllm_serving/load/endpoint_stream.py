@@ -16,7 +16,7 @@ from ..serving.endpoints import hide
 from .chunks import Chunk, Usage, texts_of
 from .client import HttpExchange
 from .sse import BYTE_ORDER_MARK, Event, events
-from .stream import RequestResult, is_event_stream
+from .stream import EMPTY_BLOCK, RequestResult, is_event_stream
 from .stream_errors import told_reason
 from .token_counter import TokenCounter
 
@@ -210,10 +210,15 @@ def _count(outcome: RequestResult, stream: _Stream, reading: Reading, kept: list
     elif told is not None and told.reasoning_tokens is not None and (told.reasoning_tokens or not thought):
         # A server may count thinking that it does not show; one that shows thinking and counts none does not count it.
         outcome.reasoning_tokens, outcome.reasoning_source = told.reasoning_tokens, "usage"
-    elif thought is not None:
+    elif thought is not None and not _may_hide_thinking(outcome, thought, said or 0):
         outcome.reasoning_tokens, outcome.reasoning_source = thought, "tokenizer"
     if outcome.reasoning_source == "usage" and outcome.reasoning_tokens == 0 and outcome.reasoning_text:
         outcome.reasoning_tokens = outcome.reasoning_source = None
+
+
+def _may_hide_thinking(outcome: RequestResult, thought: int, said: int) -> bool:
+    """Whether no thinking was shown, and more tokens were generated than the answer has."""
+    return not thought and (outcome.output_tokens or 0) - said > EMPTY_BLOCK
 
 
 def split_tags(pieces: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..serving import hardware, memory
+from ..serving.capability import check_kernels
 from ..serving.memory import KvPool, KvShape
 from ..study.design import Run
 from ..study.quantization_methods import METHODS
@@ -37,13 +38,16 @@ def pool_of(
 
     Raises:
         GpuMemoryError: when the server does not fit.
+        KernelError: when the GPUs cannot compute with its weights' format.
     """
     if not gpu_uuids:
         return None
+    gpus = hardware.describe(gpu_uuids)["gpus"]
+    check_kernels([gpu["capability"] for gpu in gpus], run.engine, run.method)
     parallel, models = run.options.tensor_parallel, [model, *([draft] if draft else [])]
     configs = [_config(one) for one in models]
     shapes = [KvShape.of(config) for config in configs]
-    sizes = [gpu["memory_bytes"] for gpu in hardware.describe(gpu_uuids)["gpus"]]
+    sizes = [gpu["memory_bytes"] for gpu in gpus]
     known = [shape for shape in shapes if shape is not None]
     if len(known) < len(shapes) or not sizes:
         log.warning(

@@ -132,7 +132,7 @@ class Measurement:
 
         Raises:
             GpuError: when its GPUs can't be had.
-            GpuMemoryError: when the server does not fit them.
+            GpuMemoryError, KernelError: when they cannot hold or compute the server's weights.
             OptionsError: when the server runs otherwise than asked.
             ServerError: when the server fails.
             RunError: when a point is invalid.

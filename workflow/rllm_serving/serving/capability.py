@@ -12,9 +12,15 @@ As read in the sources of vLLM 0.32.0 and SGLang 0.5.15.post1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ..errors import UserError
+
+
+class KernelError(UserError):
+    """A GPU has no kernel for a server's weights; the message names both."""
 
 
 @dataclass(frozen=True, order=True)
@@ -28,6 +34,11 @@ class Capability:
     def name(self) -> str:
         """As compilers call it: "sm90"."""
         return f"sm{self.major}{self.minor}"
+
+    @classmethod
+    def named(cls, name: str) -> Capability:
+        """The one of that `name`: the last figure is the minor."""
+        return cls(int(name[2:-1]), int(name[-1]))
 
     @classmethod
     def of(cls, nvml: Any, handle: Any) -> Capability:
@@ -57,6 +68,13 @@ def refusal(capability: Capability, engine: str, method: str) -> str | None:
     if method == "int8" and capability >= BLACKWELL:
         return f"int8 on {capability.name}: {_NO_INT8[engine]}; fp8 is the 8-bit format there"
     return None
+
+
+def check_kernels(capabilities: Iterable[str], engine: str, method: str) -> None:
+    """Raise KernelError where an engine can't serve a method of quantization on GPUs of these capabilities' names."""
+    for name in capabilities:
+        if reason := refusal(Capability.named(name), engine, method):
+            raise KernelError(f"{engine} cannot serve {reason}; take it out of the experiments' quantizations")
 
 
 def notes(capability: Capability, methods: Collection[str], kv_cache_dtypes: Collection[str]) -> Iterator[str]:

@@ -11,9 +11,9 @@ from typing import Any
 from ..grading import sandbox
 from ..models.micro_recipes import RECIPES
 from ..serving.engines import Options
-from .config import config_paths
 from .config_errors import ConfigError, resolve_names
 from .design import Load, Run
+from .paths import check_path, config_paths
 from .quantization_methods import METHODS
 
 NEEDS_DRAFT_MODEL = ("draft", "eagle3")
@@ -34,11 +34,10 @@ def check_references(config: Mapping[str, Any], prompts: Path) -> None:
     Raises:
         ConfigError: for the first that is missing.
     """
-    for key, path in config_paths(config):
-        if not path.exists():
-            raise ConfigError(f"{key}: {path} is not there; give an existing file or folder")
-    if config["compare_with"] is not None:
-        check_results(Path(config["compare_with"]).expanduser())
+    for key, text in config_paths(config):
+        path = check_path(key, text)
+        if key == "compare_with":
+            check_results(path)
     templates = sorted(file.stem for file in prompts.glob("*.jinja"))
     for name, dataset in config["datasets"].items():
         resolve_names(f"datasets.{name}.prompt", [dataset["prompt"]], templates)

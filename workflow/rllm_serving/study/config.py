@@ -5,15 +5,14 @@ Its completed form is a plain dictionary with all defaults; a key without a defa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from .config_base import MOST, Count, HubId, Name, Names, NamesOrAll, Rule, Section, Text, Unique, key
 from .config_claims import Claim
-from .config_engines import EnginesOrNames, by_model, engine_entries
+from .config_engines import EnginesOrNames
 from .config_errors import first_error
 from .config_inputs import Dataset, Model, Quantizations, Trace
 from .config_options import Analysis, Environments, ExperimentSampling, Grading, Measurement, Sampling, Serving
@@ -237,22 +236,3 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
         return completed
     except ValidationError as error:
         raise first_error(error, Config) from None
-
-
-def config_paths(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Yield every local path that a completed config names, with its key."""
-    for section in ("models", "datasets"):
-        for name, entry in config[section].items():
-            if entry["source"] == "path":
-                yield f"{section}.{name}.path", Path(entry["path"]).expanduser()
-    for name, entry in engine_entries(config["engines"]).items():
-        for model, path in by_model(entry.get("tokenizer", {})):
-            yield ".".join(["engines", name, "tokenizer", *[model] * bool(model)]), Path(path).expanduser()
-    for name, path in config["local_paths"].items():
-        yield f"local_paths.{name}", Path(path).expanduser()
-    for name, entry in config["traces"].items():
-        yield f"traces.{name}.path", Path(entry["path"]).expanduser()
-    for name, entry in config["quantizations"].items():
-        for model, checkpoint in entry.get("checkpoints", {}).items():
-            if "path" in checkpoint:
-                yield f"quantizations.{name}.checkpoints.{model}.path", Path(checkpoint["path"]).expanduser()

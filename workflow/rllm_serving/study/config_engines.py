@@ -58,7 +58,8 @@ class Endpoint(Section):
     """requests that it is sent at once, at most: no load may be larger. One of an open-loop load that would be one more
     is not sent, and has failed"""
     max_requests: Count = key(...)
-    """requests that all experiments of the study send it together, optional ones and warming up included, at most"""
+    """requests that all experiments of the study send it together, optional ones and warming up included, at most; what
+    is measured again comes on top"""
     warm_up_rounds: int = key(1, ge=0, le=100)
     """rounds of the largest load that are sent before a session, unrecorded"""
 

@@ -34,10 +34,14 @@ MICRO_USUAL = {"llm": 40, "rllm": 150, "draft": 40}
 LONGEST = 3
 WARM_UP_ROUNDS = 3
 """Rounds until a server is steady, as a rule."""
-START_S = {"cuda": 180.0, "cpu": 35.0}
-"""A server's start, without reading its weights, which come at READING bytes/s."""
-COMPILING_S = {"cuda": 120.0, "cpu": 0.0}
-"""Compiling kernels at a server's first start on a machine: those that no other server has compiled before it."""
+START_S = {"cuda": 90.0, "cpu": 35.0}
+"""A server's start on one GPU, without reading weights, which come at READING bytes/s. Half as long again as 59 s of a
+start whose graphs were compiled before, in the log of github.com/vllm-project/vllm/issues/20264."""
+MORE_GPUS_S = 60.0
+"""More of it with several GPUs: their processes, their connection, their graphs."""
+COMPILING_S = {"cuda": 90.0, "cpu": 0.0}
+"""Compiling at the start of the first server with its kernels. Half as long again as 57 s, by which a first start is
+longer than that one (github.com/run-ai/runai-model-streamer/issues/67)."""
 READING = 1e9
 GENERATE_STEP_S = {"cuda": 0.03, "cpu": 0.02}
 """A token of a batch of prompts as transformers generates it, which quantizing asks for its texts and its checks."""
@@ -79,6 +83,7 @@ class Plan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.parameters = cache(self._parameters)
+        self._first_with_kernels = cache(self._find_first_with_kernels)
 
     def _parameters(self, model: str) -> float | None:
         """Parameters of a model, from its config entry or, of a local folder, from its files."""
@@ -95,6 +100,14 @@ class Plan:
             # Rule fetch_model, which comes first, says what is wrong with the folder.
             return None
 
+    def _find_first_with_kernels(self) -> dict[tuple[object, ...], str]:
+        """Kernels of servers -> folder of the run whose server compiles them: optional experiments come last."""
+        first: dict[tuple[object, ...], str] = {}
+        for name in sorted(self.study.experiments, key=lambda name: name not in self.study.default_experiments):
+            for run in self.study.experiments[name]:
+                first.setdefault(_kernels(run), run.folder)
+        return first
+
     def run(self, run: Run) -> RuntimeEstimate | None:
         """Hours that a run occupies its GPUs (or the machine), its server's start included."""
         parameters = self.parameters(run.model) if run.endpoint is None else 0.0
@@ -110,7 +123,8 @@ class Plan:
             for k, length in enumerate(self.lengths(run, point)):
                 seconds[k] += self._point_s(run, point, requests, parameters, ratio, length)
         start, rounds = START_S[self.study.device] + 2 * parameters * ratio / READING, WARM_UP_ROUNDS
-        if run.start == 1 and (compiling := COMPILING_S[self.study.device]):
+        start += MORE_GPUS_S if run.gpus(self.study.device) > 1 else 0
+        if (compiling := COMPILING_S[self.study.device]) and self._first_with_kernels()[_kernels(run)] == run.folder:
             start += compiling + (start if run.measurement["restart_cold"] else 0)
         if run.endpoint is not None:
             start, rounds = 0.0, run.endpoint["warm_up_rounds"]
@@ -230,13 +244,17 @@ class Plan:
                     rows.append({"work": name, "optional": optional, **bare, **_jobs(jobs)})
         return rows
 
-    def downloads(self) -> list[dict[str, Any]]:
+    def downloads(self, experiments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Everything that is fetched or made: models, quantized models, environments.
 
+        Args:
+            experiments: those that are asked for; by default all but the optional ones.
+
         Returns:
-            rows of `what`, `kind` (where it comes from), `optional` (only optional experiments need it), `bytes`.
+            rows of `what`, `kind` (where it comes from), `optional` (only other experiments need it), `bytes`.
         """
-        study, usual = self.study, self.study.default_experiments
+        study = self.study
+        usual = study.default_experiments if experiments is None else experiments
         needed = {*study.checkpoints(usual), *study.quantized(usual), *study.environments(usual)}
         rows: list[dict[str, Any]] = []
         first: dict[tuple[str, str], str] = {}
@@ -260,6 +278,13 @@ class Plan:
             size = ENVIRONMENT[study.device]
             rows.append({"what": name, "kind": "download", "optional": name not in needed, "bytes": size})
         return rows
+
+
+def _kernels(run: Run) -> tuple[object, ...]:
+    """What decides which kernels a server compiles, by and large."""
+    options = run.options
+    shapes = options.tensor_parallel, options.kv_cache_dtype, options.speculative
+    return run.engine, run.model, run.quantization, *shapes
 
 
 def _jobs(jobs: Sequence[tuple[RuntimeEstimate | None, int]]) -> dict[str, Any]:

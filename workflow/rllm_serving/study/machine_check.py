@@ -1,4 +1,4 @@
-"""The first job of a study: whether this machine can do it, before anything is fetched."""
+"""Whether this machine can do a study, or the jobs of one call of it, before anything is fetched."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 from tabulate import tabulate
 
 from ..errors import UserError
+from ..models import hub_access
 from ..serving.capability import OLDEST, notes, refusal
 from ..serving.engines import Options
-from ..serving.machine import COMPILERS, DRIVERS, Machine, disk_of, older
+from ..serving.machine import COMPILERS, DRIVERS, Machine, disk_of, older, this_machine
 from ..serving.memory import GIB, GpuMemoryError, common_pool
 from .quantization_memory import fewest_gpus
 
@@ -47,6 +48,16 @@ class Findings:
         if self.problems:
             lines = "\n".join(f"- {problem}" for problem in self.problems)
             raise MachineError(f"this machine cannot do the study; nothing was fetched:\n{lines}")
+
+
+def look(
+    needs: Needs, resources: Path, serves_here: bool, access: Access = hub_access.refusal
+) -> tuple[Machine, Findings]:
+    """Look at the machine that this process runs on, and check it; arguments as of `check`."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # only where a machine is checked: Snakemake imports this module
+
+    machine = this_machine()
+    return machine, check(needs, machine, resources, Path(HF_HUB_CACHE), access, serves_here)
 
 
 def check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,43 @@ def requirements(plan: Plan, locks: Path) -> dict[str, Any]:
         gated: rows of `id`, `kind` ("model", "dataset"), `known` (to be gated), `record`.
     """
     study = plan.study
-    runs = [run for name in study.default_experiments for run in study.experiments[name] if run.start == 1]
-    quantized = study.quantized(study.default_experiments)
+    experiments = study.default_experiments
+    runs = [run for name in experiments for run in study.experiments[name] if run.start == 1]
+    return _needs(plan, locks, experiments, runs, {model for model, _ in study.quantized(experiments)})
+
+
+def requirements_of_jobs(
+    plan: Plan, locks: Path, runs: Iterable[Run], quantized: Collection[str], outputs: Collection[str]
+) -> dict[str, Any]:
+    """Return what the jobs of one call need: not what is there already, nor what is not asked for.
+
+    Args:
+        plan: the study's.
+        locks: folder of the environments' locks.
+        runs: those that are measured.
+        quantized: models that are quantized.
+        outputs: files that are made.
+
+    Returns:
+        As `requirements`.
+    """
+    needs = _needs(plan, locks, list(plan.study.experiments), list(runs), quantized)
+    for kind in ("files", "gated"):
+        needs[kind] = [row for row in needs[kind] if f"resources/{row['record']}" in outputs]
+    return needs
+
+
+def _needs(
+    plan: Plan, locks: Path, experiments: Sequence[str], runs: Sequence[Run], quantized: Collection[str]
+) -> dict[str, Any]:
+    """What is fetched and made for `experiments`, and what serving `runs` and quantizing models take."""
+    study = plan.study
     sizes = {model: _token_bytes(plan, model) for model in study.models}
+    tools = {run.engine for run in runs if run.endpoint is None} | ({"quantize"} if quantized else set())
+    gpus = [run.gpus(study.device) for run in runs] + [int(study.device == "cuda") for _ in quantized]
     return {
-        "cuda": _cuda(study.environments(study.default_experiments), locks),
-        "gpus": max((run.gpus(study.device) for run in runs), default=0),
+        "cuda": _cuda(sorted(f"{tool}-{study.device}" for tool in tools), locks),
+        "gpus": max(gpus, default=0),
         "servers": _servers(plan, runs, sizes) if study.device == "cuda" else [],
         "quantizing": [
             {
@@ -58,11 +89,11 @@ def requirements(plan: Plan, locks: Path) -> dict[str, Any]:
                 "weight_bytes": None if plan.parameters(model) is None else 2 * (plan.parameters(model) or 0),
                 "token_bytes": sizes[model][0],
             }
-            for model in sorted({model for model, _ in quantized})
+            for model in sorted(quantized)
             if study.device == "cuda"
         ],
-        "files": _files(plan),
-        "gated": _hub_entries(plan),
+        "files": _files(plan, experiments),
+        "gated": _hub_entries(plan, experiments),
     }
 
 
@@ -121,11 +152,11 @@ def _sum(parts: Iterable[float | None], factor: float) -> int | None:
     return None if None in known else round(factor * sum(part or 0.0 for part in known))
 
 
-def _files(plan: Plan) -> list[dict[str, Any]]:
+def _files(plan: Plan, experiments: Sequence[str]) -> list[dict[str, Any]]:
     study = plan.study
-    environments = study.environments(study.default_experiments)
+    environments = study.environments(experiments)
     rows = []
-    for row in plan.downloads():
+    for row in plan.downloads(experiments):
         what = row["what"]
         folder = (
             f"environments/{what}/environment" if what in environments else f"models/{what.replace(' ', '/')}/model"
@@ -140,11 +171,11 @@ def _files(plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def _hub_entries(plan: Plan) -> list[dict[str, Any]]:
+def _hub_entries(plan: Plan, experiments: Sequence[str]) -> list[dict[str, Any]]:
     study = plan.study
-    asked = {name for experiment in study.default_experiments for name in study.sweeps[experiment]["datasets"]}
-    asked |= {study.quantizations[name].get("dataset") for _, name in study.quantized(study.default_experiments)}
-    models = study.checkpoints(study.default_experiments)
+    asked = {name for experiment in experiments for name in study.sweeps[experiment]["datasets"]}
+    asked |= {study.quantizations[name].get("dataset") for _, name in study.quantized(experiments)}
+    models = study.checkpoints(experiments)
     entries = [("model", study.models[name], f"models/{name}/model.json") for name in models]
     entries += [("dataset", study.datasets[name], f"datasets/{name}.parquet") for name in sorted(filter(None, asked))]
     rows = {}
