@@ -247,8 +247,8 @@ CASES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         ["experiments.budget.loads.1: ", "'open-1rps-gamma1'", "experiments.budget.loads.0", "six digits"],
     ),
     "folder that holds no results": (
-        [("compare_with", "no/such")],
-        ["compare_with: ", "no/such", "starts.parquet", "results"],
+        [("compare_with", "/")],
+        ["compare_with: / has no starts.parquet", "results"],
     ),
     "prefill steps smaller than what is decoded": (
         [("serving.prefill_chunk_tokens", 128), ("serving.max_running_requests", 200)],

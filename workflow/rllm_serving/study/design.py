@@ -12,7 +12,7 @@ from typing import Any
 from ..schemas import SERVER_KEYS
 from ..serving.engines import SAMPLED_SPECULATION, Options
 
-MEASUREMENT = 10
+MEASUREMENT = 11
 """Raised when the way of measuring changes, so that points measured in different ways never share a run."""
 
 
