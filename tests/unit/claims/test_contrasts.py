@@ -69,6 +69,21 @@ def test_datasets_are_strata() -> None:
     assert found.effect.error < 0.02
 
 
+@pytest.mark.parametrize(("metric", "effect"), [("accuracy", 0.0), ("output_tokens_mean", 0.0)])
+def test_starts_that_are_left_out_of_one_server_do_not_change_what_datasets_weigh(metric: str, effect: float) -> None:
+    """Both servers say the same; one has a third of its answers to the easy set left."""
+    hard, easy = ([0.0, 1.0] * 10, [200.0, 300.0] * 10), ([2.0, 1.0] * 10, [20.0, 30.0] * 10)
+    whole = [_questions(LLM, "hard", *hard), _questions(LLM, "easy", *easy)]
+    left = [_questions(RLLM, "hard", *hard), _questions(RLLM, "easy", *easy)]
+    counts = ["requests", "completed", "correct", "output_tokens"]
+    left[1] = left[1].assign(**{name: left[1][name] / 3 for name in counts})
+    cells = [Cell(RLLM, (HARD, EASY), 1), Cell(LLM, (HARD, EASY), -1)]
+    found = of_questions(cells, metric, pd.concat([*whole, *left]))
+    assert found.effect.value == pytest.approx(effect, abs=1e-12)
+    balanced = of_questions(cells, metric, pd.concat([*whole, *(part.assign(model="big-r") for part in whole)]))
+    assert found.effect.error == pytest.approx(balanced.effect.error, rel=0.3, abs=1e-9)
+
+
 def test_answers_that_are_not_graded_are_not_tested() -> None:
     table = _questions(RLLM, "hard", [np.nan] * 20, [1.0] * 20)
     with pytest.raises(NotTestedError, match="has no accuracy"):

@@ -105,6 +105,41 @@ def test_invalid_points_take_no_part_and_are_counted(measured: dict[str, Experim
     assert mathematics.loc["all", "invalid_points"] == 0
 
 
+def test_a_dataset_that_one_server_has_no_valid_point_of_is_left_out_of_all(
+    measured: dict[str, ExperimentRows],
+) -> None:
+    own = measured["optimisations"]
+    frames = {}
+    for name in ("points", "starts"):
+        frame = getattr(own, name)
+        bad = (frame["setup"] == "spec") & (frame["dataset"] == "arith-hard")
+        frames[name] = frame.assign(invalid=bad.map({True: "server too busy", False: None}))
+    budgets = {"optimisations": ExperimentRows(**frames, questions=own.questions)}
+    without = {
+        "optimisations": ExperimentRows(
+            *(frame[frame["dataset"] != "arith-hard"] for frame in (own.points, own.starts, own.questions))
+        )
+    }
+    claim = {"C10": {**CLAIMS["C10"], "experiments": ["optimisations"]}}
+    found, expected = (
+        evaluate(claim, rows, simulation.facts()).set_index(["hypothesis", "engine", "role", "dataset"])
+        for rows in (budgets, without)
+    )
+    assert found["effect"].notna().any()
+    pd.testing.assert_series_equal(found["effect"].dropna(), expected["effect"].dropna())
+
+
+def test_the_hardest_set_is_that_of_the_study_also_where_it_is_invalid(measured: dict[str, ExperimentRows]) -> None:
+    own = measured["pilot-budget"]
+    starts = own.starts.assign(invalid=own.starts["dataset"].eq("arith-hard").map({True: "too busy", False: None}))
+    rows = evaluate(
+        {"C3": CLAIMS["C3"]}, {"pilot-budget": ExperimentRows(own.points, starts, own.questions)}, simulation.facts()
+    )
+    grows = rows[rows["hypothesis"] == "rllm-grows"]
+    assert set(grows["verdict"]) == {NOT_TESTED}
+    assert grows["reason"].str.contains("no valid point of").all()
+
+
 def _derived(rows: ExperimentRows, budget: int, source: int) -> ExperimentRows:
     """As if a budget had been derived: without times."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -53,20 +53,50 @@ class Selection(NamedTuple):
 
 
 def resolve(
-    terms: Sequence[tuple[Mapping[str, Any], int]], selection: Selection, starts: pd.DataFrame, facts: StudyFacts
+    terms: Sequence[tuple[Mapping[str, Any], int]],
+    selection: Selection,
+    asked: pd.DataFrame,
+    valid: pd.DataFrame,
+    facts: StudyFacts,
 ) -> list[Cell]:
     """Return the cell of each term.
+
+    What is hardest, largest or smallest is so among all that was asked. Terms about the same datasets are compared on
+    those of them that all have a valid point of: a server that lacks the hard one would look better for it.
 
     Args:
         terms: entries of a hypothesis's `plus` with sign 1, of its `minus` with sign -1.
         selection: of the row.
-        starts: `points.Tables.starts` of the experiment, valid rows alone.
+        asked: `points.Tables.starts` of the experiment.
+        valid: its valid rows.
         facts: of the study.
 
     Raises:
         NotTestedError: when the study has no such rows, or a term names an end of something that has only one value.
     """
-    return [_cell(term, sign, selection, starts, facts) for term, sign in terms]
+    cells = [_cell(term, sign, selection, asked, facts) for term, sign in terms]
+    known = set(valid[[*SERVER_NAMES, *CELL]].itertuples(index=False, name=None))
+    about = [(term["subject"], term["level"]) for term, _ in terms]
+    common = {
+        key: set.intersection(
+            *(_datasets_of(cell, known) for cell, own in zip(cells, about, strict=True) if own == key)
+        )
+        for key in about
+    }
+    found = [
+        cell._replace(conditions=tuple(condition for condition in cell.conditions if condition[0] in common[key]))
+        for cell, key in zip(cells, about, strict=True)
+    ]
+    for cell, kept in zip(cells, found, strict=True):
+        if not _datasets_of(cell, known):
+            raise NotTestedError(f"{selection.experiment} has no valid point of {'/'.join(cell.server)}")
+        if not kept.conditions:
+            raise NotTestedError(f"{selection.experiment} has no dataset with valid points of all that is compared")
+    return found
+
+
+def _datasets_of(cell: Cell, known: Collection[tuple[Any, ...]]) -> set[str]:
+    return {condition[0] for condition in cell.conditions if (*cell.server, *condition) in known}
 
 
 def of_server(frame: pd.DataFrame, server: tuple[str, ...]) -> pd.DataFrame:
@@ -77,7 +107,7 @@ def of_server(frame: pd.DataFrame, server: tuple[str, ...]) -> pd.DataFrame:
     return frame[found]
 
 
-def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.DataFrame, facts: StudyFacts) -> Cell:
+def _cell(term: Mapping[str, Any], sign: int, selection: Selection, asked: pd.DataFrame, facts: StudyFacts) -> Cell:
     model = facts.pairs[selection.pair].get(term["role"])
     if model is None:
         raise NotTestedError(
@@ -87,9 +117,9 @@ def _cell(term: Mapping[str, Any], sign: int, selection: Selection, starts: pd.D
     changed = selection.candidate if term["changed"] else None
     quantization, setup = changed or ("bf16", "baseline")
     server = (selection.engine, model, quantization, setup)
-    rows = of_server(starts, server)
+    rows = of_server(asked, server)
     if rows.empty:
-        raise NotTestedError(f"{selection.experiment} has no valid point of {'/'.join(server)}")
+        raise NotTestedError(f"{selection.experiment} has no point of {'/'.join(server)}")
     datasets = _datasets(term, sorted(rows["dataset"].unique()), facts)
     if selection.dataset is not None:
         datasets = [name for name in datasets if name == selection.dataset]

@@ -1,11 +1,12 @@
 """The effect that a hypothesis is about, with its standard error: a sum of signed cells.
 
-What a model says: questions are the units. A cell is a mean over requests; the contrast has the linearised (Taylor)
-standard error of stratified cluster sampling (Sarndal et al. 1992, ch. 5.5 and 3.7): questions are the clusters, which
-all cells share that ask them, datasets the strata. Times, rates and gauges: starts are the units. Each start of a
-server gives one number, the signed mean over its conditions; these differ from start to start by a noise that is pooled
-over the servers that measured the same (see `analysis.noise`). So what conditions of one start have in common is in
-the error as it is, and nothing is taken for independent that shares a start.
+What a model says: questions are the units. A cell is a mean over requests, of datasets that weigh the same in all cells
+that have them; the contrast has the linearised (Taylor) standard error of stratified cluster sampling (Sarndal et al.
+1992, ch. 5.5 and 3.7): questions are the clusters, which all cells share that ask them, datasets the strata. Times,
+rates and gauges: starts are the units. Each start of a server gives one number, the signed mean over its conditions;
+these differ from start to start by a noise that is pooled over the servers that measured the same (see
+`analysis.noise`). So what conditions of one start have in common is in the error as it is, and nothing is taken for
+independent that shares a start.
 """
 
 from __future__ import annotations
@@ -52,23 +53,37 @@ def of_questions(cells: Sequence[Cell], metric: str, questions: pd.DataFrame) ->
     is_ratio = metric in LENGTHS
     column = metric.removesuffix("_mean").removesuffix("_rate") if metric != "accuracy" else "correct"
     counted = "completed" if is_ratio else "requests"
-    value, residuals, requests = 0.0, [], []
-    for cell in cells:
-        rows = _rows(questions, cell).groupby(["dataset", "question_id"])[[column, counted]].sum(min_count=1)
-        if rows.empty or rows[column].isna().any():
-            raise NotTestedError(f"{'/'.join(cell.server)} has no {metric}")
-        tops, bottoms = rows[column].astype(float), rows[counted].astype(float)
-        mean = float(tops.sum() / bottoms.sum())
+    sums = [_sums_of_questions(cell, column, counted, metric, questions) for cell in cells]
+    # Of all cells together: a dataset weighs as much in one as in the other, however many starts each has left of it.
+    weights = pd.concat([bottoms for _, bottoms in sums]).groupby(level=0).sum()
+    value, residuals = 0.0, []
+    for cell, (tops, bottoms) in zip(cells, sums, strict=True):
+        own = bottoms.groupby(level=0).sum()
+        means = tops.groupby(level=0).sum() / own
+        shares = weights[own.index] / weights[own.index].sum()
+        mean = float((shares * means).sum())
         if is_ratio and not mean > 0:
             raise NotTestedError(f"{metric} of {'/'.join(cell.server)} is 0, which has no ratio")
         value += cell.sign * (float(np.log(mean)) if is_ratio else mean)
+        dataset = bottoms.index.get_level_values(0)
+        left = tops - bottoms * means[dataset].to_numpy()
         scale = mean if is_ratio else 1.0
-        residuals.append(cell.sign * (tops - mean * bottoms) / bottoms.sum() / scale)
-        requests.append(bottoms)
+        residuals.append(cell.sign * left * (shares / own)[dataset].to_numpy() / scale)
     table = pd.concat(residuals, axis=1).fillna(0.0).sum(axis=1)
-    each = float(pd.concat(requests).mean())
+    each = float(pd.concat([bottoms for _, bottoms in sums]).mean())
     effect = _stratified(value, table, len(cells) / 2, each, is_ratio)
     return Contrast(effect, len(table), is_ratio)
+
+
+def _sums_of_questions(
+    cell: Cell, column: str, counted: str, metric: str, questions: pd.DataFrame
+) -> tuple[pd.Series, pd.Series]:
+    """Sums of `column` and of `counted` of each question that a cell has answers to (index: dataset, question_id)."""
+    rows = _rows(questions, cell).groupby(["dataset", "question_id"])[[column, counted]].sum(min_count=1)
+    counts = rows[counted].groupby(level=0).sum()
+    if rows.empty or rows[column].isna().any() or not (counts > 0).all():
+        raise NotTestedError(f"{'/'.join(cell.server)} has no {metric}")
+    return rows[column].astype(float), rows[counted].astype(float)
 
 
 def _stratified(value: float, residuals: pd.Series, pairs: float, requests: float, is_ratio: bool) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,6 @@ import pandas as pd
 
 from ..analysis.intervals import Estimate, from_log
 from ..analysis.points import LINEAR
-from ..analysis.request_metrics import SERVER
 from ..schemas import OWN_ENGINES
 from .cells import CELL, SERVER_NAMES, Cell, NotTestedError, Selection, check_ends_differ, resolve
 from .contrasts import Contrast, of_questions, of_starts
@@ -47,13 +47,10 @@ class ExperimentRows:
         """Number of measured points beyond a validity gate; derived ones are those again."""
         return int((self.points["invalid"].notna() & self.points["derived_from"].isna()).sum())
 
-    def valid(self) -> ExperimentRows:
-        """Return it without conditions whose points are all beyond a validity gate."""
-        starts = self.starts[self.starts["invalid"].isna()]
-        keys = [*SERVER, *CELL]
-        known = pd.MultiIndex.from_frame(starts[keys])
-        questions = self.questions[pd.MultiIndex.from_frame(self.questions[keys]).isin(known)]
-        return ExperimentRows(self.points, starts, questions)
+    @cached_property
+    def valid_starts(self) -> pd.DataFrame:
+        """Rows of `starts` with a point that is not beyond a validity gate."""
+        return self.starts[self.starts["invalid"].isna()]
 
 
 def evaluate(
@@ -76,12 +73,11 @@ def evaluate(
         facts: of the study.
     """
     rows = []
-    valid = {name: found.valid() for name, found in measured.items()}
     for name, claim in claims.items():
         for part, hypothesis in claim["hypotheses"].items():
             keys = {"claim": name, "title": claim["title"], "hypothesis": part, "says": hypothesis["says"]}
             asked = hypothesis.get("experiments", claim["experiments"])
-            rows += [keys | row for row in _rows(hypothesis, asked, valid, facts)]
+            rows += [keys | row for row in _rows(hypothesis, asked, measured, facts)]
     return _judged(pd.DataFrame(rows, columns=[*COLUMNS, "would_hold", "distance"]))
 
 
@@ -100,7 +96,7 @@ def _rows(
 
 
 def _serves(rows: ExperimentRows, engine: str, models: Mapping[str, str]) -> bool:
-    starts = rows.starts
+    starts = rows.valid_starts
     return bool(((starts["engine"] == engine) & starts["model"].isin(list(models.values()))).any())
 
 
@@ -116,7 +112,7 @@ def _selections(
     wanted = facts.candidates(hypothesis["candidates"])
     chosen: dict[tuple[str, str], Selection] = {}
     for selection in experiments:
-        starts = measured[selection.experiment].starts
+        starts = measured[selection.experiment].valid_starts
         models = list(facts.pairs[selection.pair].values())
         served = starts[(starts["engine"] == selection.engine) & starts["model"].isin(models)]
         known = set(zip(served["quantization"], served["setup"], strict=True))
@@ -165,9 +161,11 @@ def _row(
     keys |= {"role": role or ("rllm" if hypothesis["control"] else ""), "primary": primary}
     is_said = hypothesis["metric"] in SAID
     # What was derived has no times: the smallest budget of a hypothesis about these is the smallest measured one.
-    starts = rows.starts if is_said else rows.starts[rows.starts["derived_from"].isna()]
+    asked, starts = (
+        found if is_said else found[found["derived_from"].isna()] for found in (rows.starts, rows.valid_starts)
+    )
     try:
-        cells = resolve(_terms(hypothesis, role), selection, starts, facts)
+        cells = resolve(_terms(hypothesis, role), selection, asked, starts, facts)
         check_ends_differ(cells)
         found = _contrast(hypothesis["metric"], cells, rows)
     except NotTestedError as error:
@@ -190,7 +188,7 @@ def _candidate_name(candidate: tuple[str, str]) -> str:
 def _contrast(metric: str, cells: list[Cell], rows: ExperimentRows) -> Contrast:
     if metric in SAID:
         return of_questions(cells, metric, rows.questions)
-    return of_starts(cells, metric, metric in LINEAR, rows.starts)
+    return of_starts(cells, metric, metric in LINEAR, rows.valid_starts)
 
 
 def _effect(found: Contrast) -> dict[str, Any]:
