@@ -94,6 +94,14 @@ def test_a_model_is_quantized_once_and_only_for_methods_with_a_checkpoint(fresh:
     }
 
 
+def test_nothing_that_runs_need_waits_behind_runs(fresh: Path) -> None:
+    """A checkpoint that came last put all starts of its servers behind those that they are compared with."""
+    jobs = plan(fresh, "--until", "measure", config=changed(*QUANTIZED))
+    made = [job.priority for job in jobs if job.rule != "measure"]
+    served = [job.priority for job in jobs if job.rule == "measure"]
+    assert len(made) > 8 and len(served) > 4 and min(made) > max(served) > min(served)
+
+
 def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: Path) -> None:
     hub = {"source": "hub", "role": "rllm", "pair": "hub", "reasoning_parser": "qwen3", "id": "a/b", "revision": "main"}
     jobs = plan(

@@ -85,6 +85,9 @@ if workflow.is_main_process:
     for note in JOB_TIMES.notes():
         logger.warning(note)
 DEVICE = STUDY.device
+# Of jobs that make what runs need: one that waited behind runs would put its own runs behind all others, and what they
+# are compared with would have been measured at another time.
+BEFORE_RUNS = 1 + max(STUDY.priorities.values(), default=0)
 # Optional experiments are made only when they are asked for by name.
 DEFAULT_EXPERIMENTS = STUDY.default_experiments
 MICRO = [name for name, spec in STUDY.models.items() if spec["source"] == "micro"]

@@ -9,6 +9,7 @@ rule load_dataset:
         "resources/datasets/{dataset}.parquet",
     log:
         "logs/load_dataset/{dataset}.log",
+    priority: BEFORE_RUNS
     conda:
         "../envs/workflow.yaml"
     threads: 1

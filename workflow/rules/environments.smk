@@ -12,6 +12,7 @@ rule build_environment:
         "logs/build_environment/{environment}.log",
     benchmark:
         "logs/benchmarks/build_environment/{environment}.tsv"
+    priority: BEFORE_RUNS
     conda:
         "../envs/workflow.yaml"
     resources:

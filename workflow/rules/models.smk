@@ -15,6 +15,7 @@ rule train_model:
         "logs/benchmarks/train_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(MICRO),
+    priority: BEFORE_RUNS
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -39,6 +40,7 @@ rule fetch_model:
         "logs/fetch_model/{model}.log",
     wildcard_constraints:
         model=one_of(set(STUDY.models) - set(MICRO)),
+    priority: BEFORE_RUNS
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -65,6 +67,7 @@ rule check_tokenizer:
     wildcard_constraints:
         checkpoint=f"({one_of(STUDY.models)})(/({one_of(config['quantizations'])}))?",
         environment=f"({one_of([*ENGINES, 'quantize'])})-{DEVICE}",
+    priority: BEFORE_RUNS
     conda:
         "../envs/workflow.yaml"
     threads: 1

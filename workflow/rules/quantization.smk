@@ -16,6 +16,7 @@ rule quantize:
         "logs/quantize/{model}-{quantization}.log",
     benchmark:
         "logs/benchmarks/quantize/{model}-{quantization}.tsv"
+    priority: BEFORE_RUNS
     conda:
         "../envs/workflow.yaml"
     threads: 1
