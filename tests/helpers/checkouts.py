@@ -62,6 +62,11 @@ def rules(jobs: list[Job]) -> dict[str, int]:
     return dict(Counter(job.rule for job in jobs))
 
 
+def environments(jobs: list[Job]) -> set[str]:
+    """Environments that are to be built."""
+    return {job.wildcards["environment"] for job in jobs if job.rule == "build_environment"}
+
+
 def runs(jobs: list[Job], rule: str = "measure") -> set[str]:
     """Experiment and model of each planned job of a rule."""
     return {f"{job.wildcards['experiment']}/{job.wildcards['model']}" for job in jobs if job.rule == rule}

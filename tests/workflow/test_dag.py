@@ -9,17 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.checkouts import Job, edited, plan, rules, runs, snakemake, sources
+from helpers.checkouts import edited, environments, plan, rules, runs, snakemake, sources
 from helpers.studies import TINY, changed
 
 ANALYSED = {"compute_metrics": 2, "collect_results": 3, "plot_figure": 8, "make_table": 10, "write_report": 1}
 """What follows from grades, of the tiny study."""
 NEW_MODEL = {"source": "micro", "role": "llm", "pair": "other", "training_scale": 0.5}
-
-
-def environments(jobs: list[Job]) -> set[str]:
-    """Environments that are to be built."""
-    return {job.wildcards["environment"] for job in jobs if job.rule == "build_environment"}
 
 
 def test_a_dry_run_lists_every_job_once(fresh: Path) -> None:
@@ -117,34 +112,6 @@ def test_a_model_of_the_hub_is_quantized_with_the_dataset_that_is_named(fresh: P
     needed = ("build_environment", "fetch_model", "check_tokenizer", "load_dataset", "quantize")
     assert rules(jobs) == dict.fromkeys(needed, 1)
     assert next(job.wildcards for job in jobs if job.rule == "load_dataset") == {"dataset": "facts"}
-
-
-def test_measuring_alone_on_gpus_takes_as_many_as_tensor_parallel(fresh: Path) -> None:
-    jobs = plan(fresh, "--until", "measure", config=changed(("device", "cuda"), ("serving.tensor_parallel", 2)))
-    made = dict.fromkeys(("build_environment", "train_model", "check_tokenizer", "load_dataset"), 2)
-    assert rules(jobs) == {"check_machine": 1, **made, "measure": 3}
-    served = [job.resources for job in jobs if job.rule == "measure"]
-    assert {(given["gpu"], given["nodes"], given["mem_mb"]) for given in served} == {("2", "1", "16007")}
-    assert environments(jobs) == {
-        "train-cpu",
-        "vllm-cuda",
-    }
-    # As many GPUs as the largest server, unless nothing that is asked for uses one.
-    assert [job.resources["gpu"] for job in jobs if job.rule == "check_machine"] == ["2"]
-    cuda = changed(("device", "cuda"), ("serving.tensor_parallel", 2))
-    for arguments in (("--until", "build_environment", "train_model"), ("prepare",)):
-        fetched = plan(fresh, *arguments, config=cuda)
-        assert [job.resources["gpu"] for job in fetched if job.rule == "check_machine"] == ["0"]
-
-
-def test_a_check_of_the_machine_makes_nothing_again_that_is_there(fresh: Path, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    shutil.copytree(fresh, checkout, symlinks=True)
-    record = checkout / "resources/environments/vllm-cuda/environment.json"
-    record.parent.mkdir(parents=True)
-    record.touch()
-    jobs = plan(checkout, "--until", "build_environment", config=changed(("device", "cuda")))
-    assert rules(jobs) == {"build_environment": 1} and environments(jobs) == {"train-cpu"}
 
 
 def test_runs_are_granted_no_more_than_the_queues_allow(fresh: Path) -> None:
